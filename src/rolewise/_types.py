@@ -1,0 +1,10 @@
+"""Shape aliases (jaxtyping). Tests check them with beartype while they run."""
+
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+Scalar = Float[Tensor, ""]
+Logits = Float[Tensor, "n k"]
+FeatureMap = Float[Tensor, "n c h w"]
+Pixels = UInt8[Tensor, "n h w 3"]
+Labels = Int64[Tensor, " n"]

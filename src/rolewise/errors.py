@@ -1,0 +1,57 @@
+"""How errors are worded, and which of them are the user's to mend.
+
+Every message names the argument, what came, what is allowed, and the way out.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The command line exits with status 2."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An argument of a type that cannot be used."""
+
+
+class MissingExtraError(InputError):
+    """An optional package is missing, or broken."""
+
+
+class RunError(RuntimeError):
+    """A run failed for a reason that is not its input. The command line exits with status 1."""
+
+
+class Interrupted(Exception):  # noqa: N818 - the outcome of a signal, not a fault
+    """A signal stopped the run; all is saved and `--resume` goes on. The command line exits with 75."""
+
+
+def unknown(kind: str, got: object, known: Iterable[str]) -> str:
+    """The sentence for a name that nothing bears: what came, the known names, and the nearest."""
+    names = list(known)
+    text = f'Unknown {kind} "{got}". Known: {", ".join(f"{name!r}" for name in names)}.'.replace("'", '"')
+    near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.5)
+    return f'{text} Did you mean "{near[0]}"?' if near else text
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """`value` as an integer within [low, high]; bools and floats are refused.
+
+    Raises:
+        InputTypeError: not an integer.
+        InputError: out of range.
+    """
+    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputTypeError(f"`{name}` must be an integer {allowed}, got {value!r}.")
+    number = int(value.__index__())
+    if number < low or (high is not None and number > high):
+        raise InputError(f"`{name}` must be an integer {allowed}, got {number}.")
+    return number
+
+
+def missing_extra(who: str, package: str, extra: str, cause: BaseException | None = None) -> MissingExtraError:
+    """The error for an optional package that is not there, or that does not import."""
+    state = "is not installed" if isinstance(cause, ImportError) or cause is None else f"does not work ({cause})"
+    return MissingExtraError(f'{who} needs {package}, which {state}: pip install "rolewise[{extra}]".')

@@ -1,0 +1,45 @@
+"""Shared fixtures: published data when they lie beside the project (tests that need them skip with a reason otherwise)."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the published data sets and schedules."""
+    if not SHARED.is_dir():
+        pytest.skip("the published data sets and schedules do not lie beside the project")
+    return SHARED.resolve()
+
+
+def _unpacked(shared: Path, name: str, folder: str) -> Path:
+    root = Path(tempfile.gettempdir()) / f"rolewise-test-data-{os.getuid()}"
+    root.mkdir(exist_ok=True)
+    with FileLock(root / f"{name}.lock"):
+        if not (root / folder).is_dir():
+            unpack = [sys.executable, str(shared / "data" / "unpack.py"), name, str(root / f"{name}.part")]
+            subprocess.run([*unpack, "--format", "python", "--check"], check=True, capture_output=True)
+            (root / f"{name}.part" / folder).rename(root / folder)
+    return root
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(shared: Path) -> Path:
+    """A folder with the real `cifar-10-batches-py`."""
+    return _unpacked(shared, "cifar10", "cifar-10-batches-py")
+
+
+@pytest.fixture(scope="session")
+def cifar100_root(shared: Path) -> Path:
+    """A folder with the real `cifar-100-python`."""
+    return _unpacked(shared, "cifar100", "cifar-100-python")
