@@ -1,0 +1,305 @@
+"""What is minimised: `CrossEntropy`, and `Distill`, which adds a teacher. An objective owns forward and backward of a batch.
+
+Nothing in `backward` waits for the device: lambda and sigmoid(epoch) are device scalars, metrics stay tensors, shapes
+are static, so a whole step can be captured once and replayed.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rolewise.errors import InputError, InputTypeError
+from rolewise.kd.base import KDLoss, Outputs, TrainingImages, collect, tap_names
+from rolewise.seeds import derive_seed, torch_generator
+
+LambdaMode = Literal["post_clip", "pre_clip", "ignored"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which precision networks run.
+
+    Args:
+        device: of the networks and the batches.
+        precision: "fp32", or "bf16" for autocast.
+        channels_last: memory format of convolutions.
+    """
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which networks are called."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """`model` on this device, in this memory format (in place)."""
+        model.to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the batches; autocast would cast them to this anyway."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+class Objective:
+    """Forward and backward of one batch. The order of calls: `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
+
+    metrics: tuple[str, ...] = ("loss", "correct")
+
+    def prepare(self, split: TrainingImages, *, seed: int) -> None:
+        """Trains what must be ready before the student is (once; search, final run and resume share it)."""
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        """Makes everything that depends on the network and the device."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The objective's own parameters that are trained with the network."""
+        return []
+
+    def set_epoch(self, epoch: int, passed: int) -> None:
+        """The 0-based epoch that begins, and how many milestones of the learning rate lie behind it."""
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
+        raise TypeError(f"{type(self).__name__} has no `backward`.")
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that a checkpoint needs."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes back `state()`, in place."""
+
+
+class CrossEntropy(Objective):
+    """Cross-entropy with the labels: a teacher's objective, and a student's that has no teacher."""
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        self._placement = placement
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        with self._placement.autocast():
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        return torch.stack((loss.detach(), _correct(logits, labels)))
+
+
+class Distill(Objective):
+    """The student learns from the labels and from a fixed teacher: task_weight * CE + lambda * KD, the KD gradient clipped.
+
+    Source: role-wise paper eq. 1 and 9; the clip is KD-SVD's (Lee et al., ECCV 2018): per parameter tensor the KD
+    gradient is shrunk to norm(task gradient) * sigmoid(epoch). Lambda multiplies the clipped gradient: before the clip,
+    which is usually active, it would change nothing, and its decay neither ("pre_clip" and "ignored" are there to
+    compare with the authors' code).
+
+    Args:
+        teacher: in eval mode; never changed.
+        loss: what is compared.
+        weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
+        lambda_mode: where lambda enters.
+        decay_factor: lambda is multiplied by it at each milestone of the learning rate, if it decays.
+        prepare_epochs: length of `loss.prepare`.
+    Raises:
+        InputError: a teacher in training mode, a weight that is negative or not finite, taps that do not exist.
+    """
+
+    metrics = ("loss", "correct", "task", "kd", "kd_dropped")
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        loss: KDLoss,
+        weight: float | None = None,
+        *,
+        task_weight: float | None = None,
+        decay: bool | None = None,
+        clip: bool | None = None,
+        lambda_mode: LambdaMode = "post_clip",
+        decay_factor: float = 0.5,
+        prepare_epochs: int = 40,
+    ) -> None:
+        if not isinstance(loss, KDLoss):
+            raise InputTypeError(f"`loss` must be a KDLoss such as rolewise.kd.IIKD(), got {type(loss).__name__}.")
+        if teacher.training:
+            raise InputError(
+                "The teacher is in training mode: its batch statistics would change with every batch the student sees. "
+                "Call teacher.eval() first."
+            )
+        self.teacher = teacher
+        self.loss = loss
+        self.weight = _factor("weight", loss.weight if weight is None else weight)
+        self.task_weight = _factor("task_weight", loss.task_weight if task_weight is None else task_weight)
+        self.decay = loss.decay if decay is None else decay
+        self.clip = loss.clip if clip is None else clip
+        if lambda_mode not in ("post_clip", "pre_clip", "ignored"):
+            raise InputError(f'`lambda_mode` must be "post_clip", "pre_clip" or "ignored", got {lambda_mode!r}.')
+        self.lambda_mode = lambda_mode
+        self.decay_factor = decay_factor
+        self.prepare_epochs = prepare_epochs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what `bind` made: it is made anew wherever the objective arrives."""
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+
+    def prepare(self, split: TrainingImages, *, seed: int) -> None:
+        if not self.loss.prepared:
+            self.loss.prepare(self.teacher, split, epochs=self.prepare_epochs, seed=derive_seed(seed, "kd-prepare"))
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        if self.teacher.training:
+            raise InputError("The teacher is in training mode: call teacher.eval() before the student is trained.")
+        self._placement = placement
+        needs = self.loss.needs_features
+        self._taps = tap_names(model, self.loss.taps) if needs else ()
+        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
+        self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        self._lambda = torch.tensor(self.weight, device=placement.device)
+        self._sigmoid = torch.tensor(0.5, device=placement.device)
+        self._build(model, split, seed)
+        self.loss.to(placement.device)
+
+    def _build(self, model: nn.Module, split: TrainingImages, seed: int) -> None:
+        """Shows the loss one small batch of both networks, so that it can make what depends on their sizes."""
+        device = self._placement.device
+        pixels = split.images[:4].to(device).permute(0, 3, 1, 2).float() / 255
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            student = collect(model, pixels, self._taps)
+            teacher = collect(self._teacher, pixels, self._teacher_taps, "teacher")
+        model.train(was_training)
+        labels, ids = split.labels[:4].to(device), torch.arange(4, device=device)[: len(pixels)]
+        self.loss.build(
+            Outputs(student.logits, student.features, labels, ids),
+            Outputs(teacher.logits, teacher.features, labels, ids),
+            generator=torch_generator(seed, "kd-build"),
+            images=len(split.images),
+        )
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
+
+    def set_epoch(self, epoch: int, passed: int) -> None:
+        self._lambda.fill_(self.weight * self.decay_factor**passed if self.decay else self.weight)
+        sigmoid = 1 / (1 + math.exp(-epoch))
+        self._sigmoid.fill_(1.0 if sigmoid > 1 - 1e-8 else sigmoid)
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        with self._placement.autocast():
+            seen = collect(model, images, self._taps)
+            with torch.no_grad():
+                taught = collect(self._teacher, images, self._teacher_taps, "teacher")
+        student = Outputs(seen.logits, seen.features, labels, ids).float()
+        teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
+        task = F.cross_entropy(student.logits, labels)
+        distance = self.loss(student, teacher)
+        if self.clip:
+            dropped = self._two_gradients(model, self.task_weight * task, distance)
+        else:
+            (self.task_weight * task + self._lambda * distance).backward()
+            dropped = torch.zeros_like(task)
+        task, distance = task.detach(), distance.detach()
+        total = self.task_weight * task + self._lambda * distance
+        return torch.stack((total, _correct(seen.logits, labels), task, distance, dropped))
+
+    def _two_gradients(self, model: nn.Module, task: Tensor, distance: Tensor) -> Tensor:
+        """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        own = self.parameters()
+        task_gradients = torch.autograd.grad(task, parameters, retain_graph=True, allow_unused=True)
+        both = torch.autograd.grad(distance, parameters + own, allow_unused=True)
+        kd_gradients, own_gradients = both[: len(parameters)], both[len(parameters) :]
+        for parameter, gradient in zip(own, own_gradients, strict=True):
+            parameter.grad = None if gradient is None else self._lambda * gradient
+        combined, dropped = clip_and_add(
+            task_gradients, kd_gradients, weight=self._lambda, sigmoid=self._sigmoid, mode=self.lambda_mode
+        )
+        for parameter, gradient in zip(parameters, combined, strict=True):
+            parameter.grad = gradient
+        return dropped
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.loss.state_dict())
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.loss.load_state_dict(state)
+
+
+def clip_and_add(
+    task: Sequence[Tensor | None],
+    kd: Sequence[Tensor | None],
+    *,
+    weight: Tensor,
+    sigmoid: Tensor,
+    mode: LambdaMode = "post_clip",
+) -> tuple[list[Tensor | None], Tensor]:
+    """Adds to each task gradient its KD gradient, shrunk to at most norm(task gradient) * sigmoid.
+
+    Source: Lee et al., ECCV 2018; `weight` (lambda) multiplies after the clip ("post_clip"), before it ("pre_clip") or
+    not at all ("ignored"). A KD gradient that is not finite is dropped, tensor by tensor.
+
+    Args:
+        task, kd: gradients per parameter tensor; None where a parameter does not take part.
+        weight, sigmoid: scalars on the device.
+
+    Returns:
+        The sums, and the number of KD gradients that were dropped (a scalar on the device).
+    """
+    total: list[Tensor | None] = [
+        torch.zeros_like(k) if t is None and k is not None else t for t, k in zip(task, kd, strict=True)
+    ]
+    pairs = [index for index, k in enumerate(kd) if k is not None]
+    if not pairs:
+        return total, torch.zeros_like(sigmoid)
+    base = [total[index] for index in pairs]
+    extra = [kd[index] for index in pairs]
+    base_norms = torch.stack(torch._foreach_norm(base))  # type: ignore[arg-type]
+    extra_norms = torch.stack(torch._foreach_norm(extra))  # type: ignore[arg-type]
+    finite = torch.isfinite(extra_norms)
+    if mode == "pre_clip":
+        extra_norms = extra_norms * weight
+    bound = base_norms * sigmoid
+    tiny = torch.finfo(bound.dtype).tiny  # where both norms are 0
+    scale = bound / torch.maximum(extra_norms, bound).clamp_min(tiny)
+    if mode != "ignored":
+        scale = scale * weight
+    scale = torch.where(finite, scale, torch.zeros_like(scale))
+    for position, index in enumerate(pairs):
+        gradient, kd_gradient = base[position], extra[position]
+        assert gradient is not None and kd_gradient is not None
+        # 0 * NaN is NaN, hence the masking of the values as well; one pass over each tensor.
+        clean = torch.where(finite[position], kd_gradient, torch.zeros((), dtype=kd_gradient.dtype, device=kd_gradient.device))
+        total[index] = torch.addcmul(gradient, clean, scale[position])
+    return total, (~finite).sum().to(sigmoid.dtype)
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(1) == labels).sum().float()
+
+
+def _factor(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputTypeError(f"`{name}` must be a number of at least 0, got {value!r}.")
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"`{name}` must be a finite number of at least 0, got {value}.")
+    return float(value)

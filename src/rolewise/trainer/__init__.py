@@ -1,0 +1,25 @@
+"""Training one network: `train()`, and the `Trainer` beneath it and beneath every member of a search."""
+
+from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.fit import Result, check_schedule, fit, test, train
+from rolewise.trainer.loop import EpochMetrics, Evaluation, Trainer
+from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
+from rolewise.trainer.state import State
+
+__all__ = [
+    "Batch",
+    "EpochMetrics",
+    "Evaluation",
+    "Feeder",
+    "Result",
+    "State",
+    "TrainSettings",
+    "Trainer",
+    "check_schedule",
+    "fit",
+    "student_settings",
+    "teacher_settings",
+    "test",
+    "torch_threads",
+    "train",
+]

@@ -1,0 +1,104 @@
+"""The epoch's batches, augmented ahead of the network in a background thread."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rolewise.augment import BatchAugmenter
+from rolewise.data import Split
+from rolewise.objective import Placement
+from rolewise.seeds import derive_seed, numpy_generator
+from rolewise.trainer.settings import TrainSettings
+
+_CHUNK_IMAGES = 1024  # images that one job of the thread makes: enough to forget its overhead, few enough to stay in cache
+_AHEAD = 2  # jobs in flight
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images (normalised, on the device), labels and positions in the data set."""
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class Feeder:
+    """Order, augmentation and transport of a split's batches: functions of (seed, role, member, epoch) alone.
+
+    Args:
+        split: what is trained on.
+        settings: batch size, crop, flip, cutout.
+        placement: device, dtype and memory format of the batches.
+        key: what the random streams are keyed by, such as (seed, role, member).
+    """
+
+    def __init__(self, split: Split, settings: TrainSettings, placement: Placement, key: tuple[int | str | None, ...]) -> None:
+        self.split, self.placement, self.key = split, placement, key
+        self.batch_size = settings.batch_size
+        self.steps = len(split) // settings.batch_size
+        self._augment = BatchAugmenter(split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout)
+        self._seed = derive_seed(*key, "augment")
+
+    def batches(self, epoch: int, policy: Any, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from the step `start` on; the next are made while one is used."""
+        order = torch.from_numpy(numpy_generator(*self.key, "order", epoch).permutation(len(self.split)))
+        jobs = self._chunks(start)
+        with ThreadPoolExecutor(1, thread_name_prefix="rolewise-feed") as pool:
+            waiting: deque[Future[list[Batch]]] = deque()
+
+            def ask() -> None:
+                chunk = next(jobs, None)
+                if chunk is not None:
+                    waiting.append(pool.submit(self._make, order, chunk, epoch, policy))
+
+            for _ in range(_AHEAD):
+                ask()
+            try:
+                while waiting:
+                    made = waiting.popleft().result()
+                    ask()
+                    for batch in made:
+                        yield self._send(batch)
+            finally:
+                for job in waiting:
+                    job.cancel()
+
+    def _chunks(self, start: int) -> Iterator[range]:
+        """Ranges of steps; the first is one batch, so that the network starts at once."""
+        size, most = 1, max(1, _CHUNK_IMAGES // self.batch_size)
+        while start < self.steps:
+            yield range(start, min(start + size, self.steps))
+            start, size = start + size, min(2 * size, most)
+
+    def _make(self, order: Tensor, steps: range, epoch: int, policy: Any) -> list[Batch]:
+        n = self.batch_size
+        index = order[steps.start * n : steps.stop * n]
+        ids = self.split.ids[index]
+        images = self._augment(
+            self.split.images,
+            index=index,
+            policy=policy,
+            seed=self._seed,
+            epoch=epoch,
+            ids=ids,
+            dtype=self.placement.dtype,
+            channels_last=self.placement.channels_last,
+        )
+        labels = self.split.labels[index]
+        if self.placement.device.type == "cuda":
+            images, labels, ids = images.pin_memory(), labels.pin_memory(), ids.pin_memory()
+        return [
+            Batch(images[k : k + n], labels[k : k + n], ids[k : k + n]) for k in range(0, len(index), n)
+        ]
+
+    def _send(self, batch: Batch) -> Batch:
+        if self.placement.device.type == "cpu":
+            return batch
+        device = self.placement.device
+        return Batch(*(x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)))

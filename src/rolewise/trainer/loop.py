@@ -1,0 +1,237 @@
+"""`Trainer`: one epoch under one policy, an evaluation, and the whole state. Teacher, student and members of a search use it."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rolewise.augment import normalize
+from rolewise.data import Split
+from rolewise.errors import InputError, Interrupted
+from rolewise.objective import Objective
+from rolewise.progress import Progress
+from rolewise.quant import frozen_weights
+from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
+from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Means over one epoch: `loss`, `accuracy` (a fraction, on augmented images), and what the objective adds."""
+
+    values: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        return self.values["loss"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.values["accuracy"]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the training has not diverged."""
+        return math.isfinite(self.loss)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (a fraction) and mean cross-entropy over `n` images."""
+
+    accuracy: float
+    loss: float
+    n: int
+
+
+class Trainer:
+    """Trains one network under one objective.
+
+    Nothing in an epoch waits for the device. The order of the images, their augmentation and the learning rate are
+    functions of (seed, role, member, epoch), so `state()` is all that a resumed training needs, even amid an epoch.
+
+    Args:
+        model: trained in place, moved to the settings' device.
+        objective: forward and backward of a batch; already prepared.
+        split: training images; their mean and std normalise whatever this trainer evaluates.
+        settings: numbers of the training.
+        seed: of every random stream.
+        role: "teacher" or "student".
+        member: number within a population, None outside a search.
+        should_stop: asked before every batch; when it says yes, `Interrupted` is raised with the state intact.
+        progress: told of every batch.
+    Raises:
+        InputError: fewer images than one batch, or another number of classes than the network gives.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        split: Split,
+        settings: TrainSettings,
+        *,
+        seed: int = 0,
+        role: str = "teacher",
+        member: int | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if len(split) < settings.batch_size:
+            raise InputError(
+                f"`batch_size` is {settings.batch_size}, but there are only {len(split)} training images: "
+                f"choose a batch of at most {len(split)}."
+            )
+        self.settings = settings.resolved()
+        self.placement = self.settings.placement()
+        self.model = self.placement.place(model)
+        self.objective, self.split, self.seed, self.role = objective, split, seed, role
+        self.progress = progress or Progress()
+        self.should_stop = should_stop or (lambda: False)
+        _check_classes(self.model, split, self.placement.device)
+        objective.bind(self.model, split, self.placement, seed=seed)
+        self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
+        if self.settings.compile:
+            self.model.compile()
+        self.epoch, self.step = 0, 0
+        self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
+        self.set_member(member)
+
+    def set_member(self, member: int | None) -> None:
+        """Continues as another member of the population: its order of images, its augmentation."""
+        self.member = member
+        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member))
+
+    @property
+    def steps(self) -> int:
+        """Of one epoch."""
+        return self.feeder.steps
+
+    def train_epoch(self, policy: Any = None) -> EpochMetrics:
+        """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
+
+        Raises:
+            Interrupted: `should_stop` said so; call again, or `state()` and resume.
+        """
+        self.model.train()
+        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
+        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
+        for batch in self.feeder.batches(self.epoch, policy, self.step):
+            if self.should_stop():
+                raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps")
+            self.train_step(batch)
+            self.step += 1
+            self.progress.batch(len(batch.labels))
+        return self._end_epoch()
+
+    def train_step(self, batch: Batch) -> None:
+        """Forward, backward, update; no wait for the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._sums += self.objective.backward(self.model, batch.images, batch.labels, batch.ids)
+        self.optimizer.step()
+
+    def _end_epoch(self) -> EpochMetrics:
+        sums = dict(zip(self.objective.metrics, self._sums.tolist(), strict=True))
+        images = self.steps * self.settings.batch_size
+        values = {name: value / self.steps for name, value in sums.items() if name != "correct"}
+        values["accuracy"] = sums["correct"] / images
+        self._sums.zero_()
+        self.epoch, self.step = self.epoch + 1, 0
+        return EpochMetrics(values)
+
+    def evaluate(self, split: Split, *, batch_statistics: bool = False) -> Evaluation:
+        """Accuracy and loss on `split`, which is normalised as the training images are.
+
+        Args:
+            batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
+                role-wise release did; for comparisons with the paper's numbers alone.
+        Raises:
+            Interrupted: `should_stop` said so; nothing has changed.
+        """
+        size = 128 if batch_statistics else self.settings.eval_batch
+        sums = torch.zeros(2, dtype=torch.float64, device=self.placement.device)
+        normalisation = _batch_statistics(self.model) if batch_statistics else _eval_mode(self.model)
+        with torch.inference_mode(), normalisation, frozen_weights(self.model):
+            for start in range(0, len(split), size):
+                if self.should_stop():
+                    raise Interrupted("stopped during an evaluation")
+                pixels, labels = split.images[start : start + size], split.labels[start : start + size]
+                sums += self._evaluate_batch(pixels, labels)
+        correct, loss = sums.tolist()
+        return Evaluation(correct / len(split), loss / len(split), len(split))
+
+    def _evaluate_batch(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        device = self.placement.device
+        images = normalize(
+            pixels, self.split.mean, self.split.std, dtype=self.placement.dtype, channels_last=self.placement.channels_last
+        )
+        with self.placement.autocast():
+            logits = self.model(images.to(device, non_blocking=True)).float()
+        labels = labels.to(device, non_blocking=True)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        return torch.stack(((logits.argmax(1) == labels).sum().double(), loss.double()))
+
+    def state(self) -> State:
+        """A copy of everything that training depends on."""
+        parts = {
+            "model": {name: plain(tensor) for name, tensor in self.model.state_dict().items()},
+            "optimizer": optimizer_tensors(self.optimizer),
+            "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
+        }
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        tensors["sums"] = plain(self._sums)
+        return State(tensors, {"epoch": self.epoch, "step": self.step})
+
+    def load_state(self, state: State) -> None:
+        """Takes back a `state()`, in place: a captured step stays valid."""
+        load_model(self.model, state.part("model"))
+        load_optimizer(self.optimizer, state.part("optimizer"))
+        self.objective.load_state(state.part("objective"))
+        self._sums.copy_(state.tensors["sums"])
+        self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
+
+
+def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
+    height, width = split.image_size
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = model(torch.zeros(1, 3, height, width, device=device)).shape
+    model.train(was_training)
+    if len(found) != 2 or found[1] != split.num_classes:
+        raise InputError(
+            f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
+            f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
+        )
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def _batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    with _eval_mode(model):
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer, buffers in zip(layers, kept, strict=True):
+                for name, buffer in layer.named_buffers():
+                    buffer.copy_(buffers[name])
