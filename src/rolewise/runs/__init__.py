@@ -1,0 +1,30 @@
+"""Run directories: settings, logs, checkpoints, the lock, and what happens when a process is killed.
+
+`docs/run-directory.md` describes the files.
+"""
+
+from rolewise.runs.checkpoint import Checkpoint
+from rolewise.runs.directory import RunDirectory, read_config
+from rolewise.runs.environment import environment
+from rolewise.runs.files import free_bytes, load_json, to_json, write_atomic
+from rolewise.runs.logs import read as read_log
+from rolewise.runs.logs import read_lineage, read_metrics
+from rolewise.runs.stop import RESUMABLE, StopFlag
+from rolewise.runs.store import CheckpointStore
+
+__all__ = [
+    "RESUMABLE",
+    "Checkpoint",
+    "CheckpointStore",
+    "RunDirectory",
+    "StopFlag",
+    "environment",
+    "free_bytes",
+    "load_json",
+    "read_config",
+    "read_lineage",
+    "read_log",
+    "read_metrics",
+    "to_json",
+    "write_atomic",
+]

@@ -1,0 +1,257 @@
+"""A run directory: who may write in it, and the files in it."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rolewise.errors import InputError, RunError
+from rolewise.runs import logs
+from rolewise.runs.environment import changes, environment
+from rolewise.runs.files import (
+    TEMPORARY,
+    check_name,
+    finite,
+    inside,
+    load_json,
+    make_folder,
+    remove_temporary,
+    to_json,
+    write_atomic,
+)
+from rolewise.runs.store import CheckpointStore
+
+FORMAT = "rolewise.run"
+FORMAT_VERSION = 1
+LOGS = ("metrics.jsonl", "lineage.jsonl")
+
+
+class RunDirectory:
+    """A run directory that this process alone may write in, until `close`.
+
+    Made by `create` or `open`. Nothing in it holds an absolute path: once closed, it may be moved or copied.
+
+    Attributes:
+        path: the directory.
+        config: the settings it was made with.
+        environment: what it was made on (see `rolewise.runs.environment`).
+        note: where a sentence for a person goes (a checkpoint that was skipped); may be set.
+    """
+
+    def __init__(self, path: Path, lock: FileLock, record: Mapping[str, Any]) -> None:
+        self.path = path
+        self.config: dict[str, Any] = dict(record["config"])
+        self.environment: dict[str, Any] = dict(record["environment"])
+        self.note: Callable[[str], None] | None = None
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> "RunDirectory":
+        """Make a run directory. An empty directory may be there already.
+
+        Raises:
+            InputError: something is there already, or the place cannot be written.
+            RunError: another process is making it, or no space is left.
+        """
+        folder = Path(path)
+        record = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        record |= {"config": dict(config), "environment": environment()}
+        _refuse_used(folder)
+        try:
+            make_folder(folder)
+            lock = _acquire(folder)
+        except OSError as error:
+            raise InputError(f"Cannot write in `--out` {folder}: {error.strerror or error}.") from error
+        try:
+            _refuse_used(folder)  # again: another process may have made it just before the lock was ours
+            remove_temporary(folder)
+            write_atomic(folder / "config.json", to_json(finite(record)))
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, lock, record)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
+        """Go on in a run directory.
+
+        Raises:
+            InputError: there is none, it cannot be written, or it is of a later format.
+            RunError: another process uses it; the message names it.
+        """
+        folder = Path(path)
+        record = read_config(folder)
+        try:
+            lock = _acquire(folder)
+            remove_temporary(folder)
+        except OSError as error:
+            raise InputError(f"Cannot write in `--resume` {folder}: {error.strerror or error}.") from error
+        return cls(folder, lock, record)
+
+    def close(self) -> None:
+        """Let others use it."""
+        if self._lock.is_locked:
+            # Whoever reads the file after this must not take a process that is gone for the holder.
+            os.truncate(self.path / "lock", 0)
+            self._lock.release()
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def changes(self) -> list[str]:
+        """How this machine and these versions differ from those it was made on; results may differ then."""
+        return changes(self.environment, environment())
+
+    def update_config(self, config: Mapping[str, Any]) -> None:
+        """Write other settings into `config.json` (of a stage asked for later); the environment stays."""
+        record = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        record |= {"config": dict(config), "environment": self.environment}
+        write_atomic(self.path / "config.json", to_json(finite(record)))
+        self.config = dict(config)
+
+    # Files. A name is relative and leads nowhere outside.
+
+    def file(self, name: str) -> Path:
+        """The path of a file in it."""
+        return inside(self.path, name)
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a JSON file whole or not at all; NaN and infinities become null."""
+        path = self.file(name)
+        write_atomic(path, to_json(finite(value)))
+        return path
+
+    def read_json(self, name: str) -> Any:
+        """What a JSON file in it holds.
+
+        Raises:
+            InputError: missing, or no JSON.
+        """
+        return load_json(self.file(name))
+
+    # Logs.
+
+    def append_metrics(self, **fields: Any) -> None:
+        """Add a line to `metrics.jsonl`; NaN and infinities become null."""
+        logs.append(self.path / "metrics.jsonl", fields)
+
+    def append_lineage(self, **fields: Any) -> None:
+        """Add a line to `lineage.jsonl`; NaN and infinities become null."""
+        logs.append(self.path / "lineage.jsonl", fields)
+
+    def marks(self) -> dict[str, int]:
+        """The lengths of both logs in bytes, all of it on the device. To be kept in a checkpoint's state."""
+        return {name: logs.mark(self.path / name) for name in LOGS}
+
+    def rewind(self, marks: Mapping[str, int] | None = None) -> None:
+        """Drop what was logged after `marks`, or, without them, after the last stage that is done.
+
+        Raises:
+            InputError: a log is shorter than its mark, so someone changed it.
+        """
+        if marks is None:
+            stages = list(self._stages().values())
+            marks = stages[-1]["marks"] if stages else {}
+        for name in LOGS:
+            logs.rewind(self.path / name, int(marks.get(name, 0)))
+
+    # Stages and checkpoints.
+
+    def checkpoints(self, name: str, keep: int = 2) -> CheckpointStore:
+        """The checkpoints of the stage `name`, in `checkpoints/<name>/`."""
+        return CheckpointStore(self.path / "checkpoints" / check_name(name), keep, note=self.note)
+
+    def done(self, name: str) -> bool:
+        """Whether the stage `name` is complete."""
+        return name in self._stages()
+
+    def stage_info(self, name: str) -> dict[str, Any]:
+        """What `mark_done` was told about the stage `name`.
+
+        Raises:
+            InputError: it is not complete.
+        """
+        stages = self._stages()
+        if name not in stages:
+            raise InputError(f'The stage "{name}" of {self.path} is not complete.')
+        return dict(stages[name]["info"])
+
+    def mark_done(self, name: str, info: Mapping[str, Any] | None = None) -> None:
+        """Note in `stages.json` that the stage `name` is complete, and how long the logs are now."""
+        stages = self._stages()
+        stages.pop(name, None)
+        stages[check_name(name)] = {"info": dict(info or {}), "marks": self.marks()}
+        self.write_json("stages.json", stages)
+
+    def _stages(self) -> dict[str, Any]:
+        path = self.path / "stages.json"
+        return dict(load_json(path)) if path.exists() else {}
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `config.json` of a run directory holds: `config`, `environment`, `format`, `format_version`.
+
+    Raises:
+        InputError: not a run directory, or one of a later format.
+    """
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        raise InputError(f"{path} is not a run directory: it has no config.json. Make one with `--out DIR`.")
+    record = load_json(file)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
+    if record["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{file} has format version {record['format_version']}; this version of rolewise reads up to "
+            f"{FORMAT_VERSION}. Use the version that wrote it, or a later one."
+        )
+    return record
+
+
+def _refuse_used(folder: Path) -> None:
+    """A place that holds anything is no place for a new run."""
+    if folder.is_dir():
+        found = [
+            name for name in sorted(os.listdir(folder)) if name != "lock" and not name.startswith(TEMPORARY)
+        ]
+        if "config.json" in found:
+            raise InputError(
+                f"`--out` {folder} holds a run already. Go on with `--resume {folder}`, "
+                "or name another directory."
+            )
+        if found:
+            raise InputError(
+                f'`--out` {folder} must be new or empty, but it holds "{found[0]}". Name another directory.'
+            )
+    elif folder.exists() or folder.is_symlink():
+        raise InputError(f"`--out` {folder} must be a directory, but it is something else. Name another one.")
+
+
+def _acquire(folder: Path) -> FileLock:
+    """The lock of `folder`, with this process and host written into it.
+
+    The system lets go of the lock when its holder dies, so a lock file that was left is taken over as it is.
+    """
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        holder = (folder / "lock").read_text("utf-8", "replace").strip() or "another process"
+        raise RunError(
+            f"{folder} is in use by {holder}. Wait until it ends, or stop it; then try again."
+        ) from error
+    try:
+        (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
+    except BaseException:
+        lock.release()
+        raise
+    return lock

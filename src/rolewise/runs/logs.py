@@ -1,0 +1,79 @@
+"""Logs with one JSON object a line: appended to, cut back to a checkpoint's mark, read without torn tail."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rolewise.errors import InputError
+from rolewise.runs.files import crash_point, finite, flush, room_for, to_json, write_all
+
+
+def append(path: Path, fields: Mapping[str, Any]) -> None:
+    """Add one line. It is flushed to the device with the next mark only."""
+    line = to_json(finite(dict(fields)), indent=None)
+    with room_for(path, len(line)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            write_all(file, line)
+        finally:
+            os.close(file)
+
+
+def mark(path: Path) -> int:
+    """How many bytes the log has, all of them on the device now."""
+    if not path.exists():
+        return 0
+    flush(path)
+    return path.stat().st_size
+
+
+def rewind(path: Path, length: int) -> None:
+    """Drop all that was appended after the mark `length`.
+
+    Raises:
+        InputError: the log is shorter than that, so someone changed it.
+    """
+    found = path.stat().st_size if path.exists() else 0
+    if found < length:
+        raise InputError(
+            f"{path} has {found} bytes, but the checkpoint was saved when it had {length}: it was changed "
+            "since. Restore it, or begin anew in another directory."
+        )
+    if found > length:
+        crash_point()
+        os.truncate(path, length)
+        flush(path)
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The objects of a log, in order; none if there is no log. A last line that was cut off is dropped.
+
+    Raises:
+        InputError: a line other than the last is no JSON object; the message names file and line.
+    """
+    file = Path(path)
+    if not file.exists():
+        return []
+    *lines, _torn = file.read_bytes().split(b"\n")  # what follows the last line end is no whole line
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{file}:{number} is not JSON: {error}.") from error
+        if not isinstance(entry, dict):
+            raise InputError(f"{file}:{number} must be a JSON object, got {type(entry).__name__}.")
+        entries.append(entry)
+    return entries
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; `path` is the run directory or the file itself. See `read`."""
+    return read(Path(path) / "metrics.jsonl" if Path(path).is_dir() else path)
+
+
+def read_lineage(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of `lineage.jsonl`; `path` is the run directory or the file itself. See `read`."""
+    return read(Path(path) / "lineage.jsonl" if Path(path).is_dir() else path)
