@@ -1,1 +1,165 @@
-"""(under construction)"""
+"""Distillation losses: what student and teacher must agree on. One published loss per file.
+
+`LOSSES` maps names to classes and imports a loss when it is asked for; `load_loss` also takes a user's file.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rolewise.errors import InputError, InputTypeError, unknown
+from rolewise.kd.base import KDLoss, Outputs
+from rolewise.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from rolewise.kd.dml import DML
+    from rolewise.kd.iikd import IIKD
+    from rolewise.kd.kdsvd import KDSVD
+    from rolewise.kd.mhgd import MHGD
+    from rolewise.kd.rkd import RKD
+    from rolewise.kd.soft import SoftLabels
+
+# One row per loss: name, module, class. The paper's six stand first.
+_HOMES = {
+    "soft": ("soft", "SoftLabels"),
+    "dml": ("dml", "DML"),
+    "rkd": ("rkd", "RKD"),
+    "mhgd": ("mhgd", "MHGD"),
+    "kd-svd": ("kdsvd", "KDSVD"),
+    "ii-kd": ("iikd", "IIKD"),
+    "at": ("at", "AT"),
+    "fitnet": ("fitnet", "FitNet"),
+    "sp": ("sp", "SP"),
+    "cc": ("cc", "CC"),
+    "pkt": ("pkt", "PKT"),
+    "vid": ("vid", "VID"),
+    "nst": ("nst", "NST"),
+    "ft": ("ft", "FT"),
+    "ab": ("ab", "AB"),
+    "fsp": ("fsp", "FSP"),
+    "crd": ("crd", "CRD"),
+    "dkd": ("dkd", "DKD"),
+    "dist": ("dist", "DIST"),
+    "reviewkd": ("reviewkd", "ReviewKD"),
+    "ofd": ("ofd", "OFD"),
+    "logit-std": ("logit_std", "LogitStandardization"),
+}
+_CLASSES = {class_name: module for module, class_name in _HOMES.values()}
+
+__all__ = ["DML", "IIKD", "KDSVD", "LOSSES", "MHGD", "RKD", "KDLoss", "Outputs", "SoftLabels", "load_loss"]
+
+
+class _Losses(Mapping[str, type[KDLoss]]):
+    """Name -> class, in published order; a module is imported when its loss is asked for."""
+
+    def __getitem__(self, name: str) -> type[KDLoss]:
+        module, class_name = _HOMES[name]
+        loss: type[KDLoss] = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
+        return loss
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HOMES)
+
+    def __len__(self) -> int:
+        return len(_HOMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _HOMES
+
+    def __repr__(self) -> str:
+        return f"LOSSES({', '.join(_HOMES)})"
+
+
+LOSSES: Mapping[str, type[KDLoss]] = _Losses()
+
+
+def load_loss(spec: str, **arguments: Any) -> KDLoss:
+    """The loss that `spec` names, made with `arguments`.
+
+    Args:
+        spec: a name of `LOSSES`, or "FILE.py:Class" for one of your own. That file is run as a program.
+    Raises:
+        InputError: an unknown name, a missing file or class.
+        InputTypeError: the class is no `KDLoss`, or does not take these arguments.
+    """
+    if ":" in spec or spec.endswith(".py"):
+        loss = _class_from_file(spec)
+    elif spec in LOSSES:
+        loss = LOSSES[spec]
+    else:
+        hint = 'A loss of your own is given as "FILE.py:Class".'
+        raise InputError(f"{unknown('KD loss', spec, LOSSES)} {hint}")
+    try:
+        inspect.signature(loss).bind(**arguments)
+    except TypeError as error:
+        raise InputTypeError(f'The KD loss "{spec}" cannot be made with these settings: {error}.') from None
+    return loss(**arguments)
+
+
+def _class_from_file(spec: str) -> type[KDLoss]:
+    """The class of "FILE.py:Class"; its objects can travel to processes that have not run the file."""
+    file, _, class_name = spec.rpartition(":")
+    if not file.endswith(".py") or not class_name:
+        raise InputError(f'A loss of your own is given as "FILE.py:Class", got "{spec}".')
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise InputError(f'There is no file "{path}" (from "{spec}").')
+    module = _run(path)
+    found = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
+    loss = found.get(class_name)
+    if loss is None:
+        raise InputError(f'In "{path}": {unknown("class", class_name, found)}')
+    if not issubclass(loss, KDLoss):
+        raise InputTypeError(
+            f'"{class_name}" in "{path}" must be a subclass of rolewise.kd.KDLoss, '
+            f"its bases are {', '.join(base.__name__ for base in loss.__bases__)}."
+        )
+    # Pickle would look for the module by name, which another process does not know: say where the file is.
+    loss.__reduce_ex__ = lambda self, _protocol: (  # type: ignore[method-assign,assignment]
+        _blank,
+        (str(path), class_name),
+        self.__dict__,
+    )
+    return loss
+
+
+def _run(path: Path) -> Any:
+    """The module of a file, run once per process."""
+    name = f"rolewise_user_{path.stem}_{derive_seed(str(path)):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f'"{path}" cannot be read as a Python file.')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _blank(path: str, class_name: str) -> KDLoss:
+    """An object of a class of a user's file whose state is still to come."""
+    loss = _class_from_file(f"{path}:{class_name}")
+    return loss.__new__(loss)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_CLASSES])

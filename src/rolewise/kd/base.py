@@ -1,15 +1,15 @@
-"""What a distillation loss is, and how features are collected by layer name from networks that stay as they are."""
+"""What a distillation loss is, and how features are collected by layer name; networks stay as they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from rolewise.errors import InputError, unknown
+from rolewise.errors import InputError, InputTypeError, unknown
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Outputs:
         ids: `(n,)`, the images' positions in the training set, for the losses that remember images (CRD).
     """
 
-    logits: Float[Tensor, "n k"]
-    features: tuple[Tensor, ...] = ()
+    # Ranks are left to `check_pair`, whose message names both sides.
+    logits: Float[Tensor, "..."]
+    features: tuple[Float[Tensor, "..."], ...] = ()
     labels: Int64[Tensor, " n"] | None = None
     ids: Int64[Tensor, " n"] | None = None
 
@@ -57,7 +58,10 @@ class TrainingImages(Protocol):
 class KDLoss(nn.Module):
     """A distillation loss: a scalar from the outputs of student and teacher. Write one by writing `forward`.
 
-    Class attributes say how the loss is used unless `Distill` is told otherwise:
+    Calling a loss casts half-precision outputs to float32, switches autocast off and cuts the teacher's
+    history; `forward` need not care.
+
+    Class attributes say how the loss is used unless `Distill` is told otherwise (an object may bear its own):
 
     - `task_weight`: factor of the task loss (cross-entropy), no unit.
     - `weight`: factor lambda of this loss, no unit.
@@ -69,26 +73,32 @@ class KDLoss(nn.Module):
     depend on the networks, `prepare` trains what must be ready before (the heads of MHGD).
 
     Args:
-        taps: names of the student's modules whose outputs become `features`; None takes the network's own `taps`.
+        taps: names of the student's modules whose outputs become `features`; None takes the network's own.
         teacher_taps: the same for the teacher, where its names differ; None takes `taps`.
     """
 
-    task_weight: ClassVar[float] = 1.0
-    weight: ClassVar[float] = 1.0
-    decay: ClassVar[bool] = False
-    clip: ClassVar[bool] = False
-    needs_features: ClassVar[bool] = True
+    task_weight: float = 1.0
+    weight: float = 1.0
+    decay: bool = False
+    clip: bool = False
+    needs_features: bool = True
 
     def __init__(self, taps: Sequence[str] | None = None, teacher_taps: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.taps = None if taps is None else tuple(taps)
-        self.teacher_taps = self.taps if teacher_taps is None else tuple(teacher_taps)
+        self.taps = _names("taps", taps)
+        self.teacher_taps = self.taps if teacher_taps is None else _names("teacher_taps", teacher_taps)
+
+    def __call__(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """`forward` in float32 (float64 stays) without autocast; no gradient reaches the teacher."""
+        with torch.autocast(student.logits.device.type, enabled=False):
+            loss: Tensor = super().__call__(student.float(), teacher.float().detach())
+        return loss
 
     def build(self, student: Outputs, teacher: Outputs, *, generator: torch.Generator, images: int) -> None:
-        """Makes the parts whose sizes depend on the networks, from one batch of outputs; called once, before training.
+        """Makes the parts whose sizes depend on the networks; called once, before training.
 
         Args:
-            student, teacher: outputs of a small batch, in float32.
+            student, teacher: outputs of a small batch, in float32; they show the sizes.
             generator: draws the initial weights.
             images: number of images in the training set.
         """
@@ -108,6 +118,19 @@ class KDLoss(nn.Module):
         """Whether `prepare` has been done, or is not needed."""
         return True
 
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back a `state_dict()`, for instance what `prepare` trained and a file kept.
+
+        A fresh object will do where `prepare` makes the parts; those that `build` makes must be built first.
+
+        Raises:
+            InputError: the tensors are those of another loss, or of other networks.
+        """
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(f"These tensors do not fit {type(self).__name__}: {error}") from error
+
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
         """The loss of one batch."""
         raise TypeError(f"{type(self).__name__} has no `forward(self, student, teacher)`.")
@@ -119,8 +142,36 @@ class KDLoss(nn.Module):
 
     @classmethod
     def release(cls, **arguments: Any) -> Self:
-        """With the settings of the paper authors' released code where they differ from the recommended ones."""
+        """With the settings of the authors' released code where they differ from the recommended ones."""
         return cls(**arguments)
+
+
+def _names(argument: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names as a tuple; a single string is refused, since it would be read letter by letter."""
+    if isinstance(names, str):
+        raise InputTypeError(
+            f'`{argument}` must be a list of module names, got "{names}"; write ["{names}"].'
+        )
+    return None if names is None else tuple(names)
+
+
+def check_teacher(model: nn.Module) -> None:
+    """Refuses a teacher in training mode.
+
+    Raises:
+        InputError: the teacher, or one of its modules, is in training mode.
+    """
+    for name, module in model.named_modules():
+        if module.training:
+            where = (
+                f'module "{name}" of the teacher network'
+                if name
+                else f"teacher network {type(model).__name__}"
+            )
+            raise InputError(
+                f"The {where} is in training mode: its batch statistics would change with every batch "
+                f"that the student sees. Call teacher.eval() first."
+            )
 
 
 def tap_names(model: nn.Module, taps: Sequence[str] | None, role: str = "student") -> tuple[str, ...]:
@@ -132,8 +183,8 @@ def tap_names(model: nn.Module, taps: Sequence[str] | None, role: str = "student
     names = getattr(model, "taps", None) if taps is None else taps
     if names is None:
         raise InputError(
-            f"The {role} network {type(model).__name__} states no `taps`: give the loss the names of the layers "
-            f'to compare, for example taps=["layer1", "layer2"].'
+            f"The {role} network {type(model).__name__} states no `taps`: give the loss the names of the "
+            f'layers to compare, for example taps=["layer1", "layer2"].'
         )
     known = [name for name, _ in model.named_modules() if name]
     for name in names:
@@ -144,7 +195,7 @@ def tap_names(model: nn.Module, taps: Sequence[str] | None, role: str = "student
 
 @contextmanager
 def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None]]:
-    """While the context lasts, each forward pass of `model` leaves the outputs of the modules `taps` in the list."""
+    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list."""
     found: list[Tensor | None] = [None] * len(taps)
 
     def keep(index: int) -> Any:
@@ -153,7 +204,9 @@ def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(index)) for index, name in enumerate(taps)]
+    handles = [
+        model.get_submodule(name).register_forward_hook(keep(index)) for index, name in enumerate(taps)
+    ]
     try:
         yield found
     finally:
@@ -171,7 +224,9 @@ def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "
         logits = model(images)
     for name, feature in zip(taps, found, strict=True):
         if not isinstance(feature, Tensor):
-            came = "was not called" if feature is None else f"gave a {type(feature).__name__}, not one tensor,"
+            came = (
+                "was not called" if feature is None else f"gave a {type(feature).__name__}, not one tensor,"
+            )
             raise InputError(f'The tap "{name}" of the {role} network {came} during the forward pass.')
     return Outputs(logits, tuple(feature for feature in found if feature is not None))
 
@@ -180,8 +235,11 @@ def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
     """Checks that two outputs can be compared feature by feature.
 
     Raises:
-        InputError: other batch sizes, numbers of classes, numbers of features, or ranks; both sides are named.
+        InputError: other batch sizes, numbers of classes or of features, or ranks; both sides are named.
     """
+    for role, outputs in (("student", student), ("teacher", teacher)):
+        if outputs.logits.ndim != 2:
+            raise InputError(f"{role} logits must have shape (n, k), got {tuple(outputs.logits.shape)}.")
     if student.logits.shape[0] != teacher.logits.shape[0]:
         raise InputError(
             f"student and teacher must see the same batch: {student.logits.shape[0]} images "
