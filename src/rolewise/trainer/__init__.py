@@ -1,8 +1,9 @@
 """Training one network: `train()`, and the `Trainer` beneath it and beneath every member of a search."""
 
+from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.fit import Result, check_schedule, fit, test, train
-from rolewise.trainer.loop import EpochMetrics, Evaluation, Trainer
+from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
 
@@ -16,6 +17,7 @@ __all__ = [
     "TrainSettings",
     "Trainer",
     "check_schedule",
+    "evaluate",
     "fit",
     "student_settings",
     "teacher_settings",

@@ -15,7 +15,8 @@ from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import CheckpointStore, RunDirectory, StopFlag
-from rolewise.trainer.loop import EpochMetrics, Evaluation, Trainer
+from rolewise.trainer.evaluation import Evaluation
+from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
 
@@ -197,8 +198,11 @@ class _Log:
         self.store.save(step, {"trainer": state.tensors}, information, best=best)
 
     def resume(self) -> None:
-        found = self.store.latest() if self.store is not None else None
-        if found is None or self.run is None:
+        if self.store is None or self.run is None:
+            return
+        found = self.store.latest()
+        if found is None:
+            self.run.rewind()
             return
         self.trainer.load_state(State(found.tensors("trainer"), found.state["trainer"]))
         self.history = list(found.state["history"])

@@ -1,21 +1,18 @@
 """`Trainer`: one epoch under one policy, an evaluation, and the whole state. Teacher, student and members of a search use it."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from rolewise.augment import normalize
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective
 from rolewise.progress import Progress
-from rolewise.quant import frozen_weights
+from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
@@ -39,15 +36,6 @@ class EpochMetrics:
     def finite(self) -> bool:
         """Whether the training has not diverged."""
         return math.isfinite(self.loss)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy (a fraction) and mean cross-entropy over `n` images."""
-
-    accuracy: float
-    loss: float
-    n: int
 
 
 class Trainer:
@@ -146,36 +134,17 @@ class Trainer:
         return EpochMetrics(values)
 
     def evaluate(self, split: Split, *, batch_statistics: bool = False) -> Evaluation:
-        """Accuracy and loss on `split`, which is normalised as the training images are.
-
-        Args:
-            batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
-                role-wise release did; for comparisons with the paper's numbers alone.
-        Raises:
-            Interrupted: `should_stop` said so; nothing has changed.
-        """
-        size = 128 if batch_statistics else self.settings.eval_batch
-        sums = torch.zeros(2, dtype=torch.float64, device=self.placement.device)
-        normalisation = _batch_statistics(self.model) if batch_statistics else _eval_mode(self.model)
-        with torch.inference_mode(), normalisation, frozen_weights(self.model):
-            for start in range(0, len(split), size):
-                if self.should_stop():
-                    raise Interrupted("stopped during an evaluation")
-                pixels, labels = split.images[start : start + size], split.labels[start : start + size]
-                sums += self._evaluate_batch(pixels, labels)
-        correct, loss = sums.tolist()
-        return Evaluation(correct / len(split), loss / len(split), len(split))
-
-    def _evaluate_batch(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        device = self.placement.device
-        images = normalize(
-            pixels, self.split.mean, self.split.std, dtype=self.placement.dtype, channels_last=self.placement.channels_last
+        """Accuracy and loss on `split`, which is normalised as the training images are; see `rolewise.trainer.evaluate`."""
+        return evaluate(
+            self.model,
+            split,
+            mean=self.split.mean,
+            std=self.split.std,
+            placement=self.placement,
+            batch=self.settings.eval_batch,
+            batch_statistics=batch_statistics,
+            should_stop=self.should_stop,
         )
-        with self.placement.autocast():
-            logits = self.model(images.to(device, non_blocking=True)).float()
-        labels = labels.to(device, non_blocking=True)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return torch.stack(((logits.argmax(1) == labels).sum().double(), loss.double()))
 
     def state(self) -> State:
         """A copy of everything that training depends on."""
@@ -209,29 +178,3 @@ def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None
             f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
             f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
         )
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@contextmanager
-def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
-    with _eval_mode(model):
-        for layer in layers:
-            layer.train()
-        try:
-            yield
-        finally:
-            for layer, buffers in zip(layers, kept, strict=True):
-                for name, buffer in layer.named_buffers():
-                    buffer.copy_(buffers[name])

@@ -1,0 +1,88 @@
+"""`rolewise eval` and `rolewise doctor`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rolewise.cli import common
+from rolewise.errors import InputError
+
+
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A .safetensors or .onnx file, a saved folder, or a run directory.")],
+    data: common.DataName = None,
+    data_root: common.DataRoot = None,
+    device: common.Device = None,
+    batch_statistics: Annotated[
+        bool, typer.Option("--batch-statistics", help="Batch norm over each test batch, as the paper's code did.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
+) -> None:
+    """Measures a network on a test set (by default the one that it was trained for)."""
+    if target.is_dir() and (target / "results.json").is_file():
+        files = [target / f"{role}.safetensors" for role in ("teacher", "student")]
+        files = [file for file in files if file.is_file()]
+        config = json.loads((target / "config.json").read_text("utf-8"))["config"]
+        data, data_root = data or config["data"]["name"], data_root or config["data"]["root"]
+    else:
+        files = [target]
+    if not files:
+        raise InputError(f"{target} holds no trained network yet.")
+    for file in files:
+        found = _measure(file, data, data_root, device or "cpu", batch_statistics)
+        if as_json:
+            print(json.dumps(found))
+        else:
+            print(f"{file}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}, {found['n']} test images of {found['data']}")
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """What this machine has, and what is missing."""
+    from rolewise.doctor import examine
+
+    found = examine()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    _print(found)
+
+
+def _print(tree: dict[str, Any], indent: int = 0) -> None:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            print(" " * indent + f"{key}:")
+            _print(value, indent + 2)
+        else:
+            print(" " * indent + f"{key}: {value}")
+
+
+def _measure(file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool) -> dict[str, Any]:
+    from rolewise.data import load_data
+    from rolewise.pretrained import describe, load_network, onnx_network
+    from rolewise.trainer import TrainSettings, evaluate, torch_threads
+
+    about = describe(file)
+    name = name or about.get("data")
+    if name is None:
+        raise InputError(f"`--data`: {file} does not say what it was trained on; name the data set.")
+    data = load_data(name, root)
+    onnx = file.suffix == ".onnx"
+    model = onnx_network(file) if onnx else load_network(file)
+    # An ONNX file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
+    placement = TrainSettings(1, device=device, precision="fp32").placement()
+    if not onnx:
+        model = placement.place(model)
+    from rolewise.config import cores
+
+    with torch_threads(cores()):
+        found = evaluate(
+            model,
+            data.test,
+            mean=data.train.mean,
+            std=data.train.std,
+            placement=placement,
+            batch_statistics=batch_statistics,
+        )
+    return {"file": str(file), "data": name, "accuracy": found.accuracy, "loss": found.loss, "n": found.n}

@@ -1,0 +1,195 @@
+"""`rolewise run`, `search` and `train`: the pipeline, whole or stage by stage, on one run directory."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rolewise.cli import common
+from rolewise.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from rolewise.stages import Pipeline
+
+Role = Annotated[str, typer.Option("--role", help="teacher or student.")]
+Teacher = Annotated[
+    str | None, typer.Option("--teacher", help="Safetensors file of a trained teacher, instead of stage alpha.")
+]
+
+
+def run(
+    out: common.Out = None,
+    resume: common.Resume = None,
+    preset: common.Preset = None,
+    config: common.ConfigFile = None,
+    set_: common.Assignments = None,
+    seed: common.Seed = None,
+    data: common.DataName = None,
+    data_root: common.DataRoot = None,
+    device: common.Device = None,
+    workers: common.Workers = None,
+    kd: common.KD = None,
+    teacher: Teacher = None,
+    baselines: Annotated[
+        bool | None, typer.Option("--baselines/--no-baselines", help="Train the students to compare with.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Both stages: search and train the teacher, search and train the low-bit student, and a report.
+
+    Without options: handwritten digits and a small network, in under three minutes.
+    """
+    options = _options(seed, data, data_root, device, workers, kd) | {"teacher.file": teacher, "baselines": baselines}
+    if dry_run:
+        _estimate(preset, config, set_, options)
+        return
+    with common.open_run(
+        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
+    ) as pipeline:
+        from rolewise.stages import run_all
+
+        run_all(pipeline)
+        _show_results(pipeline)
+        _write_report(pipeline)
+
+
+def search(
+    role: Role,
+    out: common.Out = None,
+    resume: common.Resume = None,
+    preset: common.Preset = None,
+    config: common.ConfigFile = None,
+    set_: common.Assignments = None,
+    seed: common.Seed = None,
+    data: common.DataName = None,
+    data_root: common.DataRoot = None,
+    device: common.Device = None,
+    workers: common.Workers = None,
+    kd: common.KD = None,
+    teacher: Teacher = None,
+    population: Annotated[int | None, typer.Option("--population", help="Members, 4 to 64.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
+    interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
+    ray_address: Annotated[str | None, typer.Option("--ray-address", help="Of a running Ray cluster.")] = None,
+    gpus_per_member: Annotated[
+        float | None, typer.Option("--gpus-per-member", help="Share of a GPU for each member (Ray).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Searches one role's schedule: A_T.json of the teacher, or A_S.json of the student with its teacher."""
+    _check_role(role)
+    options = _options(seed, data, data_root, device, workers, kd) | {
+        "teacher.file": teacher,
+        "search.population": population,
+        "search.epochs": epochs,
+        "search.interval": interval,
+        "search.engine": engine,
+        "search.ray_address": ray_address,
+        "search.gpus_per_member": gpus_per_member,
+    }
+    if dry_run:
+        _estimate(preset, config, set_, options, only=role)
+        return
+    with common.open_run(
+        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
+    ) as pipeline:
+        _take_teacher(pipeline, role)
+        pipeline.search(role)
+        from rolewise.stages import SCHEDULES
+
+        print(pipeline.run.file(f"{SCHEDULES[role]}.json"))
+
+
+def train(
+    role: Role,
+    out: common.Out = None,
+    resume: common.Resume = None,
+    preset: common.Preset = None,
+    config: common.ConfigFile = None,
+    set_: common.Assignments = None,
+    seed: common.Seed = None,
+    data: common.DataName = None,
+    data_root: common.DataRoot = None,
+    device: common.Device = None,
+    kd: common.KD = None,
+    teacher: Teacher = None,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", help="A schedule's file, or none; default: the searched one.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the training.")] = None,
+    quiet: common.Quiet = False,
+) -> None:
+    """Trains the teacher, or the student with its teacher, under a schedule, and tests it once at the end."""
+    _check_role(role)
+    options = _options(seed, data, data_root, device, None, kd) | {
+        "teacher.file": teacher,
+        f"{role}.schedule": schedule,
+        f"{role}.train.epochs": epochs,
+    }
+    with common.open_run(
+        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
+    ) as pipeline:
+        _take_teacher(pipeline, role)
+        pipeline.train(role)
+        _show_results(pipeline)
+
+
+def _check_role(role: str) -> None:
+    if role not in ("teacher", "student"):
+        raise InputError(unknown("role", role, ("teacher", "student")))
+
+
+def _options(
+    seed: int | None, data: str | None, root: str | None, device: str | None, workers: int | None, kd: str | None
+) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "data.name": data,
+        "data.root": root,
+        "machine.device": device,
+        "machine.workers": workers,
+        "kd.loss": kd,
+    }
+
+
+def _take_teacher(pipeline: "Pipeline", role: str) -> None:
+    """A teacher that was named by its file stands in for stage alpha."""
+    if role == "student" and pipeline.config.teacher.file is not None:
+        pipeline.take_teacher(Path(pipeline.config.teacher.file))
+
+
+def _estimate(
+    preset: str | None, config: Path | None, assignments: list[str] | None, options: dict[str, Any], only: str | None = None
+) -> None:
+    """What a run would do, and about how long it would take here."""
+    from rolewise.config import load_config
+    from rolewise.estimate import estimate
+
+    settings = load_config(preset=preset, file=config, assignments=assignments or (), options=options)
+    common.check(settings)
+    print(estimate(common.resolve(settings), only=only))
+
+
+def _show_results(pipeline: "Pipeline") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Test accuracy on {pipeline.config.data.name}, last epoch, seed {pipeline.config.seed}, n = 1")
+    for column in ("network", "bits W/A", "KD", "schedule"):
+        table.add_column(column)
+    table.add_column("accuracy", justify="right")
+    for row in pipeline.results()["rows"]:
+        cells = (row["name"], f"{row['weight_bits']}/{row['act_bits']}", row["kd"] or "-", row["schedule"] or "-")
+        table.add_row(*cells, f"{100 * row['accuracy']:.2f} %")
+    # A pipe has no width of its own; a table that is cut serves nobody.
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _write_report(pipeline: "Pipeline") -> None:
+    from rolewise.report import write_report
+
+    print(f"report: {write_report(pipeline.run.path)}")

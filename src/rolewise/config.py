@@ -1,0 +1,326 @@
+"""Every setting of a run: one tree, from a preset, a file and `--set`, checked as a whole before any work."""
+
+import json
+import os
+import tomllib
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from rolewise.errors import InputError, unknown
+
+_MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
+
+
+class Section(BaseModel):
+    """A part of the tree; unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """What is learned."""
+
+    name: str = "digits"
+    root: str | None = None
+    size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
+    search_train: int | None = Field(None, ge=2, description="training images of a search")
+    search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
+    skip_bad: bool = False
+
+
+class TrainConfig(Section):
+    """The numbers of a training; see `rolewise.trainer.TrainSettings`."""
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(128, ge=2)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    decay_scope: Literal["all", "weights"] = "all"
+    milestones: tuple[float, ...] = (0.3, 0.6, 0.9)
+    lr_factor: float = Field(0.1, gt=0)
+    crop: int = Field(4, ge=0)
+    flip: bool = True
+    cutout: int = Field(0, ge=0)
+
+
+_STUDENT_TRAIN = TrainConfig(optimizer="adam", lr=1e-3, weight_decay=1e-5, decay_scope="weights")
+
+
+class TeacherConfig(Section):
+    """The network that teaches."""
+
+    network: str = "resnet18"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
+    file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
+    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
+    search_data: str | None = Field(None, description="data set of its search, where another than `data.name`")
+
+
+class StudentConfig(Section):
+    """The network that learns from it."""
+
+    network: str | None = Field(None, description="None: the teacher's")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    weight_bits: int = 4
+    act_bits: int = 4
+    quantizer: str = "dorefa"
+    init: Literal["teacher", "random"] = "teacher"
+    train: TrainConfig = _STUDENT_TRAIN
+    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
+
+    @field_validator("weight_bits", "act_bits")
+    @classmethod
+    def _bits(cls, bits: int) -> int:
+        if not (1 <= bits <= 8 or bits == 32):
+            raise PydanticCustomError("bits", "bits must be 1 to 8, or 32 for full precision")
+        return bits
+
+
+class SearchConfig(Section):
+    """Population based augmentation."""
+
+    population: int = Field(16, ge=4, le=64)
+    epochs: int = Field(200, ge=1)
+    interval: int = Field(3, ge=1)
+    quantile: float = Field(0.25, gt=0, le=0.5)
+    resample: float = Field(0.2, ge=0, le=1)
+    batch_size: int | None = Field(None, ge=2, description="None: that of the role's training")
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    gpus_per_member: float = Field(0.0, ge=0)
+    warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
+    early_stop: bool = False
+
+
+class KDConfig(Section):
+    """What the student compares with its teacher."""
+
+    loss: str = Field("ii-kd", description="a name of rolewise.kd.LOSSES, FILE.py:Class, or `none`")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    variant: Literal["recommended", "paper", "release"] = "recommended"
+    weight: float | None = Field(None, ge=0)
+    task_weight: float | None = Field(None, ge=0)
+    decay: bool | None = None
+    clip: bool | None = None
+    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = "post_clip"
+    decay_factor: float = Field(0.5, gt=0, le=1)
+    prepare_epochs: int = Field(40, ge=1)
+
+
+class MachineConfig(Section):
+    """Where it is computed."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+    threads: int | None = Field(None, ge=1, description="of a final training; None: the number of cores")
+    workers: int | None = Field(None, ge=1, description="processes of a search; None: the number of cores")
+    checkpoint_seconds: float = Field(30.0, ge=0)
+
+
+class Config(Section):
+    """All settings of a run. A run directory's `config.json` holds the resolved whole."""
+
+    preset: str = "demo"
+    seed: int = Field(0, ge=0)
+    baselines: bool = Field(True, description="train the students that the result is compared with")
+    data: DataConfig = DataConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    search: SearchConfig = SearchConfig()
+    kd: KDConfig = KDConfig()
+    machine: MachineConfig = MachineConfig()
+
+    def role(self, role: str) -> TeacherConfig | StudentConfig:
+        """The teacher's or the student's section."""
+        return self.teacher if role == "teacher" else self.student
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _paper(data: str, network: str, bits: int, student: str | None = None) -> dict[str, Any]:
+    """The paper's full settings for one cell (section 5.1): the teacher's search on reduced CIFAR-10."""
+    return {
+        "data": {"name": data, "search_train": 4000, "search_validation": 36000},
+        "teacher": {"network": network, "search_data": "cifar10"},
+        "student": {"network": student, "weight_bits": bits, "act_bits": bits},
+    }
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    presets: dict[str, dict[str, Any]] = {
+        "demo": {
+            "search": {"population": 8, "epochs": 10, "interval": 2},
+            "teacher": {
+                "network": "cnn-tiny",
+                "train": {"epochs": 20, "batch_size": 64, "lr": 0.05, "flip": False, "crop": 2},
+            },
+            "student": {"train": {"epochs": 20, "batch_size": 64, "lr": 2e-3, "flip": False, "crop": 2}},
+            "kd": {"prepare_epochs": 5},
+        },
+        "cifar10-small": {
+            "data": {"name": "cifar10", "search_train": 2000, "search_validation": 2000},
+            "search": {"population": 8, "epochs": 10, "interval": 2},
+            "teacher": {"network": "resnet8-small", "train": {"epochs": 8, "lr": 0.1}},
+            "student": {"train": {"epochs": 6, "lr": 2e-3}},
+            "kd": {"prepare_epochs": 2},
+        },
+    }
+    for data in ("cifar10", "cifar100"):
+        for network in ("alexnet", "resnet18"):
+            for bits in (4, 2):
+                presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
+    presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
+    return presets
+
+
+PRESETS = _presets()
+
+
+def load_config(
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """The resolved settings; later sources win: defaults, preset, file, `--set`, options of the command.
+
+    Args:
+        preset: a name of `PRESETS`; None takes the file's, else "demo".
+        file: YAML or TOML, by suffix; JSON is YAML too, so a run's `config.json` will do.
+        assignments: texts such as "student.weight_bits=2".
+        options: dotted keys and values; those that are None are left out.
+
+    Raises:
+        InputError: an unknown preset or key (the nearest is named), a value of a wrong type or out of range, a broken
+            file; every fault is listed.
+    """
+    tree: dict[str, Any] = {}
+    given = read_file(Path(file)) if file is not None else {}
+    name = preset or given.get("preset") or "demo"
+    if name not in PRESETS:
+        raise InputError(unknown("preset", name, PRESETS))
+    _merge(tree, PRESETS[name])
+    _merge(tree, given)
+    tree["preset"] = name
+    return parse_config(load_tree(tree, assignments, options or {}))
+
+
+def load_tree(tree: Mapping[str, Any], assignments: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tree with texts such as "student.weight_bits=2" and dotted options put in.
+
+    Raises:
+        InputError: a text without `=`, or a key below something that is no section.
+    """
+    tree = json.loads(json.dumps(tree))
+    for text in assignments:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
+        _put(tree, key.strip(), _value(value))
+    for key, value in options.items():
+        if value is not None:
+            _put(tree, key, value)
+    return tree
+
+
+def parse_config(tree: Mapping[str, Any]) -> Config:
+    """The settings from a tree of plain values; see `load_config` for the errors."""
+    student = dict(tree.get("student") or {})
+    if isinstance(student.get("train"), Mapping):  # a partial section keeps the student's own defaults
+        student["train"] = {**_STUDENT_TRAIN.model_dump(), **student["train"]}
+        tree = {**tree, "student": student}
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(error)) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A YAML, TOML or JSON file as a tree; nothing in it is executed.
+
+    Raises:
+        InputError: no such file, too large, not of the format, a key given twice.
+    """
+    if not path.is_file():
+        raise InputError(f"`--config`: there is no file {path}.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = tomllib.loads(text) if path.suffix == ".toml" else _UniqueKeys(text).get_single_data()
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"`--config`: {path} must hold named settings, got {type(tree).__name__}.")
+    return tree["config"] if isinstance(tree.get("config"), dict) else tree  # a run's own `config.json`
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML of plain values whose repeated keys are errors: the last would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, Hashable) or key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" is given twice', key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _value(text: str) -> Any:
+    try:
+        return _UniqueKeys(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise InputError(f"`--set`: cannot read the value {text!r}: {' '.join(str(error).split())}") from None
+
+
+def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and key != "arguments":
+            _merge(tree[key], value)
+        else:
+            tree[key] = json.loads(json.dumps(value)) if isinstance(value, Mapping) else value
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        below = tree.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise InputError(f'`--set`: "{key}" lies below "{part}", which is not a section.')
+        tree = below
+    tree[last] = value
+
+
+def _known(location: tuple[Any, ...]) -> list[str]:
+    """The keys of the section at `location`."""
+    model: Any = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        location = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(unknown("setting", location, (".".join([*map(str, fault["loc"][:-1]), k]) for k in _known(fault["loc"][:-1]))))
+        else:
+            lines.append(f"`{location}`: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault.get('input')!r}.")
+    return "\n".join(lines)

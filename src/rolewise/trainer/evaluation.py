@@ -1,0 +1,94 @@
+"""Accuracy and loss of a network on a split: large batches, weights quantized once, sums on the device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rolewise.augment import normalize
+from rolewise.data import Split
+from rolewise.errors import Interrupted
+from rolewise.objective import Placement
+from rolewise.quant import frozen_weights
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (a fraction) and mean cross-entropy over `n` images."""
+
+    accuracy: float
+    loss: float
+    n: int
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    placement: Placement,
+    batch: int = 1000,
+    batch_statistics: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Evaluates `model` on all images of `split`; its mode and its buffers are as before afterwards.
+
+    Args:
+        mean, std: normalisation of the images, per channel.
+        placement: device, precision and memory format.
+        batch: images at a time.
+        batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
+            role-wise release did; for comparisons with the paper's numbers alone.
+        should_stop: asked before each batch.
+    Raises:
+        Interrupted: `should_stop` said so; nothing has changed.
+    """
+    size = 128 if batch_statistics else batch
+    sums = torch.zeros(2, dtype=torch.float64, device=placement.device)
+    mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else _eval_mode(model)
+    with torch.inference_mode(), mode, frozen_weights(model):
+        for start in range(0, len(split), size):
+            if should_stop is not None and should_stop():
+                raise Interrupted("stopped during an evaluation")
+            pixels, labels = split.images[start : start + size], split.labels[start : start + size]
+            images = normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
+            sums += _sums(model, images.to(placement.device), labels.to(placement.device), placement)
+    correct, loss = sums.tolist()
+    return Evaluation(correct / len(split), loss / len(split), len(split))
+
+
+def _sums(model: nn.Module, images: Tensor, labels: Tensor, placement: Placement) -> Tensor:
+    with placement.autocast():
+        logits = model(images).float()
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack(((logits.argmax(1) == labels).sum().double(), loss.double()))
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def _batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    with _eval_mode(model):
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer, buffers in zip(layers, kept, strict=True):
+                for name, buffer in layer.named_buffers():
+                    buffer.copy_(buffers[name])
