@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,6 +89,8 @@ class RunDirectory:
         try:
             lock = _acquire(folder)
             remove_temporary(folder)
+            for name in LOGS:
+                logs.mend(folder / name)
         except OSError as error:
             raise InputError(f"Cannot write in `--resume` {folder}: {error.strerror or error}.") from error
         return cls(folder, lock, record)
@@ -96,7 +99,8 @@ class RunDirectory:
         """Let others use it."""
         if self._lock.is_locked:
             # Whoever reads the file after this must not take a process that is gone for the holder.
-            os.truncate(self.path / "lock", 0)
+            with suppress(OSError):  # the directory was moved or removed meanwhile
+                os.truncate(self.path / "lock", 0)
             self._lock.release()
 
     def __enter__(self) -> "RunDirectory":

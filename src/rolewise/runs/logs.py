@@ -29,6 +29,14 @@ def mark(path: Path) -> int:
     return path.stat().st_size
 
 
+def mend(path: Path) -> None:
+    """Drop a last line that was cut off, so that the next one does not become part of it."""
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            rewind(path, data.rfind(b"\n") + 1)
+
+
 def rewind(path: Path, length: int) -> None:
     """Drop all that was appended after the mark `length`.
 
