@@ -2,8 +2,8 @@
 
     crash_children.py JOB FOLDER
 
-`FOLDER/start` is copied to `FOLDER/1`, `FOLDER/2`, ... for the children; the last copy is of the child that came
-through. Prints the number of children that were killed.
+`FOLDER/start` is copied to `FOLDER/1`, `FOLDER/2`, ... for the children; the last copy is of the child that
+came through. Prints the number of children that were killed.
 """
 
 import os
