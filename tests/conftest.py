@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from jaxtyping import install_import_hook
+
+# Shapes and types are checked while tests run. The kernels are left out: Numba compiles functions, not wrappers.
+install_import_hook(
+    [f"rolewise.{part}" for part in ("kd", "networks", "quant", "objective", "trainer", "data", "augment.policy")],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
