@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -42,6 +42,7 @@ class Outputs:
         return Outputs(self.logits.detach(), tuple(f.detach() for f in self.features), self.labels, self.ids)
 
 
+@runtime_checkable
 class TrainingImages(Protocol):
     """What a loss's `prepare` needs of a training split."""
 
@@ -136,12 +137,12 @@ class KDLoss(nn.Module):
         raise TypeError(f"{type(self).__name__} has no `forward(self, student, teacher)`.")
 
     @classmethod
-    def paper(cls, **arguments: Any) -> Self:
+    def paper(cls, **arguments: Any) -> "KDLoss":
         """With the settings of the role-wise paper where they differ from the recommended ones."""
         return cls(**arguments)
 
     @classmethod
-    def release(cls, **arguments: Any) -> Self:
+    def release(cls, **arguments: Any) -> "KDLoss":
         """With the settings of the authors' released code where they differ from the recommended ones."""
         return cls(**arguments)
 

@@ -1,14 +1,8 @@
-"""What is minimised: `CrossEntropy`, and `Distill`, which adds a teacher. An objective owns forward and backward of a batch.
-
-Nothing in `backward` waits for the device: lambda and sigmoid(epoch) are device scalars, metrics stay tensors, shapes
-are static, so a whole step can be captured once and replayed.
-"""
+"""`Distill`: the student learns from the labels and from a fixed teacher."""
 
 import copy
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,89 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError
-from rolewise.kd.base import KDLoss, Outputs, TrainingImages, collect, tap_names
+from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
+from rolewise.objective.base import Objective, Placement, correct, factor
 from rolewise.seeds import derive_seed, torch_generator
 
 LambdaMode = Literal["post_clip", "pre_clip", "ignored"]
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where and in which precision networks run.
-
-    Args:
-        device: of the networks and the batches.
-        precision: "fp32", or "bf16" for autocast.
-        channels_last: memory format of convolutions.
-    """
-
-    device: torch.device
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which networks are called."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-    def place(self, model: nn.Module) -> nn.Module:
-        """`model` on this device, in this memory format (in place)."""
-        model.to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the batches; autocast would cast them to this anyway."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-
-class Objective:
-    """Forward and backward of one batch. The order of calls: `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
-
-    metrics: tuple[str, ...] = ("loss", "correct")
-
-    def prepare(self, split: TrainingImages, *, seed: int) -> None:
-        """Trains what must be ready before the student is (once; search, final run and resume share it)."""
-
-    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
-        """Makes everything that depends on the network and the device."""
-
-    def parameters(self) -> list[nn.Parameter]:
-        """The objective's own parameters that are trained with the network."""
-        return []
-
-    def set_epoch(self, epoch: int, passed: int) -> None:
-        """The 0-based epoch that begins, and how many milestones of the learning rate lie behind it."""
-
-    def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
-    ) -> Float[Tensor, " m"]:
-        """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
-        raise TypeError(f"{type(self).__name__} has no `backward`.")
-
-    def state(self) -> dict[str, Tensor]:
-        """The tensors that a checkpoint needs."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes back `state()`, in place."""
-
-
-class CrossEntropy(Objective):
-    """Cross-entropy with the labels: a teacher's objective, and a student's that has no teacher."""
-
-    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
-        self._placement = placement
-
-    def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
-    ) -> Float[Tensor, " m"]:
-        with self._placement.autocast():
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()
-        return torch.stack((loss.detach(), _correct(logits, labels)))
 
 
 class Distill(Objective):
@@ -138,15 +54,11 @@ class Distill(Objective):
     ) -> None:
         if not isinstance(loss, KDLoss):
             raise InputTypeError(f"`loss` must be a KDLoss such as rolewise.kd.IIKD(), got {type(loss).__name__}.")
-        if teacher.training:
-            raise InputError(
-                "The teacher is in training mode: its batch statistics would change with every batch the student sees. "
-                "Call teacher.eval() first."
-            )
+        check_teacher(teacher)
         self.teacher = teacher
         self.loss = loss
-        self.weight = _factor("weight", loss.weight if weight is None else weight)
-        self.task_weight = _factor("task_weight", loss.task_weight if task_weight is None else task_weight)
+        self.weight = factor("weight", loss.weight if weight is None else weight)
+        self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
         self.clip = loss.clip if clip is None else clip
         if lambda_mode not in ("post_clip", "pre_clip", "ignored"):
@@ -164,8 +76,7 @@ class Distill(Objective):
             self.loss.prepare(self.teacher, split, epochs=self.prepare_epochs, seed=derive_seed(seed, "kd-prepare"))
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
-        if self.teacher.training:
-            raise InputError("The teacher is in training mode: call teacher.eval() before the student is trained.")
+        check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
         self._taps = tap_names(model, self.loss.taps) if needs else ()
@@ -220,7 +131,7 @@ class Distill(Objective):
             dropped = torch.zeros_like(task)
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
-        return torch.stack((total, _correct(seen.logits, labels), task, distance, dropped))
+        return torch.stack((total, correct(seen.logits, labels), task, distance, dropped))
 
     def _two_gradients(self, model: nn.Module, task: Tensor, distance: Tensor) -> Tensor:
         """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
@@ -291,15 +202,3 @@ def clip_and_add(
         clean = torch.where(finite[position], kd_gradient, torch.zeros((), dtype=kd_gradient.dtype, device=kd_gradient.device))
         total[index] = torch.addcmul(gradient, clean, scale[position])
     return total, (~finite).sum().to(sigmoid.dtype)
-
-
-def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(1) == labels).sum().float()
-
-
-def _factor(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputTypeError(f"`{name}` must be a number of at least 0, got {value!r}.")
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"`{name}` must be a finite number of at least 0, got {value}.")
-    return float(value)

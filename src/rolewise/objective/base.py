@@ -1,0 +1,106 @@
+"""What an objective is, where networks run, and the objective without a teacher."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rolewise.errors import InputError, InputTypeError
+from rolewise.kd.base import TrainingImages
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which precision networks run.
+
+    Args:
+        device: of the networks and the batches.
+        precision: "fp32", or "bf16" for autocast.
+        channels_last: memory format of convolutions.
+    """
+
+    device: torch.device
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which networks are called."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """`model` on this device, in this memory format (in place)."""
+        model.to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the batches; autocast would cast them to this anyway."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+class Objective:
+    """Forward and backward of one batch. The order of calls: `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
+
+    metrics: tuple[str, ...] = ("loss", "correct")
+
+    def prepare(self, split: TrainingImages, *, seed: int) -> None:
+        """Trains what must be ready before the student is (once; search, final run and resume share it)."""
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        """Makes everything that depends on the network and the device."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The objective's own parameters that are trained with the network."""
+        return []
+
+    def set_epoch(self, epoch: int, passed: int) -> None:
+        """The 0-based epoch that begins, and how many milestones of the learning rate lie behind it."""
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
+        raise TypeError(f"{type(self).__name__} has no `backward`.")
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that a checkpoint needs."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes back `state()`, in place."""
+
+
+class CrossEntropy(Objective):
+    """Cross-entropy with the labels: a teacher's objective, and a student's that has no teacher."""
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        self._placement = placement
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        with self._placement.autocast():
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        return torch.stack((loss.detach(), correct(logits, labels)))
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of the batch are classified rightly (a scalar on the device)."""
+    return (logits.argmax(1) == labels).sum().float()
+
+
+def factor(name: str, value: float) -> float:
+    """`value` as a finite float of at least 0, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputTypeError(f"`{name}` must be a number of at least 0, got {value!r}.")
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"`{name}` must be a finite number of at least 0, got {value}.")
+    return float(value)

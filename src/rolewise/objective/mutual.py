@@ -1,0 +1,97 @@
+"""Deep mutual learning as it was first meant: student and teacher train together, from scratch."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rolewise.kd.base import Outputs, TrainingImages
+from rolewise.kd.dml import DML
+from rolewise.objective.base import Objective, Placement, correct, factor
+
+
+class MutualLearning(Objective):
+    """Per batch first a step of the peer, then one of the student, each on CE + weight * L_DML, both in training mode.
+
+    Source: Zhang et al., CVPR 2018, in the symmetric form of the role-wise authors' code, which calls the peer
+    "teacher" and trains it from scratch with the student; the paper's own tables use a fixed teacher: `Distill(teacher,
+    DML())`.
+
+    Args:
+        peer: the network that learns along; this objective trains its own copy.
+        weight: factor of the KD term, for both, no unit.
+        lr: of the peer's Adam (eps 1e-5), constant.
+        weight_decay: L2 term of the peer's Adam.
+    """
+
+    metrics = ("loss", "correct", "task", "kd", "peer_correct")
+
+    def __init__(self, peer: nn.Module, weight: float = 1.0, *, lr: float = 1e-3, weight_decay: float = 1e-5) -> None:
+        self.peer = peer
+        self.weight = factor("weight", weight)
+        self.lr, self.weight_decay = lr, weight_decay
+        self.loss = DML()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+
+    def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
+        self._placement = placement
+        self._peer = placement.place(copy.deepcopy(self.peer)).train()
+        self._optimizer = torch.optim.Adam(
+            self._peer.parameters(), self.lr, eps=1e-5, weight_decay=self.weight_decay, fused=True
+        )
+
+    def backward(
+        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " m"]:
+        with self._placement.autocast():
+            logits = model(images)
+            peer_logits = self._peer(images)
+        student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
+        self._optimizer.zero_grad(set_to_none=True)
+        (F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())).backward()
+        self._optimizer.step()
+        with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
+            after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
+        task = F.cross_entropy(student.logits, labels)
+        distance = self.loss(student, after)
+        total = task + self.weight * distance
+        total.backward()
+        counts = correct(logits, labels), correct(after.logits, labels)
+        return torch.stack((total.detach(), counts[0], task.detach(), distance.detach(), counts[1]))
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {f"peer.{name}": tensor for name, tensor in self._peer.state_dict().items()}
+        for index, parameter in enumerate(self._peer.parameters()):
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{index}.{key}"] = value
+        return tensors
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        network = {name[len("peer.") :]: tensor for name, tensor in state.items() if name.startswith("peer.")}
+        self._peer.load_state_dict(network)
+        self._optimizer.state.clear()
+        parameters = list(self._peer.parameters())
+        for name, value in state.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                parameter = parameters[int(index)]
+                like = parameter if value.shape == parameter.shape else value.to(parameter.device)
+                self._optimizer.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+@contextmanager
+def _kept_buffers(model: nn.Module) -> Iterator[None]:
+    """A second pass over the same batch must not move batch normalisation's averages a second time."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
