@@ -1,0 +1,69 @@
+"""What the benchmarks share: sides that alternate in one run, and results that say where they come from."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rolewise.runs import environment
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each side in each round. The sides take turns, so that a machine whose speed drifts slows both."""
+    for _ in range(warmup):
+        for run in sides.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, run in sides.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, minimum and maximum, rounded to four digits."""
+    return {
+        "median": _short(statistics.median(values)),
+        "min": _short(min(values)),
+        "max": _short(max(values)),
+        "n": len(values),
+    }
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
+    """slow / fast, round by round."""
+    return summary([a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def record(name: str, figures: Mapping[str, Any], *, command: str, note: str = "") -> Path:
+    """Writes `results/<name>.json`: the figures with commit, hardware, versions, and the command that measured them."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "name": name,
+        "command": command,
+        "measured": time.strftime("%Y-%m-%d"),
+        "environment": environment(),
+        "note": note,
+        "figures": figures,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    print(f"{path}:")
+    print(json.dumps(figures, indent=2))
+    return path
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
