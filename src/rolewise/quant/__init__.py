@@ -1,1 +1,20 @@
-"""(under construction)"""
+"""Low-bit weights and activations: `quantize` a network, and the quantizers themselves."""
+
+from rolewise.quant.dorefa import quantize_activation, quantize_weight
+from rolewise.quant.grid import Grid
+from rolewise.quant.layers import frozen_weights
+from rolewise.quant.methods import METHODS
+from rolewise.quant.model import LayerBits, apply_quantization, quantization, quantize, quantized_layers
+
+__all__ = [
+    "METHODS",
+    "Grid",
+    "LayerBits",
+    "apply_quantization",
+    "frozen_weights",
+    "quantization",
+    "quantize",
+    "quantize_activation",
+    "quantize_weight",
+    "quantized_layers",
+]
