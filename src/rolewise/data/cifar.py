@@ -51,7 +51,8 @@ def load_cifar(name: str, root: Path) -> Data:
     place = find(spec, root)
     train = _read(spec, place, place.form.train, root)
     test = functools.partial(_read, spec, place, (place.form.test,), root)
-    return Data(name, train, test, sizes=(4000, 36000), constants=spec.constants)
+    source = f"{spec.title}, {place.form.kind} form, {place.path}"
+    return Data(name, train, test, sizes=(4000, 36000), constants=spec.constants, source=source)
 
 
 def find(spec: Cifar, root: Path) -> Place:
@@ -91,7 +92,9 @@ def _read(spec: Cifar, place: Place, files: tuple[File, ...], root: Path) -> Spl
         batch = slice(int(starts[file]), int(starts[file]) + file.rows)
         decode = decode_python if place.form.kind == "python" else decode_binary
         pixels, labels[batch] = decode(raw, source, spec, file.rows)
-        images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        target = images[batch].reshape(-1, 32 * 32, 3)
+        for channel in range(3):  # three times as fast as one transposed assignment
+            target[:, :, channel] = pixels[:, channel * 1024 : (channel + 1) * 1024]
     mean, std = spec.constants[50000]
     return Split(
         torch.from_numpy(images), torch.from_numpy(labels), torch.arange(rows), spec.classes, mean, std

@@ -49,7 +49,8 @@ def enlarge(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n H W 3"]:
 def load_digits() -> Data:
     """The 1,437 training and 360 test images; see `docs/data.md` for the division."""
     train = _read("train")
-    return Data("digits", train, functools.partial(_read, "test", train.mean, train.std), sizes=SIZES)
+    test = functools.partial(_read, "test", train.mean, train.std)
+    return Data("digits", train, test, sizes=SIZES, source="part of the package")
 
 
 def _read(part: str, mean: Channels | None = None, std: Channels | None = None) -> Split:

@@ -51,7 +51,7 @@ def load_folder(root: Path, *, size: int = 32, skip_bad: bool = False) -> Data:
     skipped: list[str] = []
     train = _read(root / "train", classes, size, skip_bad, skipped)
     test = functools.partial(_read, root / "test", classes, size, skip_bad, skipped, train.mean, train.std)
-    return Data("folder", train, test, skipped=skipped)
+    return Data("folder", train, test, source=f"images in {root}", skipped=skipped)
 
 
 def _classes(part: Path) -> tuple[str, ...]:

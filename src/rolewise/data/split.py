@@ -87,6 +87,7 @@ class Data:
         read_test: gives the test part; called once, at the first access to `test`.
         sizes: default numbers of images of `reduced`: (train, validation).
         constants: published (mean, std) by number of images of a reduced training part; others are computed.
+        source: where the images came from, for people.
         skipped: files that could not be read and were left out, where the caller asked for that.
     """
 
@@ -98,11 +99,13 @@ class Data:
         *,
         sizes: tuple[int, int] | None = None,
         constants: Mapping[int, tuple[Channels, Channels]] | None = None,
+        source: str = "",
         skipped: list[str] | None = None,
     ) -> None:
         self.name = name
         self.classes = train.classes
         self.train = train
+        self.source = source
         self.skipped = [] if skipped is None else skipped
         self._read_test = read_test
         self._sizes = sizes or (max(1, len(train) // 10), max(1, len(train) // 2))

@@ -22,7 +22,7 @@ from rolewise.errors import InputError
 
 # One instruction can make an object of some hundred bytes from one byte of the file: their number bounds the
 # memory.
-MAX_INSTRUCTIONS = 2_000_000
+MAX_INSTRUCTIONS = 1_000_000
 _MAX_INTEGER_TEXT = 18  # digits; fits 64 bits
 
 
@@ -80,6 +80,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.to_encode = len(data)
 
     def refuse(self, what: str) -> InputError:
         return InputError(
@@ -207,9 +208,19 @@ class _Machine:
         elif function is _Known.DTYPE and _same(arguments, ("u1", 0, 1)):
             self.push(_Known.UINT8)
         elif function is _Known.ENCODE and len(arguments) == 2 and _same(arguments[1:], ("latin1",)):
-            self.push(arguments[0].encode("latin-1") if type(arguments[0]) is str else self.bad_array())
+            self.push(self.encoded(arguments[0]))
         else:
             self.bad_array()
+
+    def encoded(self, text: object) -> bytes:
+        if type(text) is not str:
+            self.bad_array()
+        raw = str(text).encode("latin-1")
+        # Each text of a real file is encoded once; one text from the memo, encoded often, would fill the memory.
+        self.to_encode -= len(raw)
+        if self.to_encode < 0:
+            raise self.refuse("the pickle makes more bytes than it has")
+        return raw
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
