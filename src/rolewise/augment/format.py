@@ -1,0 +1,202 @@
+"""Our schedule files, version 1: what they may hold, and where in the text a fault lies."""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from rolewise.augment.baselines import BINS, RandAugment, TrivialAugment
+from rolewise.augment.logs import listed
+from rolewise.augment.ops import LEVELS, OPS
+from rolewise.augment.policy import TENTHS, BasePolicy, Policy
+from rolewise.augment.schedule import MAX_EPOCHS, Schedule
+from rolewise.errors import InputError, unknown
+
+FORMAT_VERSION = 1
+
+
+def _known(name: str) -> str:
+    if name not in OPS:
+        raise ValueError(unknown("op", name, OPS))
+    return name
+
+
+OpName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(OPS)})]
+Probability = Annotated[int, Field(ge=0, le=TENTHS, description="tenths")]
+Magnitude = Annotated[int, Field(ge=0, le=LEVELS - 1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PbaPolicy(_Part):
+    """At most two of the slots fire on an image; a slot is [op, probability in tenths, magnitude]."""
+
+    kind: Literal["pba"]
+    settings: list[tuple[OpName, Probability, Magnitude]]
+
+    def policy(self) -> BasePolicy:
+        """The policy that is described."""
+        return Policy(self.settings)
+
+
+class RandAugmentPolicy(_Part):
+    """`num_ops` ops on every image, at one magnitude in thirtieths of each op's range."""
+
+    kind: Literal["randaugment"]
+    num_ops: Annotated[int, Field(ge=0, le=100)]
+    magnitude: Annotated[int, Field(ge=0, le=BINS - 1)]
+
+    def policy(self) -> BasePolicy:
+        """The policy that is described."""
+        return RandAugment(self.num_ops, self.magnitude)
+
+
+class TrivialAugmentPolicy(_Part):
+    """One op on every image, at any strength."""
+
+    kind: Literal["trivialaugment"]
+
+    def policy(self) -> BasePolicy:
+        """The policy that is described."""
+        return TrivialAugment()
+
+
+class SegmentPart(_Part):
+    """So many epochs under `policies[policy]`."""
+
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+    policy: Annotated[int, Field(ge=0, description="position in `policies`")]
+
+
+AnyPolicy = Annotated[PbaPolicy | RandAugmentPolicy | TrivialAugmentPolicy, Field(discriminator="kind")]
+
+
+class Document(_Part):
+    """A schedule: one augmentation policy per epoch, as segments."""
+
+    format: Literal["rolewise.schedule"]
+    format_version: Literal[1]
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS, description="sum of the segments' epochs")]
+    role: Literal["teacher", "student"] | None = None
+    policies: Annotated[list[AnyPolicy], Field(min_length=1)]
+    segments: Annotated[list[SegmentPart], Field(min_length=1)]
+    provenance: Annotated[
+        dict[str, JsonValue], Field(description="on what, by which run, with which score")
+    ] = {}
+
+    def schedule(self) -> Schedule:
+        """The schedule that is described."""
+        policies = [part.policy() for part in self.policies]
+        segments = [(part.epochs, policies[part.policy]) for part in self.segments]
+        return Schedule(segments, role=self.role, provenance=self.provenance)
+
+
+def read_document(text: str, name: str) -> Document:
+    """Our JSON, checked.
+
+    Raises:
+        InputError: all faults at once, each with file and line.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_distinct, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {error.lineno}: not JSON: {error.msg} (column {error.colno})."
+        ) from None
+    except RecursionError:
+        raise InputError(f"{name}: nested too deeply for a schedule.") from None
+    except ValueError as error:  # a repeated key, NaN, an integer of thousands of digits
+        raise InputError(f"{name}, line {_line_of_word(text, str(error))}: {error}.") from None
+    version = values.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise InputError(
+            f"{name} has format_version {version}; this version of rolewise reads up to {FORMAT_VERSION}: upgrade it."
+        )
+    try:
+        document = Document.model_validate_json(text)
+    except ValidationError as error:
+        faults = [f"{name}, line {line_of(text, fault['loc'])}: {_said(fault)}" for fault in error.errors()]
+        raise InputError(listed(faults)) from None
+    faults = []
+    for number, part in enumerate(document.segments):
+        if part.policy >= len(document.policies):
+            line = line_of(text, ("segments", number, "policy"))
+            faults.append(f"{name}, line {line}: segments[{number}]: there is no policies[{part.policy}].")
+    total = sum(part.epochs for part in document.segments)
+    if total != document.epochs:
+        line = line_of(text, ("epochs",))
+        faults.append(
+            f"{name}, line {line}: epochs is {document.epochs}, but the segments are {total} epochs long."
+        )
+    if faults:
+        raise InputError(listed(faults))
+    return document
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f'the key "{key}" comes twice')
+        seen[key] = value
+    return seen
+
+
+def _constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON value")
+
+
+def _line_of_word(text: str, message: str) -> int:
+    """The last line with the word that a message is about; for want of a position."""
+    found = re.search(r'"(.*)"|^(\S+)', message)
+    word = (found.group(1) or found.group(2)) if found else ""
+    return text.count("\n", 0, max(0, text.rfind(word))) + 1
+
+
+def _said(fault: Any) -> str:
+    """One fault of pydantic in our words: where, what is allowed, what came."""
+    where = ""
+    for part in fault["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else ("" if part in _TAGS else f".{part}")
+    message = fault["msg"].removeprefix("Value error, ")
+    came = fault.get("input")
+    shown = "" if isinstance(came, dict | list) or "got" in message else f", got {came!r:.80}"
+    return f"{where.lstrip('.') or 'the file'}: {message.rstrip('.')}{shown}."
+
+
+_TAGS = ("pba", "randaugment", "trivialaugment")
+_SPACE = re.compile(r"[\s,:]*")
+
+
+def line_of(text: str, path: tuple[int | str, ...]) -> int:
+    """The line on which a value of a JSON text stands, as near as its path leads (the text must be valid)."""
+    decoder = json.JSONDecoder()
+
+    def skip(position: int) -> int:
+        found = _SPACE.match(text, position)
+        return found.end() if found else position
+
+    def child(position: int, part: int | str) -> int | None:
+        closing = {"{": "}", "[": "]"}.get(text[position])
+        if closing is None or (closing == "]") != isinstance(part, int):
+            return None
+        number = 0
+        position = skip(position + 1)
+        while text[position] != closing:
+            key: int | str = number
+            if closing == "}":
+                key, position = decoder.raw_decode(text, position)
+                position = skip(position)
+            if key == part:
+                return position
+            position = skip(decoder.raw_decode(text, position)[1])
+            number += 1
+        return None
+
+    position = skip(0)
+    for part in path:
+        position = child(position, part) or position  # a part that is no key (pydantic's tags) leads nowhere
+    return text.count("\n", 0, position) + 1

@@ -1,0 +1,396 @@
+"""Every compiled function: the ops on one image, the random draws, and the single pass that makes a batch.
+
+An image lies in a buffer of four planes (R, G, B, alpha; `4 * h * w` bytes); an op works in place or from one buffer
+into another. All arithmetic is Pillow's (`docs/augmentation.md`); no multiply-add may be fused, hence
+`fastmath=False`. All compiled functions are in this one file because Numba's disk cache notices changes of the
+called function's file alone. `reference.py` says the same in plain NumPy.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rolewise.augment.compiling import compiled
+
+U = np.uint64  # An unsigned index spares the test for negative ones, without which loops vectorise.
+F = np.float32
+GOLDEN = U(0x9E3779B97F4A7C15)
+
+# What a kernel does; several ops of the table share one. From INVERT to AUTOCONTRAST they make alpha 255.
+IDENTITY, AFFINE, CUTOUT, BRIGHTNESS, COLOR, CONTRAST, SHARPNESS = 0, 1, 2, 3, 4, 5, 6
+INVERT, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST = 7, 8, 9, 10, 11
+WALK, CHOOSE, GIVEN = 0, 1, 2  # how ops are chosen: PBA's walk, uniformly with replacement, or as told
+CUTOUT_COLOR = (125, 122, 113)
+ONE = 65536  # 1.0 in Pillow's 16.16 fixed point
+
+
+@compiled
+def mixed(z: Any) -> Any:
+    """The finaliser of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that scatters."""
+    z = (z ^ (z >> U(30))) * U(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> U(27))) * U(0x94D049BB133111EB)
+    return z ^ (z >> U(31))
+
+
+@compiled
+def stream(key: Any, image: Any) -> Any:
+    """Where the draws of one image start: a hash of the stream's key and the image's id."""
+    return mixed(U(key) ^ mixed(U(image) + GOLDEN))
+
+
+@compiled
+def draw(start: Any, index: Any, below: Any) -> Any:
+    """Draw number `index` (from 1) of a stream, uniform over 0 .. below - 1 (`below` < 2**32)."""
+    bits = mixed(start + U(index) * GOLDEN) >> U(32)
+    return np.int64((bits * U(below)) >> U(32))
+
+
+@compiled
+def choose(program: Any, start: Any, h: Any, w: Any, order: Any, chosen: Any) -> Any:
+    """Writes the ops of one image as rows (slot, sign, x, y) to `chosen` and returns their number."""
+    slots = len(program.kernel)
+    budget = program.amount
+    index = 0
+    if program.mode == WALK:
+        index += 1
+        tenth = draw(start, index, 10)
+        budget = 0 if tenth < 2 else (1 if tenth < 5 else 2)
+        for s in range(slots):
+            order[s] = s
+    count = 0
+    walked = 0
+    while count < budget and walked < slots:
+        index += 1
+        if program.mode == WALK:  # a shuffle (Fisher-Yates), made only as far as it is walked
+            other = walked + draw(start, index, slots - walked)
+            slot = order[other]
+            order[other] = order[walked]
+            walked += 1
+            index += 1
+            if draw(start, index, 10) >= program.chance[slot]:
+                continue
+        else:
+            slot = draw(start, index, slots)
+        centred = program.kernel[slot] == CUTOUT
+        chosen[count, 0] = slot
+        chosen[count, 1] = draw(start, index + 1, 2) if program.signed[slot] else 0
+        chosen[count, 2] = draw(start, index + 2, w) if centred else -1
+        chosen[count, 3] = draw(start, index + 3, h) if centred else -1
+        index += 3
+        count += 1
+    return count
+
+
+@compiled
+def inside(x: Any, y: Any, h: Any, w: Any) -> Any:
+    """Whether a fixed-point position lies on the image."""
+    return (x >> 16) >= 0 and (x >> 16) < w and (y >> 16) >= 0 and (y >> 16) < h
+
+
+@compiled
+def affine(a: Any, b: Any, h: Any, w: Any, c: Any) -> None:
+    """Nearest-neighbour affine map of planes a to b: per row the interval that lies inside, then no more tests."""
+    size = h * w
+    for y in range(h):
+        xx = c[2] + y * c[1]
+        yy = c[5] + y * c[4]
+        first = 0
+        while first < w and not inside(xx + first * c[0], yy + first * c[3], h, w):
+            first += 1
+        last = w
+        while last > first and not inside(xx + (last - 1) * c[0], yy + (last - 1) * c[3], h, w):
+            last -= 1
+        row = y * w
+        for p in range(4):
+            for x in range(first):
+                b[U(p * size + row + x)] = 0
+            for x in range(last, w):
+                b[U(p * size + row + x)] = 0
+        if c[0] == ONE and c[3] == 0:  # a row moves as one piece
+            source = (yy >> 16) * w + (xx >> 16)
+            for p in range(4):
+                for x in range(first, last):
+                    b[U(p * size + row + x)] = a[U(p * size + source + x)]
+        else:
+            for x in range(first, last):
+                at = ((yy + x * c[3]) >> 16) * w + ((xx + x * c[0]) >> 16)
+                b[U(row + x)] = a[U(at)]
+                b[U(row + x + size)] = a[U(at + size)]
+                b[U(row + x + 2 * size)] = a[U(at + 2 * size)]
+                b[U(row + x + 3 * size)] = a[U(at + 3 * size)]
+
+
+@compiled
+def cut(a: Any, h: Any, w: Any, x: Any, y: Any, half: Any) -> None:
+    """Paints the square [x - half, x + half) x [y - half, y + half), clipped, with alpha 0."""
+    size = h * w
+    for row in range(max(0, y - half), min(h, y + half)):
+        for at in range(row * w + max(0, x - half), row * w + min(w, x + half)):
+            a[U(at)] = CUTOUT_COLOR[0]
+            a[U(at + size)] = CUTOUT_COLOR[1]
+            a[U(at + 2 * size)] = CUTOUT_COLOR[2]
+            a[U(at + 3 * size)] = 0
+
+
+@compiled
+def grey(a: Any, i: Any, size: Any) -> Any:
+    """Pillow's luma of pixel i (ITU-R 601-2 in 16 bits)."""
+    return (a[U(i)] * 19595 + a[U(i + size)] * 38470 + a[U(i + 2 * size)] * 7471 + 32768) >> 16
+
+
+@compiled
+def blend(d: Any, v: Any, f: Any) -> Any:
+    """Pillow's blend of two bytes; for factors within 0..1 the clipping changes nothing."""
+    x = F(d) + f * (F(v) - F(d))
+    return np.uint8(min(max(x, F(0)), F(255)))
+
+
+@compiled
+def enhance(kind: Any, f: Any, a: Any, h: Any, w: Any) -> None:
+    """Brightness, Color, Contrast; alpha stays."""
+    size = h * w
+    if kind == COLOR:
+        for i in range(size):
+            d = np.uint8(grey(a, i, size))
+            a[U(i)] = blend(d, a[U(i)], f)
+            a[U(i + size)] = blend(d, a[U(i + size)], f)
+            a[U(i + 2 * size)] = blend(d, a[U(i + 2 * size)], f)
+        return
+    mean = np.uint8(0)
+    if kind == CONTRAST:
+        total = 0
+        for i in range(size):
+            total += grey(a, i, size)
+        mean = np.uint8((2 * total + size) // (2 * size))
+    for i in range(3 * size):
+        a[U(i)] = blend(mean, a[U(i)], f)
+
+
+@compiled
+def sharpen(f: Any, a: Any, b: Any, h: Any, w: Any) -> None:
+    """Sharpness, from a to b: blend with the blur (1,1,1,1,5,1,1,1,1)/13. Border, alpha, small images: copied."""
+    size = h * w
+    for i in range(4 * size):
+        b[U(i)] = a[U(i)]
+    for line in range(3 * h):
+        if line % h == 0 or line % h == h - 1:
+            continue
+        m = line * w
+        for x in range(m + 1, m + w - 1):
+            total = 4 * np.int64(a[U(x)])
+            for at in (x - w, x, x + w):
+                total += np.int64(a[U(at - 1)]) + a[U(at)] + a[U(at + 1)]
+            # total / 13 to nearest (there are no ties): 5042 / 65536 is near enough to 1 / 13 up to 3321
+            b[U(x)] = blend(np.uint8(((total + 6) * 5042) >> 16), a[U(x)], f)
+
+
+@compiled
+def histogram(a: Any, base: Any, size: Any, counts: Any) -> None:
+    """Counts of one plane's values; in four tables, so that equal neighbours do not wait for each other."""
+    counts[:] = 0
+    whole = size - size % 4
+    for i in range(base, base + whole, 4):
+        counts[U(a[U(i)])] += np.int32(1)
+        counts[U(256) + U(a[U(i + 1)])] += np.int32(1)
+        counts[U(512) + U(a[U(i + 2)])] += np.int32(1)
+        counts[U(768) + U(a[U(i + 3)])] += np.int32(1)
+    for i in range(base + whole, base + size):
+        counts[U(a[U(i)])] += np.int32(1)
+    for v in range(256):
+        counts[U(v)] += counts[U(v + 256)] + counts[U(v + 512)] + counts[U(v + 768)]
+
+
+@compiled
+def equalize(a: Any, base: Any, size: Any, counts: Any, lut: Any) -> Any:
+    """The table of one plane, and whether it is needed: not with a single value, nor with too few pixels."""
+    histogram(a, base, size, counts)
+    top = 255
+    while counts[top] == 0:
+        top -= 1
+    step = (size - counts[top]) // 255
+    if counts[top] == size or step == 0:
+        return False
+    before = step // 2
+    for v in range(256):
+        counts[U(v + 256)] = before
+        before += counts[U(v)]
+    for v in range(256):  # the float64 quotient of such integers truncates to the exact one, and vectorises
+        lut[U(v)] = np.uint8(min(np.int32(np.float64(counts[U(v + 256)]) / np.float64(step)), np.int32(255)))
+    return True
+
+
+@compiled
+def autocontrast(a: Any, base: Any, size: Any, lut: Any) -> Any:
+    """The table of one plane, stretched from its least to its greatest value, and whether it is needed."""
+    low = np.uint8(255)
+    high = np.uint8(0)
+    for i in range(size):
+        low = min(low, a[U(base + i)])
+        high = max(high, a[U(base + i)])
+    if high <= low:
+        return False
+    scale = 255.0 / (np.int64(high) - np.int64(low))
+    offset = -np.float64(low) * scale
+    for v in range(256):
+        lut[U(v)] = np.uint8(np.int32(min(max(v * scale + offset, 0.0), 255.0)))
+    return True
+
+
+@compiled
+def recolor(kind: Any, number: Any, a: Any, h: Any, w: Any, counts: Any, lut: Any) -> None:
+    """The ops that go through RGB: every alpha becomes 255."""
+    size = h * w
+    if kind == INVERT:
+        for i in range(3 * size):
+            a[U(i)] = 255 - a[U(i)]
+    elif kind == POSTERIZE:
+        for i in range(3 * size):
+            a[U(i)] = a[U(i)] & number
+    elif kind == SOLARIZE:
+        for i in range(3 * size):
+            a[U(i)] = a[U(i)] if a[U(i)] < number else 255 - a[U(i)]
+    else:
+        for base in range(0, 3 * size, size):
+            equalizing = kind == EQUALIZE
+            if equalize(a, base, size, counts, lut) if equalizing else autocontrast(a, base, size, lut):
+                for i in range(base, base + size):
+                    a[U(i)] = lut[U(a[U(i)])]
+    for i in range(3 * size, 4 * size):
+        a[U(i)] = 255
+
+
+@compiled
+def load(images: Any, base: Any, interleaved: Any, channels: Any, size: Any, a: Any) -> None:
+    """Fills the four planes from one image; alpha is 255 where the image has none."""
+    if interleaved == 1 and channels == 3:  # all planes in one loop: it vectorises with shuffles
+        for i in range(size):
+            a[U(i)] = images[U(base + 3 * i)]
+            a[U(i + size)] = images[U(base + 3 * i + 1)]
+            a[U(i + 2 * size)] = images[U(base + 3 * i + 2)]
+    else:
+        along, across = (channels, 1) if interleaved == 1 else (1, size)
+        for p in range(channels):
+            for i in range(size):
+                a[U(p * size + i)] = images[U(base + p * across + i * along)]
+    if channels == 3:
+        for i in range(3 * size, 4 * size):
+            a[U(i)] = 255
+
+
+@compiled
+def store(a: Any, size: Any, row: Any, out: Any) -> None:
+    """Writes one image's planes as bytes, with `fill` at exposed pixels if that is wanted."""
+    pixels = out.pixels
+    base = row * size * out.channels
+    if len(out.exposed) > 0:
+        for i in range(size):
+            out.exposed[row, U(i)] = a[U(i + 3 * size)] == 0
+    if len(out.fill) > 0:
+        for p in range(3):
+            for i in range(size):
+                a[U(i + p * size)] = out.fill[p] if a[U(i + 3 * size)] == 0 else a[U(i + p * size)]
+    if out.interleaved == 1 and out.channels == 3:
+        for i in range(size):
+            pixels[U(base + 3 * i)] = a[U(i)]
+            pixels[U(base + 3 * i + 1)] = a[U(i + size)]
+            pixels[U(base + 3 * i + 2)] = a[U(i + 2 * size)]
+    else:
+        along, across = (out.channels, 1) if out.interleaved == 1 else (1, size)
+        for p in range(out.channels):
+            for i in range(size):
+                pixels[U(base + p * across + i * along)] = a[U(p * size + i)]
+
+
+@compiled
+def finish(a: Any, h: Any, w: Any, start: Any, tail: Any, result: Any, base: Any, along: Any) -> None:
+    """Crop, flip, cutout and normalisation of one image; exposed pixels and padding become 0.
+
+    It is written to `result` from position `base`, one pixel `along` after the other.
+    """
+    size = h * w
+    down = draw(start, 1, 2 * tail.crop + 1) - tail.crop
+    right = draw(start, 2, 2 * tail.crop + 1) - tail.crop
+    shift, step, first, last = right, 1, max(0, -right), min(w, w - right)
+    if tail.flip == 1 and draw(start, 3, 2) == 1:
+        shift, step, first, last = w - 1 + right, -1, max(0, right), min(w, w + right)
+    x0 = draw(start, 4, w) - tail.cutout // 2
+    y0 = draw(start, 5, h) - tail.cutout // 2
+    for p in range(3):
+        plane = base + (p * size if along == 1 else p)
+        for y in range(h):
+            to = plane + y * w * along
+            outside = y + down < 0 or y + down >= h or last <= first
+            begin, end = (w, w) if outside else (first, last)
+            for x in range(begin):
+                result[U(to + x * along)] = F(0)
+            for x in range(end, w):
+                result[U(to + x * along)] = F(0)
+            source = (y + down) * w + shift
+            for x in range(begin, end):
+                at = source + step * x
+                value = tail.table[U(p), U(a[U(p * size + at)])]
+                result[U(to + x * along)] = value if a[U(3 * size + at)] > 0 else F(0)
+        for y in range(max(0, y0), min(h, y0 + tail.cutout)):
+            for x in range(max(0, x0), min(w, x0 + tail.cutout)):
+                result[U(plane + (y * w + x) * along)] = F(0)
+
+
+@compiled
+def halve(bits: Any, half: Any, base: Any) -> None:
+    """Float32 as bits, rounded to the nearest bfloat16 (ties to even)."""
+    for i in range(len(bits)):
+        odd = (bits[U(i)] >> np.uint32(16)) & np.uint32(1)
+        half[U(base + i)] = np.uint16((bits[U(i)] + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+
+@compiled
+def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, todo: Any) -> None:
+    """One pass: images `index[first:last]` through their ops, the results to rows first..last-1 of the output.
+
+    `form` is (interleaved, channels, height, width), `part` (first, last), `todo` (Program, Tail, Output).
+    """
+    interleaved, channels, h, w = form
+    program, tail, out = todo
+    size = h * w
+    a = np.empty(4 * size, np.uint8)
+    b = np.empty(4 * size, np.uint8)
+    counts = np.empty(4 * 256, np.int32)
+    lut = np.empty(256, np.uint8)
+    order = np.empty(len(program.kernel), np.int64)
+    chosen = np.empty((max(2, program.amount), 4), np.int64)
+    bits = np.empty(3 * size if len(out.half) > 0 else 0, np.uint32)
+    along = 3 if out.interleaved == 1 else 1
+    for row in range(part[0], part[1]):
+        load(images, index[row] * size * channels, interleaved, channels, size, a)
+        count = program.amount
+        if program.mode == GIVEN:
+            chosen[:count] = program.given[row]
+        else:
+            count = choose(program, stream(keys[0], ids[row]), h, w, order, chosen)
+        if len(out.trace) > 0:
+            out.trace[row] = -1
+            out.trace[row, :count] = chosen[:count]
+        for k in range(count):
+            slot = chosen[k, 0]
+            kind = program.kernel[slot]
+            numbers = program.numbers[slot, chosen[k, 1]]
+            if kind == AFFINE:
+                affine(a, b, h, w, numbers)
+                a, b = b, a
+            elif kind == CUTOUT:
+                cut(a, h, w, chosen[k, 2], chosen[k, 3], numbers[0])
+            elif kind >= INVERT:
+                recolor(kind, numbers[0], a, h, w, counts, lut)
+            elif kind == SHARPNESS:
+                sharpen(program.factor[slot], a, b, h, w)
+                a, b = b, a
+            elif kind != IDENTITY:
+                enhance(kind, program.factor[slot], a, h, w)
+        if len(out.pixels) > 0:
+            store(a, size, row, out)
+        else:
+            scratch = len(out.half) > 0
+            result = bits.view(np.float32) if scratch else out.single
+            finish(a, h, w, stream(keys[1], ids[row]), tail, result, 0 if scratch else row * 3 * size, along)
+            if scratch:
+                halve(bits, out.half, row * 3 * size)
