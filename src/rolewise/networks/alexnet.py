@@ -1,8 +1,7 @@
 """The role-wise paper's AlexNet for small images.
 
 Source: Krizhevsky et al., NeurIPS 2012, in the form of the role-wise authors' code: five convolutions, two
-    hidden
-linear layers of 4096 units, BatchNorm after each of the seven, no bias anywhere, no dropout.
+hidden linear layers of 4096 units, BatchNorm after each of the seven, no bias anywhere, no dropout.
 """
 
 from functools import partial

@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
         if stride != 1 or inputs != width:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), batch_norm(width))
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: FeatureMap) -> Tensor:
         x = self.act_in(x)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         x = self.act(self.bn1(self.conv1(x)))

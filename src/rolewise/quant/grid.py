@@ -1,7 +1,7 @@
 """How the integer codes of quantized weights decode to numbers: what packed files and ONNX files store."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Grid:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> "Grid":
         """The inverse of `to_json`."""
         return cls(
             bits=int(value["bits"]),

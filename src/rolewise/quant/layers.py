@@ -26,6 +26,7 @@ class QuantizedWeight(nn.Module):
     weight_bits: int
     weight_method: str
     grid: Grid | None
+    learned: tuple[str, ...]  # names of the parameters that the method adds to `weight`
     _frozen: int
     _cache: dict[torch.dtype, Tensor]
 
@@ -130,8 +131,7 @@ def swap_layer(module: nn.Module, name: str, bits: int, method: str, grid: Grid 
     assert isinstance(module, QuantizedWeight)
     module.weight_bits, module.weight_method, module.grid = bits, method, grid
     module._frozen, module._cache = 0, {}
-    if grid is None:
-        METHODS[method].prepare_weight(module, bits)
+    module.learned = () if grid is not None else METHODS[method].prepare_weight(module, bits)
 
 
 def _quantize_output(module: nn.Module, _inputs: Any, output: Any) -> Tensor:

@@ -27,8 +27,9 @@ class Method:
     def check(self, weight_bits: int, act_bits: int) -> None:
         """Raises InputError for bits that the method does not have (1 to 8 and 32 have been checked)."""
 
-    def prepare_weight(self, layer: nn.Module, bits: int) -> None:
-        """Registers on a layer what the method learns beside the float weight."""
+    def prepare_weight(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
+        """Registers on a layer what the method learns beside the float weight; returns the names."""
+        return ()
 
     def prepare_activation(self, module: nn.Module, bits: int) -> None:
         """The same for a module whose output is quantized."""

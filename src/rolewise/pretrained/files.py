@@ -1,0 +1,286 @@
+"""Networks on disk: `X.safetensors` with the tensors, `X.json` beside it with all that is needed to build the network.
+
+The JSON holds the SHA-256 of the safetensors file, and the file's own header repeats the description, so that
+neither of the two can change unnoticed. Nothing is unpickled and no code is run.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from rolewise.errors import InputError
+from rolewise.pretrained.description import (
+    FORMAT,
+    FORMAT_VERSION,
+    canonical,
+    check_same,
+    check_tensors,
+    describe_model,
+    differences,
+    digest_tensors,
+    listed,
+    rebuild,
+    shorten,
+)
+from rolewise.pretrained.packing import pack, packed_bytes, unpack
+from rolewise.quant import Grid, apply_quantization, quantization
+from rolewise.quant.layers import quantized_weights
+from rolewise.runs import load_json, to_json, write_atomic
+
+SUFFIX = ".safetensors"
+CODES = ".codes"  # a packed weight's name is the weight's with this behind it
+_HUB = ("model.safetensors", "config.json")
+_IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "digest")
+
+PathLike = str | os.PathLike[str]
+
+
+def save_network(
+    model: nn.Module, path: PathLike, *, extra: Mapping[str, Any] | None = None, packed: bool = False
+) -> Path:
+    """Writes `X.safetensors` and `X.json`; `load_network` builds the network from the pair alone.
+
+    Args:
+        model: any network; one from outside the package is given again to `load_network`.
+        path: `X` or `X.safetensors`.
+        extra: more to keep in the JSON (data set, classes, accuracy, ...), free of choice.
+        packed: write the quantized weights as integer codes without gaps. Such a file is small; what it holds of
+            the weights are the levels that the network computes with, not the float weights behind them, so it is
+            for inference.
+
+    Returns:
+        The path of the safetensors file.
+
+    Raises:
+        InputError: another suffix, or `packed` for a network without quantized weights.
+        OSError, RunError: the file cannot be written.
+    """
+    target = tensors_path(path)
+    return write_pair(model, target, target.with_suffix(".json"), extra=extra, packed=packed)
+
+
+def tensors_path(path: PathLike) -> Path:
+    """`X.safetensors` from `X` or `X.safetensors`.
+
+    Raises:
+        InputError: another suffix of three or more letters that would be taken for a part of the name.
+    """
+    target = Path(path)
+    if target.suffix == SUFFIX:
+        return target
+    if target.suffix in (".pt", ".pth", ".bin", ".onnx", ".json", ".ckpt"):
+        raise InputError(f'`path` must end in "{SUFFIX}" or have no suffix, got "{target}".')
+    return target.with_name(target.name + SUFFIX)
+
+
+def write_pair(
+    model: nn.Module, target: Path, beside: Path, *, extra: Mapping[str, Any] | None, packed: bool
+) -> Path:
+    """Writes the tensors to `target` and the description to `beside`."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    stated: dict[str, Any] = {"form": "packed" if packed else "float", **describe_model(model)}
+    if packed:
+        tensors, stated["packed"] = _pack(model, tensors)
+    stated["digest"] = digest_tensors(tensors)
+    # Tied weights are written twice: the format refuses tensors that share memory.
+    unshared = {name: tensor.clone() for name, tensor in tensors.items()}
+    data = to_safetensors(unshared, metadata={"rolewise": canonical(stated)})
+    text = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **stated,
+        "extra": dict(extra or {}),
+    }
+    write_atomic(target, data)
+    write_atomic(beside, to_json(text))
+    return target
+
+
+def _pack(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors with codes in place of quantized weights, and how the codes decode."""
+    layers = quantized_weights(model)
+    if not layers:
+        raise InputError("`packed` needs a network with quantized weights: see `rolewise.quantize`.")
+    kept, grids = dict(tensors), {}
+    for name, layer in layers.items():
+        grid = layer.weight_grid()
+        with torch.no_grad():
+            codes = grid.encode(layer.quantized_weight().cpu())
+        for learned in [f"{name}.weight", *(f"{name}.{one}" for one in layer.learned)]:
+            kept.pop(learned)
+        kept[f"{name}.weight{CODES}"] = torch.from_numpy(pack(codes.numpy(), grid.bits))
+        grids[name] = {**grid.to_json(), "shape": list(codes.shape)}
+    return kept, grids
+
+
+def _unpack(source: str, stated: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `_pack`; the quantization of `stated` gets the grids."""
+    found = dict(tensors)
+    grids = {}
+    for name, entry in stated["packed"].items():
+        try:
+            grid, shape = Grid.from_json(entry), [int(size) for size in entry["shape"]]
+            count = int(np.prod(shape, dtype=np.int64))
+            codes = found.pop(f"{name}.weight{CODES}")
+            if codes.dtype != torch.uint8 or codes.numel() != packed_bytes(count, grid.bits):
+                raise ValueError(f"{codes.numel()} bytes for {count} codes of {grid.bits} bits")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f'The packed weight of "{name}" in {source} cannot be read: {error}.') from error
+        flat = unpack(codes.numpy(), grid.bits, count)
+        found[f"{name}.weight"] = grid.decode(torch.from_numpy(flat).reshape(shape))
+        grids[name] = grid.to_json()
+    stated["quantization"] = {**stated["quantization"], "grids": grids}
+    return found
+
+
+def load_network(path: PathLike, *, model: nn.Module | None = None) -> nn.Module:
+    """The network that `save_network`, `save_pretrained` or `export` wrote, in eval mode.
+
+    Args:
+        path: `X.safetensors` (or `X`) with `X.json` beside it, or a folder of `save_pretrained`.
+        model: the network to load into. Needed for networks from outside the package; others must be the same
+            network as in the file. A float network is quantized as the file says.
+
+    Raises:
+        InputError: a file is missing, damaged (the digests tell), of a newer format, or holds another network: the
+            first differences are listed.
+    """
+    source, stated, tensors = read_pair(path)
+    if stated["form"] == "packed":
+        tensors = _unpack(source, stated, tensors)
+    network = rebuild(source, stated) if model is None else model
+    if stated["quantization"] is not None and quantization(network) is None:
+        try:
+            apply_quantization(network, stated["quantization"])
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{source} describes a quantization that cannot be applied: {error}") from error
+    check_same(source, stated, network)
+    check_tensors(source, tensors, network)
+    network.load_state_dict(tensors, strict=True)
+    return network.eval()
+
+
+def describe(path: PathLike) -> dict[str, Any]:
+    """What a file of `save_network`, `save_pretrained` or `export` says of itself, with its `extra` on the same level.
+
+    The tensors are not looked at. Keys among others: `architecture`, `num_classes`, `quantization`, and what the
+    writer put into `extra`, for example `data`.
+
+    Raises:
+        InputError: no such file, or none of ours.
+    """
+    if Path(path).suffix == ".onnx":
+        from rolewise.pretrained.onnx_network import describe_onnx
+
+        stated = describe_onnx(Path(path))
+    else:
+        stated = _read_description(_locate(path)[1])
+    return {**stated.pop("extra", {}), **stated}
+
+
+def _locate(path: PathLike) -> tuple[Path, Path]:
+    """The tensors' file and the description's."""
+    given = Path(path)
+    if given.is_dir():
+        return given / _HUB[0], given / _HUB[1]
+    tensors = tensors_path(given)
+    beside = tensors.with_suffix(".json")
+    if tensors.name == _HUB[0] and not beside.exists():
+        beside = tensors.with_name(_HUB[1])
+    return tensors, beside
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing: a network is a pair of files, the tensors (.safetensors) and the description (.json)."
+        )
+    stated = load_json(path)
+    if not isinstance(stated, dict) or stated.get("format") != FORMAT:
+        raise InputError(f'{path} does not describe a network (its "format" is not "{FORMAT}").')
+    version = stated.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}; this version of rolewise reads {FORMAT_VERSION}. "
+            f"Read it with the version of rolewise that wrote it, or a newer one."
+        )
+    forms = {
+        "architecture": dict,
+        "quantization": dict | None,
+        "form": str,
+        "sha256": str,
+        "digest": str,
+        "bytes": int,
+    }
+    wrong = [key for key, kind in forms.items() if key not in stated or not isinstance(stated[key], kind)]
+    if wrong:
+        raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of another type.")
+    return stated
+
+
+def read_pair(path: PathLike) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """The name for messages, the description and the tensors of a pair of files, checked against each other.
+
+    Raises:
+        InputError: a file is missing or damaged, or the two do not belong together.
+    """
+    file, beside = _locate(path)
+    stated = _read_description(beside)
+    try:
+        size = file.stat().st_size
+        if size != stated["bytes"]:
+            raise InputError(
+                f"{file} has {size:,} bytes and should have {stated['bytes']:,} by {beside.name}: "
+                f"it is truncated, or belongs to another description."
+            )
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {file}: {error.strerror or error}.") from error
+    if hashlib.sha256(data).hexdigest() != stated["sha256"]:
+        raise InputError(
+            f"{file} is not the file that {beside.name} describes (its SHA-256 differs): "
+            f"it is damaged, or belongs to another description."
+        )
+    try:
+        tensors = parse_safetensors(data)
+        header = _header(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file} is no valid safetensors file: {error}.") from error
+    _check_identity(file, beside, header, stated, tensors)
+    return str(file), stated, tensors
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The description within the safetensors header."""
+    length = int.from_bytes(data[:8], "little")
+    found: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rolewise"])
+    return found
+
+
+def _check_identity(
+    file: Path, beside: Path, header: dict[str, Any], stated: dict[str, Any], tensors: dict[str, Tensor]
+) -> None:
+    theirs = {key: stated[key] for key in _IDENTITY if key in stated}
+    # Through JSON, as the header has been: tuples are lists there.
+    found = [
+        f"{place}: {shorten(left)} in {beside.name}, {shorten(right)} in {file.name}"
+        for place, left, right in differences(theirs, header)
+    ]
+    if found:
+        raise InputError(f"{beside} was changed after {file.name} was written:\n{listed(found)}")
+    if digest_tensors(tensors) != stated["digest"]:
+        raise InputError(
+            f"The tensors of {file} are not those that {beside.name} describes (their digest differs)."
+        )
