@@ -19,6 +19,8 @@ from rolewise.networks.base import Network, make
 # Of the role-wise authors' code: running averages move by 1 % a batch.
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.01
+# PyTorch's: the small networks are trained for a few hundred steps, too few for averages that move by 1 %.
+SMALL_BN_MOMENTUM = 0.1
 
 
 def batch_norm(width: int) -> nn.BatchNorm2d:
@@ -66,9 +68,17 @@ class ResNet(Network):
         widths: channels of each stage.
         stem: channels of the stem.
         num_classes: outputs of `fc`.
+        bn_momentum: how far BatchNorm's running averages move with each batch, a fraction.
     """
 
-    def __init__(self, blocks: Sequence[int], widths: Sequence[int], stem: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        stem: int,
+        num_classes: int,
+        bn_momentum: float = BN_MOMENTUM,
+    ) -> None:
         super().__init__()
         self.conv1 = conv3x3(3, stem)
         self.bn1 = batch_norm(stem)
@@ -85,6 +95,9 @@ class ResNet(Network):
             self.add_module(name, nn.Sequential(*layers))
         self.act_points = tuple(points)
         self.fc = nn.Linear(inputs, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = bn_momentum
 
     def forward(self, x: FeatureMap) -> Logits:
         x = self.act(self.bn1(self.conv1(x)))
@@ -95,9 +108,16 @@ class ResNet(Network):
 
 
 def _resnet(
-    name: str, blocks: Sequence[int], widths: Sequence[int], stem: int, num_classes: int, seed: int
+    name: str,
+    blocks: Sequence[int],
+    widths: Sequence[int],
+    stem: int,
+    num_classes: int,
+    seed: int,
+    bn_momentum: float = BN_MOMENTUM,
 ) -> Network:
-    return make(name, partial(ResNet, blocks, widths, stem, num_classes), num_classes, seed)
+    construct = partial(ResNet, blocks, widths, stem, num_classes, bn_momentum)
+    return make(name, construct, num_classes, seed)
 
 
 def resnet18(num_classes: int = 10, *, seed: int = 0) -> Network:
@@ -112,9 +132,9 @@ def resnet8(num_classes: int = 10, *, seed: int = 0) -> Network:
 
 def resnet8_small(num_classes: int = 10, *, seed: int = 0) -> Network:
     """A narrow ResNet8 for CPUs: one block in each of three stages of 16, 32, 64 channels, 0.08 M parameters."""
-    return _resnet("resnet8-small", (1, 1, 1), (16, 32, 64), 16, num_classes, seed)
+    return _resnet("resnet8-small", (1, 1, 1), (16, 32, 64), 16, num_classes, seed, SMALL_BN_MOMENTUM)
 
 
 def cnn_tiny(num_classes: int = 10, *, seed: int = 0) -> Network:
     """The demo's network, 0.02 M parameters: learns 32x32 digits in seconds on one core."""
-    return _resnet("cnn-tiny", (1, 1, 1), (8, 16, 32), 8, num_classes, seed)
+    return _resnet("cnn-tiny", (1, 1, 1), (8, 16, 32), 8, num_classes, seed, SMALL_BN_MOMENTUM)
