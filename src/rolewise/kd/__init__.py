@@ -123,7 +123,7 @@ def _class_from_file(spec: str) -> type[KDLoss]:
             f"its bases are {', '.join(base.__name__ for base in loss.__bases__)}."
         )
     # Pickle would look for the module by name, which another process does not know: say where the file is.
-    loss.__reduce_ex__ = lambda self, _protocol: (  # type: ignore[method-assign,assignment]
+    loss.__reduce_ex__ = lambda self, _protocol: (  # type: ignore[method-assign]
         _blank,
         (str(path), class_name),
         self.__dict__,

@@ -232,11 +232,11 @@ def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "
     return Outputs(logits, tuple(feature for feature in found if feature is not None))
 
 
-def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
-    """Checks that two outputs can be compared feature by feature.
+def check_logits(student: Outputs, teacher: Outputs) -> None:
+    """Checks that the logits of two outputs can be compared.
 
     Raises:
-        InputError: other batch sizes, numbers of classes or of features, or ranks; both sides are named.
+        InputError: logits of other ranks, batch sizes or numbers of classes; both sides are named.
     """
     for role, outputs in (("student", student), ("teacher", teacher)):
         if outputs.logits.ndim != 2:
@@ -246,11 +246,20 @@ def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
             f"student and teacher must see the same batch: {student.logits.shape[0]} images "
             f"against {teacher.logits.shape[0]}."
         )
-    if student.logits.shape[1:] != teacher.logits.shape[1:]:
+    if student.logits.shape[1] != teacher.logits.shape[1]:
         raise InputError(
             f"student and teacher must have the same classes: logits {tuple(student.logits.shape)} "
             f"against {tuple(teacher.logits.shape)}."
         )
+
+
+def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
+    """Checks that two outputs can be compared feature by feature.
+
+    Raises:
+        InputError: what `check_logits` refuses, and other numbers or ranks of features; both sides are named.
+    """
+    check_logits(student, teacher)
     if len(student.features) != len(teacher.features):
         raise InputError(
             f"student and teacher must give the same number of feature maps: {len(student.features)} "

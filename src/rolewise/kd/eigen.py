@@ -1,0 +1,193 @@
+"""Leading eigenvectors of batches of positive semi-definite matrices, and the solves that their gradients need.
+
+Two ways, one interface (`choose`, then `solve`). `Exact` takes power iteration where a certificate proves its
+answer and a full `eigh` where none does, so it equals `eigh` on every matrix; it looks at the data from the host.
+`Products` is subspace iteration from batched matrix products alone: no per-matrix loop, no wait for the device,
+so a CUDA graph can hold it.
+
+All matrices have trace 1 (or are zero), so that every tolerance below is relative to the trace.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+# A direction whose eigenvalue is below this part of the trace is rounding error, not a direction of the map: the
+# null space of a rank-deficient map is as arbitrary as the library that returns it.
+RANK_FLOOR = 1e-5
+# Where two eigenvalues are equal the derivative does not exist; 1 / gap becomes gap / (gap^2 + GAP_FLOOR w_1^2).
+GAP_FLOOR = 1e-12
+
+
+class Choice(NamedTuple):
+    """One eigenvector per matrix, and how it lies to the probe."""
+
+    vector: Float[Tensor, "n m"]
+    value: Float[Tensor, " n"]
+    cosine: Float[Tensor, " n"]
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues, descending, and eigenvectors in columns; all of them, or the leading ones."""
+
+    values: Float[Tensor, "n r"]
+    vectors: Float[Tensor, "n m r"]
+
+    def choose(self, probe: Float[Tensor, "n m"], candidates: int, wide: Bool[Tensor, " n"]) -> Choice:
+        """Of the leading `candidates` the one with the largest |cosine|; the earlier one where two are equal."""
+        values, vectors = self.values[:, :candidates], self.vectors[:, :, :candidates]
+        cosines = torch.bmm(probe.unsqueeze(1), vectors).squeeze(1)
+        cosines = torch.where(wide.unsqueeze(1), cosines * values.clamp_min(RANK_FLOOR).rsqrt(), cosines)
+        cosines = torch.where(values > RANK_FLOOR, cosines, 0)
+        best = cosines.abs().argmax(1, keepdim=True)
+        vector = vectors.gather(2, best.unsqueeze(1).expand(-1, vectors.shape[1], 1)).squeeze(2)
+        return Choice(vector, values.gather(1, best).squeeze(1), cosines.gather(1, best).squeeze(1))
+
+    def inverse_gaps(self, value: Float[Tensor, " n"]) -> Float[Tensor, "n r"]:
+        """1 / (value - w_i), bounded where the gap closes, 0 for the chosen vector itself."""
+        gaps = value.unsqueeze(1) - self.values
+        return gaps / (gaps.square() + GAP_FLOOR * self.values[:, :1].square()).clamp_min(
+            torch.finfo(gaps.dtype).tiny
+        )
+
+    def solve(self, value: Float[Tensor, " n"], rhs: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        """(value - G)^+ rhs within the span of the vectors."""
+        parts = torch.bmm(rhs.unsqueeze(1), self.vectors).squeeze(1) * self.inverse_gaps(value)
+        return torch.bmm(self.vectors, parts.unsqueeze(2)).squeeze(2)
+
+    def inverse(self, rhs: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        """G^+ rhs, within the rank of G."""
+        inverse = torch.where(self.values > RANK_FLOOR, self.values.clamp_min(RANK_FLOOR).reciprocal(), 0)
+        parts = torch.bmm(rhs.unsqueeze(1), self.vectors).squeeze(1) * inverse
+        return torch.bmm(self.vectors, parts.unsqueeze(2)).squeeze(2)
+
+
+def full_spectrum(gram: Float[Tensor, "n m m"]) -> Spectrum:
+    """All eigenvalues and eigenvectors, from LAPACK (its order is ascending)."""
+    values, vectors = torch.linalg.eigh(gram)
+    return Spectrum(values.flip(1).clamp_min(0), vectors.flip(2))
+
+
+def power_iteration(
+    gram: Float[Tensor, "n m m"], rounds: int = 24
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The leading eigenvector, its eigenvalue, and where both are certain.
+
+    Certain: the residual is at rounding level, and w^2 is more than half of the sum of all squared eigenvalues (the
+    squared Frobenius norm). No other can then be as large, so this is the leading one whatever the start was.
+
+    A product with a symmetric matrix is written as row sums: far faster on a CPU than a batched product with one
+    column.
+    """
+    power = (
+        torch.bmm(gram, gram) if gram.shape[1] <= 64 else gram
+    )  # 64: where a squaring stops paying for itself
+    vector = gram.sum(2)  # a start with a share in the leading vector of every non-negative matrix
+    tiny = torch.finfo(gram.dtype).tiny
+    repeats = 1 if gram.dtype == torch.float32 else 3
+    for _ in range(rounds * repeats):
+        vector = (power * vector.unsqueeze(1)).sum(2)
+        vector = vector / torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(tiny)
+    image = (gram * vector.unsqueeze(1)).sum(2)
+    value = (image * vector).sum(1)
+    residual = torch.linalg.vector_norm(image - value.unsqueeze(1) * vector, dim=1)
+    return (
+        vector,
+        value,
+        (residual <= 8 * torch.finfo(gram.dtype).eps) & (value.square() > 0.6 * gram.square().sum((1, 2))),
+    )
+
+
+class Exact:
+    """Equals a full `eigh` of every matrix, without computing it where the leading vector is certain.
+
+    Args:
+        student, teacher: Gram matrices `(n, m, m)` per layer, trace 1 or zero; `m` may differ between layers.
+        certified: False takes the full `eigh` for all.
+    """
+
+    def __init__(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], *, certified: bool = True
+    ) -> None:
+        self._student = [_ExactLayer(gram, certified) for gram in student]
+        self._teacher = [_ExactLayer(gram, certified) for gram in teacher]
+
+    def leading(self) -> list[Float[Tensor, "n _"]]:
+        """The teacher's leading eigenvectors, in no particular sign."""
+        return [layer.leading() for layer in self._teacher]
+
+    def choose(self, probes: Sequence[Tensor], wide: Sequence[bool], candidates: int) -> list[Choice]:
+        """The student's eigenvectors, among the leading `candidates`, that lie closest to the probes.
+
+        Args:
+            probes: `(n, m)` per layer.
+            wide: whether a layer's cosine is (probe . vector) / sqrt(value) instead of (probe . vector).
+        """
+        layers = zip(self._student, probes, wide, strict=True)
+        return [layer.choose(probe, candidates, is_wide) for layer, probe, is_wide in layers]
+
+    def solve(self, rhs: Sequence[Tensor]) -> list[Float[Tensor, "n _"]]:
+        """(w - G)^+ rhs for the chosen pairs (w, v): the derivative of v within these spaces."""
+        return [layer.solve(right) for layer, right in zip(self._student, rhs, strict=True)]
+
+    def row_space(self, rhs: Sequence[Tensor]) -> list[Float[Tensor, "n _"]]:
+        """G^+ rhs; needs `certified=False`."""
+        return [layer.spectrum.inverse(right) for layer, right in zip(self._student, rhs, strict=True)]
+
+
+class _ExactLayer:
+    def __init__(self, gram: Float[Tensor, "n m m"], certified: bool) -> None:
+        self.gram, self.certified = gram, certified
+
+    def leading(self) -> Float[Tensor, "n m"]:
+        vector, _, sure = self._power()
+        hard = (~sure).nonzero().squeeze(1)
+        if len(hard):
+            vector[hard] = full_spectrum(self.gram[hard]).vectors[:, :, 0]
+        return vector
+
+    def choose(self, probe: Float[Tensor, "n m"], candidates: int, wide: bool) -> Choice:
+        vector, value, sure = self._power()
+        cosine = (vector * probe).sum(1)
+        if wide:
+            cosine = cosine * value.clamp_min(RANK_FLOOR).rsqrt()
+        # Squared cosines with orthonormal vectors sum to at most 1: above one half no other can be larger.
+        sure = sure & (cosine.square() > 0.51)
+        self.easy, self.hard = sure.nonzero().squeeze(1), (~sure).nonzero().squeeze(1)
+        if len(self.hard):
+            self.spectrum = full_spectrum(self.gram[self.hard])
+            other = self.spectrum.choose(
+                probe[self.hard], candidates, torch.full_like(self.hard, wide).bool()
+            )
+            vector[self.hard], value[self.hard], cosine[self.hard] = other
+        self.chosen = Choice(vector, value, cosine)
+        return self.chosen
+
+    def solve(self, rhs: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        vector, value = self.chosen.vector, self.chosen.value
+        if not len(self.hard):
+            return _definite_solve(self.gram, vector, value, rhs)
+        result = torch.empty_like(rhs)
+        easy, hard = self.easy, self.hard
+        result[easy] = _definite_solve(self.gram[easy], vector[easy], value[easy], rhs[easy])
+        result[hard] = self.spectrum.solve(value[hard], rhs[hard])
+        return result
+
+    def _power(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self.certified:
+            return power_iteration(self.gram)
+        zeros = torch.zeros_like(self.gram[:, :, 0])
+        return zeros, zeros[:, 0].clone(), torch.zeros_like(zeros[:, 0], dtype=torch.bool)
+
+
+def _definite_solve(gram: Tensor, vector: Tensor, value: Tensor, rhs: Tensor) -> Tensor:
+    """(w - G)^+ rhs where w is the leading eigenvalue, far from the others: w - G + w v v^T is positive definite."""
+    scale = value[:, None, None]
+    system = torch.baddbmm(-gram, scale * vector.unsqueeze(2), vector.unsqueeze(1))
+    system.diagonal(dim1=1, dim2=2).add_(value.unsqueeze(1))
+    rhs = rhs - (rhs * vector).sum(1, keepdim=True) * vector
+    factor, _ = torch.linalg.cholesky_ex(system)
+    return torch.cholesky_solve(rhs.unsqueeze(2), factor).squeeze(2)
