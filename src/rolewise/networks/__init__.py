@@ -6,7 +6,21 @@ from typing import Any
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.networks.alexnet import alexnet
 from rolewise.networks.base import InitReport, Network, init_from
-from rolewise.networks.resnet import cnn_tiny, resnet8, resnet8_small, resnet18
+from rolewise.networks.mobilenet import mobilenetv2
+from rolewise.networks.resnet import (
+    cnn_tiny,
+    resnet8,
+    resnet8_small,
+    resnet8x4,
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet32x4,
+    resnet56,
+)
+from rolewise.networks.shufflenet import shufflenetv1, shufflenetv2
+from rolewise.networks.vgg import vgg8, vgg13
+from rolewise.networks.wide_resnet import wrn_16_2, wrn_40_2
 
 Builder = Callable[..., Network]
 
@@ -14,6 +28,18 @@ NETWORKS: Mapping[str, Builder] = {
     "resnet18": resnet18,
     "resnet8": resnet8,
     "alexnet": alexnet,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet56": resnet56,
+    "resnet8x4": resnet8x4,
+    "resnet32x4": resnet32x4,
+    "wrn-16-2": wrn_16_2,
+    "wrn-40-2": wrn_40_2,
+    "vgg8": vgg8,
+    "vgg13": vgg13,
+    "mobilenetv2": mobilenetv2,
+    "shufflenetv1": shufflenetv1,
+    "shufflenetv2": shufflenetv2,
     "resnet8-small": resnet8_small,
     "cnn-tiny": cnn_tiny,
 }

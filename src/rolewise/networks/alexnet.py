@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
-from rolewise.networks.resnet import BN_EPS, BN_MOMENTUM, batch_norm
+from rolewise.networks.base import Network, make, paper_norm
 
 POOLED = 4  # height and width that the linear layers see
 
@@ -29,13 +28,13 @@ class AlexNet(Network):
         sizes = ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))
         for number, (inputs, outputs, size) in enumerate(sizes, 1):
             self.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False))
-            self.add_module(f"bn{number}", batch_norm(outputs))
+            self.add_module(f"bn{number}", paper_norm(outputs))
             self.add_module(f"act{number}", nn.ReLU())
             if number in (1, 2, 5):
                 self.add_module(f"pool{number}", nn.MaxPool2d(2))
         for number, inputs in ((6, 256 * POOLED**2), (7, 4096)):
             self.add_module(f"fc{number}", nn.Linear(inputs, 4096, bias=False))
-            self.add_module(f"bn{number}", nn.BatchNorm1d(4096, eps=BN_EPS, momentum=BN_MOMENTUM))
+            self.add_module(f"bn{number}", nn.BatchNorm1d(4096, eps=1e-3, momentum=0.01))
             self.add_module(f"act{number}", nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes, bias=False)
 

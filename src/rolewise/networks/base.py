@@ -8,8 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from rolewise._types import FeatureMap, Logits
 from rolewise.errors import InputError, check_integer
 from rolewise.seeds import torch_generator
+
+Norm = Callable[[int], nn.BatchNorm2d]
+
+
+def paper_norm(width: int) -> nn.BatchNorm2d:
+    """BatchNorm as in the role-wise authors' code: the running averages move by 1 % with each batch."""
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
 
 
 class Network(nn.Module):
@@ -26,6 +34,13 @@ class Network(nn.Module):
     # The last layer's initial weights: "xavier" (uniform, biases 0) or "kaiming" like all others.
     classifier: ClassVar[str] = "fc"
     classifier_init: ClassVar[str] = "xavier"
+
+    fc: nn.Linear
+
+    def logits(self, features: FeatureMap) -> Logits:
+        """Global average pool and classifier."""
+        found: Tensor = self.fc(features.mean((2, 3)))
+        return found
 
     def reset(self, generator: torch.Generator) -> None:
         """Draws all weights anew from `generator` and resets the buffers of BatchNorm.

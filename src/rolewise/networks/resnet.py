@@ -1,31 +1,17 @@
-"""ResNets for small images: the paper's ResNet18 and ResNet8, those of He et al.'s CIFAR section, small ones
-for CPUs.
+"""ResNets for small images: the paper's two, those of the distillation literature, small ones for CPUs.
 
-Source: He et al., CVPR 2016; stem 3x3, stride 1, no max-pool; projection shortcuts (1x1 convolution and
-    BatchNorm)
-where stride or width change. The paper's "ResNet8" has one block per stage, ten weight layers on its main
-path, and counts only the convolutions of the blocks.
+Source: He et al., CVPR 2016. Stem 3x3 without max-pool; projection shortcuts (1x1 convolution and BatchNorm) where
+stride or width change. The paper's "ResNet8" has one block per stage; its "8" counts the blocks' convolutions alone.
 """
 
 from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
-
-# Of the role-wise authors' code: running averages move by 1 % a batch.
-BN_EPS = 1e-3
-BN_MOMENTUM = 0.01
-# PyTorch's: the small networks are trained for a few hundred steps, too few for averages that move by 1 %.
-SMALL_BN_MOMENTUM = 0.1
-
-
-def batch_norm(width: int) -> nn.BatchNorm2d:
-    """BatchNorm as the role-wise paper's networks have it."""
-    return nn.BatchNorm2d(width, eps=BN_EPS, momentum=BN_MOMENTUM)
+from rolewise.networks.base import Network, Norm, make, paper_norm
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -34,26 +20,25 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, from the quantized block input on.
+    """Two 3x3 convolutions and a shortcut.
 
     `act_in` is where a low-bit network quantizes the block's input, which feeds the first convolution and the
-    shortcut alike; `act` follows the first BatchNorm. The output is a plain ReLU, quantized by the next
-    block.
+    shortcut alike; `act` follows the first BatchNorm. The output is a plain ReLU, quantized by the next block.
     """
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
         super().__init__()
         self.act_in = nn.Identity()
         self.conv1 = conv3x3(inputs, width, stride)
-        self.bn1 = batch_norm(width)
+        self.bn1 = norm(width)
         self.act = nn.ReLU()
         self.conv2 = conv3x3(width, width)
-        self.bn2 = batch_norm(width)
+        self.bn2 = norm(width)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), batch_norm(width))
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), norm(width))
 
-    def forward(self, x: FeatureMap) -> Tensor:
+    def forward(self, x: FeatureMap) -> FeatureMap:
         x = self.act_in(x)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         x = self.act(self.bn1(self.conv1(x)))
@@ -65,10 +50,11 @@ class ResNet(Network):
 
     Args:
         blocks: number of blocks of each stage.
-        widths: channels of each stage.
+        widths: channels of each stage; all stages but the first halve the size.
         stem: channels of the stem.
         num_classes: outputs of `fc`.
-        bn_momentum: how far BatchNorm's running averages move with each batch, a fraction.
+        norm: makes the BatchNorm of a given width.
+        stem_stride: 2 halves the images first.
     """
 
     def __init__(
@@ -77,64 +63,87 @@ class ResNet(Network):
         widths: Sequence[int],
         stem: int,
         num_classes: int,
-        bn_momentum: float = BN_MOMENTUM,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(3, stem)
-        self.bn1 = batch_norm(stem)
+        self.conv1 = conv3x3(3, stem, stem_stride)
+        self.bn1 = norm(stem)
         self.act = nn.ReLU()
         self.taps = tuple(f"layer{stage}" for stage in range(1, len(blocks) + 1))
         inputs, points = stem, []
-        for stage, (name, count, width) in enumerate(zip(self.taps, blocks, widths, strict=True)):
-            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
+        for name, count, width in zip(self.taps, blocks, widths, strict=True):
             layers = []
-            for index, stride in enumerate(strides):
-                layers.append(BasicBlock(inputs, width, stride))
+            for index in range(count):
+                stride = 2 if index == 0 and name != "layer1" else 1
+                layers.append(BasicBlock(inputs, width, stride, norm))
                 points += [f"{name}.{index}.act_in", f"{name}.{index}.act"]
                 inputs = width
             self.add_module(name, nn.Sequential(*layers))
         self.act_points = tuple(points)
         self.fc = nn.Linear(inputs, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = bn_momentum
 
     def forward(self, x: FeatureMap) -> Logits:
         x = self.act(self.bn1(self.conv1(x)))
         for name in self.taps:
-            x = self.get_submodule(name)(x)
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+            x = getattr(self, name)(x)
+        return self.logits(x)
 
 
-def _resnet(
-    name: str,
-    blocks: Sequence[int],
-    widths: Sequence[int],
-    stem: int,
-    num_classes: int,
-    seed: int,
-    bn_momentum: float = BN_MOMENTUM,
-) -> Network:
-    construct = partial(ResNet, blocks, widths, stem, num_classes, bn_momentum)
+def _paper(name: str, blocks: int, num_classes: int, seed: int) -> Network:
+    construct = partial(ResNet, (blocks,) * 4, (64, 128, 256, 512), 64, num_classes, norm=paper_norm)
     return make(name, construct, num_classes, seed)
 
 
 def resnet18(num_classes: int = 10, *, seed: int = 0) -> Network:
-    """The paper's ResNet18: two blocks in each of four stages of 64, 128, 256, 512 channels."""
-    return _resnet("resnet18", (2, 2, 2, 2), (64, 128, 256, 512), 64, num_classes, seed)
+    """The paper's ResNet18: two blocks in each of four stages of 64, 128, 256, 512 channels; 11.2 M parameters."""
+    return _paper("resnet18", 2, num_classes, seed)
 
 
 def resnet8(num_classes: int = 10, *, seed: int = 0) -> Network:
-    """The paper's ResNet8: as ResNet18 with one block in each stage."""
-    return _resnet("resnet8", (1, 1, 1, 1), (64, 128, 256, 512), 64, num_classes, seed)
+    """The paper's ResNet8: as ResNet18 with one block in each stage; 4.9 M parameters."""
+    return _paper("resnet8", 1, num_classes, seed)
+
+
+def _cifar(
+    name: str, blocks: int, widths: Sequence[int], num_classes: int, seed: int, stem: int = 0
+) -> Network:
+    construct = partial(ResNet, (blocks,) * 3, widths, stem or widths[0], num_classes)
+    return make(name, construct, num_classes, seed)
+
+
+def resnet20(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Three stages of three blocks, 16, 32, 64 channels; 0.28 M parameters (100 classes)."""
+    return _cifar("resnet20", 3, (16, 32, 64), num_classes, seed)
+
+
+def resnet32(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Three stages of five blocks, 16, 32, 64 channels; 0.47 M parameters (100 classes)."""
+    return _cifar("resnet32", 5, (16, 32, 64), num_classes, seed)
+
+
+def resnet56(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Three stages of nine blocks, 16, 32, 64 channels; 0.86 M parameters (100 classes)."""
+    return _cifar("resnet56", 9, (16, 32, 64), num_classes, seed)
+
+
+def resnet8x4(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Three stages of one block, 64, 128, 256 channels; 1.23 M parameters (100 classes)."""
+    return _cifar("resnet8x4", 1, (64, 128, 256), num_classes, seed, stem=32)
+
+
+def resnet32x4(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Three stages of five blocks, 64, 128, 256 channels; 7.43 M parameters (100 classes)."""
+    return _cifar("resnet32x4", 5, (64, 128, 256), num_classes, seed, stem=32)
 
 
 def resnet8_small(num_classes: int = 10, *, seed: int = 0) -> Network:
-    """A narrow ResNet8 for CPUs: one block in each of three stages of 16, 32, 64 channels, 0.08 M parameters."""
-    return _resnet("resnet8-small", (1, 1, 1), (16, 32, 64), 16, num_classes, seed, SMALL_BN_MOMENTUM)
+    """For CPUs: three stages of one block, 16, 32, 64 channels; 0.08 M parameters."""
+    return _cifar("resnet8-small", 1, (16, 32, 64), num_classes, seed)
 
 
 def cnn_tiny(num_classes: int = 10, *, seed: int = 0) -> Network:
-    """The demo's network, 0.02 M parameters: learns 32x32 digits in seconds on one core."""
-    return _resnet("cnn-tiny", (1, 1, 1), (8, 16, 32), 8, num_classes, seed, SMALL_BN_MOMENTUM)
+    """The demo's: halves the image, then three stages of one block, 8, 16, 32 channels; 0.02 M parameters."""
+    construct = partial(ResNet, (1, 1, 1), (8, 16, 32), 8, num_classes, stem_stride=2)
+    return make("cnn-tiny", construct, num_classes, seed)
