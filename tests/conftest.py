@@ -1,4 +1,4 @@
-"""Shared fixtures: published data when they lie beside the project (tests that need them skip with a reason otherwise)."""
+"""Shared fixtures: published data where they lie beside the project; tests that need them skip otherwise."""
 
 import os
 import subprocess
@@ -12,7 +12,10 @@ from jaxtyping import install_import_hook
 
 # Shapes and types are checked while tests run. The kernels are left out: Numba compiles functions, not wrappers.
 install_import_hook(
-    [f"rolewise.{part}" for part in ("kd", "networks", "quant", "objective", "trainer", "data", "augment.policy")],
+    [
+        f"rolewise.{part}"
+        for part in ("kd", "networks", "quant", "objective", "trainer.loop", "data", "augment.policy")
+    ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

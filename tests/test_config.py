@@ -10,8 +10,12 @@ from rolewise.errors import InputError
 
 def test_sources_in_their_order(tmp_path):
     file = tmp_path / "run.yaml"
-    file.write_text("preset: cifar10-small\nsearch: {population: 12, epochs: 9}\nstudent: {train: {lr: 0.005}}\n")
-    config = load_config(file=file, assignments=["search.population=20"], options={"search.interval": 4, "seed": None})
+    file.write_text(
+        "preset: cifar10-small\nsearch: {population: 12, epochs: 9}\nstudent: {train: {lr: 0.005}}\n"
+    )
+    config = load_config(
+        file=file, assignments=["search.population=20"], options={"search.interval": 4, "seed": None}
+    )
     assert config.data.name == "cifar10"  # the preset
     assert config.search.epochs == 9  # the file
     assert config.search.population == 20  # --set
@@ -53,15 +57,21 @@ def test_every_preset_is_valid_and_the_papers_are_the_papers():
     ("assignment", "words"),
     [
         ("student.weigt_bits=2", 'Unknown setting "student.weigt_bits".*Did you mean "student.weight_bits"'),
-        ("student.weight_bits=0", "`student.weight_bits`: bits must be 1 to 8, or 32 for full precision, got 0"),
+        (
+            "student.weight_bits=0",
+            "`student.weight_bits`: bits must be 1 to 8, or 32 for full precision, got 0",
+        ),
         ("student.act_bits=33", "`student.act_bits`: bits must be 1 to 8, or 32"),
         ("search.population=3", "`search.population`: input should be greater than or equal to 4, got 3"),
-        ("teacher.train.epochs=0", "`teacher.train.epochs`: input should be greater than or equal to 1, got 0"),
+        (
+            "teacher.train.epochs=0",
+            "`teacher.train.epochs`: input should be greater than or equal to 1, got 0",
+        ),
         ("teacher.train.lr=.nan", "`teacher.train.lr`: input should be a finite number"),
         ("teacher.train=3", "`teacher.train`: input should be a valid dictionary"),
         ("seed", "`--set` takes KEY=VALUE"),
         ("seed=[", "`--set`: cannot read the value"),
-        ("seed.x=1", "lies below \"seed\", which is not a section"),
+        ("search.epochs.x=1", 'lies below "epochs", which is not a section'),
     ],
 )
 def test_faults_name_the_setting_and_the_way_out(assignment, words):
@@ -76,7 +86,9 @@ def test_all_faults_at_once():
 
 
 def test_unknown_preset():
-    with pytest.raises(InputError, match='Unknown preset "paper-cifar10-resnet18".*Did you mean "paper-cifar'):
+    with pytest.raises(
+        InputError, match='Unknown preset "paper-cifar10-resnet18".*Did you mean "paper-cifar'
+    ):
         load_config(preset="paper-cifar10-resnet18")
 
 

@@ -61,7 +61,11 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     home = _HOMES[name]
-    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"{__name__}.{name}")
+    value = (
+        getattr(importlib.import_module(home), name)
+        if home
+        else importlib.import_module(f"{__name__}.{name}")
+    )
     globals()[name] = value
     return value
 

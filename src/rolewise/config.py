@@ -61,7 +61,9 @@ class TeacherConfig(Section):
     train: TrainConfig = TrainConfig()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
-    search_data: str | None = Field(None, description="data set of its search, where another than `data.name`")
+    search_data: str | None = Field(
+        None, description="data set of its search, where another than `data.name`"
+    )
 
 
 class StudentConfig(Section):
@@ -219,7 +221,9 @@ def load_config(
     return parse_config(load_tree(tree, assignments, options or {}))
 
 
-def load_tree(tree: Mapping[str, Any], assignments: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def load_tree(
+    tree: Mapping[str, Any], assignments: Iterable[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
     """A copy of the tree with texts such as "student.weight_bits=2" and dotted options put in.
 
     Raises:
@@ -258,7 +262,9 @@ def read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"`--config`: there is no file {path}.")
     if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is.")
+        raise InputError(
+            f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is."
+        )
     text = path.read_text(encoding="utf-8")
     try:
         tree = tomllib.loads(text) if path.suffix == ".toml" else _UniqueKeys(text).get_single_data()
@@ -277,7 +283,9 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             if not isinstance(key, Hashable) or key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" is given twice', key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'the key "{key}" is given twice', key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -320,7 +328,15 @@ def _explain(error: ValidationError) -> str:
     for fault in error.errors():
         location = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            lines.append(unknown("setting", location, (".".join([*map(str, fault["loc"][:-1]), k]) for k in _known(fault["loc"][:-1]))))
+            lines.append(
+                unknown(
+                    "setting",
+                    location,
+                    (".".join([*map(str, fault["loc"][:-1]), k]) for k in _known(fault["loc"][:-1])),
+                )
+            )
         else:
-            lines.append(f"`{location}`: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault.get('input')!r}.")
+            lines.append(
+                f"`{location}`: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault.get('input')!r}."
+            )
     return "\n".join(lines)

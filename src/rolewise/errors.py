@@ -51,7 +51,11 @@ def check_integer(name: str, value: object, low: int, high: int | None = None) -
     return number
 
 
-def missing_extra(who: str, package: str, extra: str, cause: BaseException | None = None) -> MissingExtraError:
+def missing_extra(
+    who: str, package: str, extra: str, cause: BaseException | None = None
+) -> MissingExtraError:
     """The error for an optional package that is not there, or that does not import."""
-    state = "is not installed" if isinstance(cause, ImportError) or cause is None else f"does not work ({cause})"
+    state = (
+        "is not installed" if isinstance(cause, ImportError) or cause is None else f"does not work ({cause})"
+    )
     return MissingExtraError(f'{who} needs {package}, which {state}: pip install "rolewise[{extra}]".')

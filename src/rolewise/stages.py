@@ -53,9 +53,13 @@ TRAININGS = {
     for training in (
         Training("teacher", "Teacher after stage alpha", "teacher", "A_T", kd=False),
         Training("student", "Student after stage beta", "student", "A_S", kd=True),
-        Training("student-plain", "Student without KD, without schedule", "student", None, kd=False, baseline=True),
+        Training(
+            "student-plain", "Student without KD, without schedule", "student", None, kd=False, baseline=True
+        ),
         Training("student-kd", "Student with KD only", "student", None, kd=True, baseline=True),
-        Training("student-a-t", "Student with KD, teacher's schedule", "student", "A_T", kd=True, baseline=True),
+        Training(
+            "student-a-t", "Student with KD, teacher's schedule", "student", "A_T", kd=True, baseline=True
+        ),
     )
 }
 
@@ -91,7 +95,11 @@ class Pipeline:
     def search_data(self, role: str) -> Data:
         """The data set of a search: the paper transfers the teacher's schedule from CIFAR-10."""
         other = self.config.teacher.search_data if role == "teacher" else None
-        return self.data if other in (None, self.config.data.name) else load_data(str(other), self.config.data.root)
+        return (
+            self.data
+            if other in (None, self.config.data.name)
+            else load_data(str(other), self.config.data.root)
+        )
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
@@ -132,13 +140,17 @@ class Pipeline:
         """The student before training: quantized, its weights the teacher's where names and shapes match."""
         section = self.config.student
         name = section.network or self.config.teacher.network
-        arguments = section.arguments if section.network else {**self.config.teacher.arguments, **section.arguments}
+        arguments = (
+            section.arguments if section.network else {**self.config.teacher.arguments, **section.arguments}
+        )
         model = networks.build(name, num_classes=len(self.data.classes), **arguments)
         model.reset(torch_generator(self.config.seed, "init", "student"))
         if section.init == "teacher":
             report = networks.init_from(model, self.teacher())
             if report.missing:
-                self.progress.note(f"student: {len(report.missing)} tensors are not the teacher's: {_some(report.missing)}")
+                self.progress.note(
+                    f"student: {len(report.missing)} tensors are not the teacher's: {_some(report.missing)}"
+                )
         if section.weight_bits < 32 or section.act_bits < 32:
             quantize(model, section.weight_bits, section.act_bits, method=section.quantizer)
         return model
@@ -244,10 +256,8 @@ class Pipeline:
             return
         settings = self.settings(training.role)
         schedule = self.schedule(training, settings.epochs)
-        if training.role == "teacher":
-            model = self.new_teacher(len(self.data.classes))
-        else:
-            model = self.student()
+        teaches = training.role == "teacher"
+        model = self.new_teacher(len(self.data.classes)) if teaches else self.student()
         objective = self.objective(training.role, kd=training.kd)
         with self._cost(f"train-{key}") as cost, torch_threads(settings.threads):
             trainer = Trainer(
@@ -293,13 +303,20 @@ class Pipeline:
             )
         found = Schedule.load(path, self.config.search.epochs if named is None else None)
         if len(found) != epochs:
-            self.progress.note(f"{training.schedule}: {len(found)} epochs stretched to the training's {epochs}")
+            self.progress.note(
+                f"{training.schedule}: {len(found)} epochs stretched to the training's {epochs}"
+            )
         return found.stretch(epochs)
 
     # Records.
 
     def _finish(
-        self, training: Training, model: nn.Module, result: Result, settings: TrainSettings, schedule: str | None
+        self,
+        training: Training,
+        model: nn.Module,
+        result: Result,
+        settings: TrainSettings,
+        schedule: str | None,
     ) -> None:
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
@@ -323,9 +340,18 @@ class Pipeline:
             "baseline": training.baseline,
         }
         self._record("rows", row)
-        log = {"accuracy": result.accuracy, "loss": result.loss, "accuracy_batch_statistics": result.batch_statistics}
+        log = {
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "accuracy_batch_statistics": result.batch_statistics,
+        }
         self.run.append_metrics(
-            stage=f"train-{training.key}", role=training.role, member=None, split="test", epoch=settings.epochs, **log
+            stage=f"train-{training.key}",
+            role=training.role,
+            member=None,
+            split="test",
+            epoch=settings.epochs,
+            **log,
         )
         self.run.mark_done(f"train-{training.key}")
 

@@ -23,7 +23,10 @@ def _elsewhere(tmp_path, monkeypatch):
         (["run", "--set", "teacher.network=resnet19"], 'Unknown network "resnet19".*Did you mean "resnet18"'),
         (["run", "--kd", "rdk"], 'Unknown KD loss "rdk".*Did you mean "rkd"'),
         (["run", "--kd", "mine.py:Loss"], "There is no file"),
-        (["run", "--set", "teacher.train.epochs=0"], "`teacher.train.epochs`: .*greater than or equal to 1, got 0"),
+        (
+            ["run", "--set", "teacher.train.epochs=0"],
+            "`teacher.train.epochs`: .*greater than or equal to 1, got 0",
+        ),
         (["run", "--set", "search.population=3"], "`search.population`: .*greater than or equal to 4, got 3"),
         (["run", "--set", "search.interval=99"], "`search.interval` is 99, but the search has 10 epochs"),
         (["run", "--set", "teacher.train.batch_size=5000"], "batch"),
@@ -36,7 +39,10 @@ def _elsewhere(tmp_path, monkeypatch):
         (["run", "--device", "cuda:99"], "PyTorch sees no CUDA device|cuda"),
         (["search", "--role", "pupil"], 'Unknown role "pupil"'),
         (["search", "--role", "teacher", "--engine", "spark"], "`search.engine`"),
-        (["train", "--role", "student", "--out", "x", "--schedule", "none"], "has no teacher yet.*--teacher FILE"),
+        (
+            ["train", "--role", "student", "--out", "x", "--schedule", "none"],
+            "has no teacher yet.*--teacher FILE",
+        ),
         (["train", "--role", "teacher", "--out", "x"], "has no A_T.json yet.*--schedule none"),
         (["train", "--role", "teacher", "--schedule", "gone.json"], "There is no file gone.json"),
         (["eval", "gone.safetensors"], "gone.safetensors"),
@@ -76,7 +82,13 @@ def test_help_answers_at_once_and_imports_no_torch():
         "assert 'Usage' in shown.getvalue()\n"
         "print(sorted({{'torch', 'numba', 'pydantic', 'matplotlib'}} & set(sys.modules)))"
     )
-    for arguments in (["--help"], ["run", "--help"], ["search", "--help"], ["schedule", "show", "--help"], ["data", "check", "--help"]):
+    for arguments in (
+        ["--help"],
+        ["run", "--help"],
+        ["search", "--help"],
+        ["schedule", "show", "--help"],
+        ["data", "check", "--help"],
+    ):
         shown = subprocess.run(
             [sys.executable, "-c", code.format(arguments)], capture_output=True, text=True, check=True
         )

@@ -32,7 +32,10 @@ def loop_reference(task, kd, weight, sigmoid, mode):
 )
 def test_golden_values(epoch, expected):
     # method: g_c = (3, 4), g_d = (6, 8); lambda 1
-    task, kd = [torch.tensor([3.0, 4.0], dtype=torch.float64)], [torch.tensor([6.0, 8.0], dtype=torch.float64)]
+    task, kd = (
+        [torch.tensor([3.0, 4.0], dtype=torch.float64)],
+        [torch.tensor([6.0, 8.0], dtype=torch.float64)],
+    )
     sums, dropped = clip_and_add(task, kd, weight=scalar(1.0), sigmoid=scalar(1 / (1 + math.exp(-epoch))))
     assert sums[0].tolist() == pytest.approx(expected, abs=1e-6)
     assert dropped.item() == 0
@@ -67,7 +70,9 @@ def test_post_clip_is_linear_in_lambda_and_ignored_is_independent_of_it():
         return sums[0] - task[0]
 
     torch.testing.assert_close(extra(0.4, "post_clip"), 0.4 * extra(1.0, "post_clip"))
-    torch.testing.assert_close(extra(0.4, "pre_clip"), extra(1.0, "pre_clip"))  # the clip is active: no effect
+    torch.testing.assert_close(
+        extra(0.4, "pre_clip"), extra(1.0, "pre_clip")
+    )  # the clip is active: no effect
     torch.testing.assert_close(extra(0.1, "ignored"), extra(1.0, "ignored"))
 
 

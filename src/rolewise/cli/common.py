@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from rolewise.runs import RunDirectory
     from rolewise.stages import Pipeline
 
-Out = Annotated[Path | None, typer.Option("--out", help="New run directory (default: the next free one in runs/).")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="New run directory (default: the next free one in runs/).")
+]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Run directory to go on in.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="Named settings, such as paper-cifar100-resnet18-w4a4.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Named settings, such as paper-cifar100-resnet18-w4a4.")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML or TOML file with settings.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as student.weight_bits=2; repeatable.")
@@ -25,12 +29,20 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Of every random stream
 DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")]
 DataRoot = Annotated[str | None, typer.Option("--data-root", help="Folder that holds the data set.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Processes of a search on a CPU (default: the cores).")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes of a search on a CPU (default: the cores).")
+]
 KD = Annotated[str | None, typer.Option("--kd", help="Distillation loss: a name, FILE.py:Class, or none.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors alone.")]
 
 # What a resumed run may change: it does not move results.
-_FREE = {"machine.workers", "machine.checkpoint_seconds", "search.engine", "search.ray_address", "search.gpus_per_member"}
+_FREE = {
+    "machine.workers",
+    "machine.checkpoint_seconds",
+    "search.engine",
+    "search.ray_address",
+    "search.gpus_per_member",
+}
 # Sections that the teacher's stage never reads.
 _STUDENT_ONLY = ("student.", "kd.", "baselines")
 
@@ -122,7 +134,9 @@ def _check_data(settings: "Config") -> None:
     for role, images in (("teacher", len(data.train)), ("student", len(data.train))):
         batch = settings.role(role).train.batch_size
         if batch > images:
-            raise InputError(f"`{role}.train.batch_size` is {batch}, but {one.name} has {images} training images.")
+            raise InputError(
+                f"`{role}.train.batch_size` is {batch}, but {one.name} has {images} training images."
+            )
         batch = settings.search.batch_size or batch
         if batch > len(searched):
             raise InputError(
@@ -150,7 +164,11 @@ def resolve(settings: "Config") -> "Config":
 
 
 def _resumed(
-    run: "RunDirectory", preset: str | None, config: Path | None, assignments: list[str] | None, options: Mapping[str, Any]
+    run: "RunDirectory",
+    preset: str | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    options: Mapping[str, Any],
 ) -> "Config":
     """The run's own settings, with the changes that its progress still allows."""
     from rolewise.config import load_tree, parse_config
@@ -161,13 +179,15 @@ def _resumed(
     settings = parse_config(load_tree(run.config, assignments or (), options))
     after = _flat(settings.model_dump())
     student_began = run.file("checkpoints/search-student").exists() or run.done("search-student")
-    student_began = student_began or run.file("checkpoints/train-student").exists() or run.done("train-student")
+    student_began = (
+        student_began or run.file("checkpoints/train-student").exists() or run.done("train-student")
+    )
     for key in sorted(before.keys() | after.keys()):
         late = key.startswith(_STUDENT_ONLY) and not student_began
         if before.get(key) != after.get(key) and key not in _FREE and not late:
             raise InputError(
-                f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: results of it are there "
-                "already. Start another run with `--out`."
+                f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: results "
+                "of it are there already. Start another run with `--out`."
             )
     if before != after:
         check(settings)

@@ -11,12 +11,15 @@ from rolewise.errors import InputError
 
 
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A .safetensors or .onnx file, a saved folder, or a run directory.")],
+    target: Annotated[
+        Path, typer.Argument(help="A .safetensors or .onnx file, a saved folder, or a run directory.")
+    ],
     data: common.DataName = None,
     data_root: common.DataRoot = None,
     device: common.Device = None,
     batch_statistics: Annotated[
-        bool, typer.Option("--batch-statistics", help="Batch norm over each test batch, as the paper's code did.")
+        bool,
+        typer.Option("--batch-statistics", help="Batch norm over each test batch, as the paper's code did."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
@@ -35,7 +38,8 @@ def evaluate(
         if as_json:
             print(json.dumps(found))
         else:
-            print(f"{file}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}, {found['n']} test images of {found['data']}")
+            numbers = f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
+            print(f"{file}: {numbers}, {found['n']} test images of {found['data']}")
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
@@ -58,7 +62,9 @@ def _print(tree: dict[str, Any], indent: int = 0) -> None:
             print(" " * indent + f"{key}: {value}")
 
 
-def _measure(file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool) -> dict[str, Any]:
+def _measure(
+    file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool
+) -> dict[str, Any]:
     from rolewise.data import load_data
     from rolewise.pretrained import describe, load_network, onnx_network
     from rolewise.trainer import TrainSettings, evaluate, torch_threads

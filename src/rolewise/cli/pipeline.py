@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 Role = Annotated[str, typer.Option("--role", help="teacher or student.")]
 Teacher = Annotated[
-    str | None, typer.Option("--teacher", help="Safetensors file of a trained teacher, instead of stage alpha.")
+    str | None,
+    typer.Option("--teacher", help="Safetensors file of a trained teacher, instead of stage alpha."),
 ]
 
 
@@ -34,14 +35,19 @@ def run(
     baselines: Annotated[
         bool | None, typer.Option("--baselines/--no-baselines", help="Train the students to compare with.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
+    ] = False,
     quiet: common.Quiet = False,
 ) -> None:
     """Both stages: search and train the teacher, search and train the low-bit student, and a report.
 
     Without options: handwritten digits and a small network, in under three minutes.
     """
-    options = _options(seed, data, data_root, device, workers, kd) | {"teacher.file": teacher, "baselines": baselines}
+    options = _options(seed, data, data_root, device, workers, kd) | {
+        "teacher.file": teacher,
+        "baselines": baselines,
+    }
     if dry_run:
         _estimate(preset, config, set_, options)
         return
@@ -73,11 +79,15 @@ def search(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
-    ray_address: Annotated[str | None, typer.Option("--ray-address", help="Of a running Ray cluster.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="Of a running Ray cluster.")
+    ] = None,
     gpus_per_member: Annotated[
         float | None, typer.Option("--gpus-per-member", help="Share of a GPU for each member (Ray).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
+    ] = False,
     quiet: common.Quiet = False,
 ) -> None:
     """Searches one role's schedule: A_T.json of the teacher, or A_S.json of the student with its teacher."""
@@ -144,7 +154,12 @@ def _check_role(role: str) -> None:
 
 
 def _options(
-    seed: int | None, data: str | None, root: str | None, device: str | None, workers: int | None, kd: str | None
+    seed: int | None,
+    data: str | None,
+    root: str | None,
+    device: str | None,
+    workers: int | None,
+    kd: str | None,
 ) -> dict[str, Any]:
     return {
         "seed": seed,
@@ -163,7 +178,11 @@ def _take_teacher(pipeline: "Pipeline", role: str) -> None:
 
 
 def _estimate(
-    preset: str | None, config: Path | None, assignments: list[str] | None, options: dict[str, Any], only: str | None = None
+    preset: str | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    options: dict[str, Any],
+    only: str | None = None,
 ) -> None:
     """What a run would do, and about how long it would take here."""
     from rolewise.config import load_config
@@ -178,12 +197,19 @@ def _show_results(pipeline: "Pipeline") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Test accuracy on {pipeline.config.data.name}, last epoch, seed {pipeline.config.seed}, n = 1")
+    table = Table(
+        title=f"Test accuracy on {pipeline.config.data.name}, last epoch, seed {pipeline.config.seed}, n = 1"
+    )
     for column in ("network", "bits W/A", "KD", "schedule"):
         table.add_column(column)
     table.add_column("accuracy", justify="right")
     for row in pipeline.results()["rows"]:
-        cells = (row["name"], f"{row['weight_bits']}/{row['act_bits']}", row["kd"] or "-", row["schedule"] or "-")
+        cells = (
+            row["name"],
+            f"{row['weight_bits']}/{row['act_bits']}",
+            row["kd"] or "-",
+            row["schedule"] or "-",
+        )
         table.add_row(*cells, f"{100 * row['accuracy']:.2f} %")
     # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)

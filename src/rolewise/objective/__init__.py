@@ -1,4 +1,4 @@
-"""What is minimised. An objective owns forward and backward of a batch, since the clip of the KD gradient needs two gradients.
+"""What is minimised. An objective owns forward and backward of a batch: the clip of the KD gradient needs two.
 
 Nothing in `backward` waits for the device: lambda and sigmoid(epoch) are device scalars, metrics stay tensors, shapes
 are static, so a whole step can be captured once and replayed.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.base import TrainingImages
 
+
 @dataclass(frozen=True)
 class Placement:
     """Where and in which precision networks run.
@@ -45,7 +46,7 @@ class Placement:
 
 
 class Objective:
-    """Forward and backward of one batch. The order of calls: `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
+    """Forward and backward of one batch; called in the order `prepare`, `bind`, then per epoch `set_epoch`, `backward`s."""
 
     metrics: tuple[str, ...] = ("loss", "correct")
 
@@ -63,7 +64,11 @@ class Objective:
         """The 0-based epoch that begins, and how many milestones of the learning rate lie behind it."""
 
     def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "n 3 h w"],
+        labels: Int64[Tensor, " n"],
+        ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
         raise TypeError(f"{type(self).__name__} has no `backward`.")
@@ -83,7 +88,11 @@ class CrossEntropy(Objective):
         self._placement = placement
 
     def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "n 3 h w"],
+        labels: Int64[Tensor, " n"],
+        ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = model(images)

@@ -3,23 +3,23 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rolewise.errors import InputError, InputTypeError
+from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.objective.base import Objective, Placement, correct, factor
 from rolewise.seeds import derive_seed, torch_generator
 
-LambdaMode = Literal["post_clip", "pre_clip", "ignored"]
+LAMBDA_MODES = ("post_clip", "pre_clip", "ignored")
 
 
 class Distill(Objective):
-    """The student learns from the labels and from a fixed teacher: task_weight * CE + lambda * KD, the KD gradient clipped.
+    """The student learns from labels and a fixed teacher: task_weight * CE + lambda * KD, the KD gradient clipped.
 
     Source: role-wise paper eq. 1 and 9; the clip is KD-SVD's (Lee et al., ECCV 2018): per parameter tensor the KD
     gradient is shrunk to norm(task gradient) * sigmoid(epoch). Lambda multiplies the clipped gradient: before the clip,
@@ -48,12 +48,14 @@ class Distill(Objective):
         task_weight: float | None = None,
         decay: bool | None = None,
         clip: bool | None = None,
-        lambda_mode: LambdaMode = "post_clip",
+        lambda_mode: str = "post_clip",
         decay_factor: float = 0.5,
         prepare_epochs: int = 40,
     ) -> None:
         if not isinstance(loss, KDLoss):
-            raise InputTypeError(f"`loss` must be a KDLoss such as rolewise.kd.IIKD(), got {type(loss).__name__}.")
+            raise InputTypeError(
+                f"`loss` must be a KDLoss such as rolewise.kd.IIKD(), got {type(loss).__name__}."
+            )
         check_teacher(teacher)
         self.teacher = teacher
         self.loss = loss
@@ -61,8 +63,8 @@ class Distill(Objective):
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
         self.clip = loss.clip if clip is None else clip
-        if lambda_mode not in ("post_clip", "pre_clip", "ignored"):
-            raise InputError(f'`lambda_mode` must be "post_clip", "pre_clip" or "ignored", got {lambda_mode!r}.')
+        if lambda_mode not in LAMBDA_MODES:
+            raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
         self.decay_factor = decay_factor
         self.prepare_epochs = prepare_epochs
@@ -73,7 +75,9 @@ class Distill(Objective):
 
     def prepare(self, split: TrainingImages, *, seed: int) -> None:
         if not self.loss.prepared:
-            self.loss.prepare(self.teacher, split, epochs=self.prepare_epochs, seed=derive_seed(seed, "kd-prepare"))
+            self.loss.prepare(
+                self.teacher, split, epochs=self.prepare_epochs, seed=derive_seed(seed, "kd-prepare")
+            )
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         check_teacher(self.teacher)
@@ -114,7 +118,11 @@ class Distill(Objective):
         self._sigmoid.fill_(1.0 if sigmoid > 1 - 1e-8 else sigmoid)
 
     def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "n 3 h w"],
+        labels: Int64[Tensor, " n"],
+        ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             seen = collect(model, images, self._taps)
@@ -162,7 +170,7 @@ def clip_and_add(
     *,
     weight: Tensor,
     sigmoid: Tensor,
-    mode: LambdaMode = "post_clip",
+    mode: str = "post_clip",
 ) -> tuple[list[Tensor | None], Tensor]:
     """Adds to each task gradient its KD gradient, shrunk to at most norm(task gradient) * sigmoid.
 
@@ -197,8 +205,11 @@ def clip_and_add(
     scale = torch.where(finite, scale, torch.zeros_like(scale))
     for position, index in enumerate(pairs):
         gradient, kd_gradient = base[position], extra[position]
-        assert gradient is not None and kd_gradient is not None
+        assert gradient is not None
+        assert kd_gradient is not None
         # 0 * NaN is NaN, hence the masking of the values as well; one pass over each tensor.
-        clean = torch.where(finite[position], kd_gradient, torch.zeros((), dtype=kd_gradient.dtype, device=kd_gradient.device))
+        clean = torch.where(
+            finite[position], kd_gradient, torch.zeros((), dtype=kd_gradient.dtype, device=kd_gradient.device)
+        )
         total[index] = torch.addcmul(gradient, clean, scale[position])
     return total, (~finite).sum().to(sigmoid.dtype)

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rolewise import kd
 from rolewise.kd.base import Outputs, TrainingImages
-from rolewise.kd.dml import DML
 from rolewise.objective.base import Objective, Placement, correct, factor
 
 
@@ -31,11 +31,13 @@ class MutualLearning(Objective):
 
     metrics = ("loss", "correct", "task", "kd", "peer_correct")
 
-    def __init__(self, peer: nn.Module, weight: float = 1.0, *, lr: float = 1e-3, weight_decay: float = 1e-5) -> None:
+    def __init__(
+        self, peer: nn.Module, weight: float = 1.0, *, lr: float = 1e-3, weight_decay: float = 1e-5
+    ) -> None:
         self.peer = peer
         self.weight = factor("weight", weight)
         self.lr, self.weight_decay = lr, weight_decay
-        self.loss = DML()
+        self.loss = kd.LOSSES["dml"]()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
@@ -48,7 +50,11 @@ class MutualLearning(Objective):
         )
 
     def backward(
-        self, model: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, " n"], ids: Int64[Tensor, " n"]
+        self,
+        model: nn.Module,
+        images: Float[Tensor, "n 3 h w"],
+        labels: Int64[Tensor, " n"],
+        ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = model(images)

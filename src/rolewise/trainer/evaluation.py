@@ -55,7 +55,9 @@ def evaluate(
             if should_stop is not None and should_stop():
                 raise Interrupted("stopped during an evaluation")
             pixels, labels = split.images[start : start + size], split.labels[start : start + size]
-            images = normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
+            images = normalize(
+                pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
+            )
             sums += _sums(model, images.to(placement.device), labels.to(placement.device), placement)
     correct, loss = sums.tolist()
     return Evaluation(correct / len(split), loss / len(split), len(split))

@@ -15,7 +15,7 @@ from rolewise.objective import Placement
 from rolewise.seeds import derive_seed, numpy_generator
 from rolewise.trainer.settings import TrainSettings
 
-_CHUNK_IMAGES = 1024  # images that one job of the thread makes: enough to forget its overhead, few enough to stay in cache
+_CHUNK_IMAGES = 1024  # images a job of the thread makes: its overhead is forgotten, they stay in the cache
 _AHEAD = 2  # jobs in flight
 
 
@@ -38,11 +38,15 @@ class Feeder:
         key: what the random streams are keyed by, such as (seed, role, member).
     """
 
-    def __init__(self, split: Split, settings: TrainSettings, placement: Placement, key: tuple[int | str | None, ...]) -> None:
+    def __init__(
+        self, split: Split, settings: TrainSettings, placement: Placement, key: tuple[int | str | None, ...]
+    ) -> None:
         self.split, self.placement, self.key = split, placement, key
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
-        self._augment = BatchAugmenter(split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout)
+        self._augment = BatchAugmenter(
+            split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout
+        )
         self._seed = derive_seed(*key, "augment")
 
     def batches(self, epoch: int, policy: Any, start: int = 0) -> Iterator[Batch]:
@@ -93,9 +97,7 @@ class Feeder:
         labels = self.split.labels[index]
         if self.placement.device.type == "cuda":
             images, labels, ids = images.pin_memory(), labels.pin_memory(), ids.pin_memory()
-        return [
-            Batch(images[k : k + n], labels[k : k + n], ids[k : k + n]) for k in range(0, len(index), n)
-        ]
+        return [Batch(images[k : k + n], labels[k : k + n], ids[k : k + n]) for k in range(0, len(index), n)]
 
     def _send(self, batch: Batch) -> Batch:
         if self.placement.device.type == "cpu":

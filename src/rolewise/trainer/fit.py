@@ -56,7 +56,7 @@ def train(
     progress: Progress | None = None,
     **changes: Any,
 ) -> Result:
-    """Trains `model` in place on all training images of `data`, tests it once after the last epoch, leaves it in eval mode.
+    """Trains `model` in place on all training images, tests it once after the last epoch, leaves it in eval mode.
 
     Args:
         model: a teacher, or a student made by `quantize` or otherwise.
@@ -86,14 +86,23 @@ def train(
     check_schedule(augment, epochs)
     objective = objective or CrossEntropy()
     role = "student" if student else "teacher"
-    with torch_threads(chosen.threads), _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}) as output:
+    with (
+        torch_threads(chosen.threads),
+        _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}) as output,
+    ):
         objective.prepare(data.train, seed=seed)
         trainer = Trainer(
-            model, objective, data.train, chosen, seed=seed, role=role, should_stop=output.should_stop, progress=progress
+            model,
+            objective,
+            data.train,
+            chosen,
+            seed=seed,
+            role=role,
+            should_stop=output.should_stop,
+            progress=progress,
         )
         history = fit(trainer, augment, run=output.run, stage="train", validation=validation)
-        result = test(trainer, data.test, history)
-    return result
+        return test(trainer, data.test, history)
 
 
 def test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
@@ -171,7 +180,9 @@ def check_schedule(augment: Schedule | None, epochs: int) -> None:
 class _Log:
     """Log lines and checkpoints of one training; both tell the same story after any kill."""
 
-    def __init__(self, trainer: Trainer, run: RunDirectory | None, store: CheckpointStore | None, stage: str) -> None:
+    def __init__(
+        self, trainer: Trainer, run: RunDirectory | None, store: CheckpointStore | None, stage: str
+    ) -> None:
         self.trainer, self.run, self.store, self.stage = trainer, run, store, stage
         self.history: list[dict[str, float]] = []
 
@@ -182,18 +193,27 @@ class _Log:
         lines = [("train", dict(entry))]
         if measured is not None:
             entry.update(validation_accuracy=measured.accuracy, validation_loss=measured.loss)
-            lines.append(("validation", {"epoch": trainer.epoch, "accuracy": measured.accuracy, "loss": measured.loss}))
+            lines.append(
+                ("validation", {"epoch": trainer.epoch, "accuracy": measured.accuracy, "loss": measured.loss})
+            )
         self.history.append(entry)
         trainer.progress.epoch(trainer.epoch, entry)
         if self.run is not None:
             for split, values in lines:
-                self.run.append_metrics(stage=self.stage, role=trainer.role, member=None, split=split, **values)
+                self.run.append_metrics(
+                    stage=self.stage, role=trainer.role, member=None, split=split, **values
+                )
 
     def save(self, *, best: bool = False) -> None:
         if self.store is None or self.run is None:
             return
         state = self.trainer.state()
-        information = {"trainer": state.info, "history": self.history, "marks": self.run.marks(), "threads": self.trainer.settings.threads}
+        information = {
+            "trainer": state.info,
+            "history": self.history,
+            "marks": self.run.marks(),
+            "threads": self.trainer.settings.threads,
+        }
         step = state.info["epoch"] * self.trainer.steps + state.info["step"]
         self.store.save(step, {"trainer": state.tensors}, information, best=best)
 

@@ -1,4 +1,4 @@
-"""`Trainer`: one epoch under one policy, an evaluation, and the whole state. Teacher, student and members of a search use it."""
+"""`Trainer`: one epoch under one policy, an evaluation, the whole state. Teacher, student and members use it."""
 
 import math
 from collections.abc import Callable
@@ -112,7 +112,9 @@ class Trainer:
         self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
         for batch in self.feeder.batches(self.epoch, policy, self.step):
             if self.should_stop():
-                raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps")
+                raise Interrupted(
+                    f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
+                )
             self.train_step(batch)
             self.step += 1
             self.progress.batch(len(batch.labels))
@@ -134,7 +136,7 @@ class Trainer:
         return EpochMetrics(values)
 
     def evaluate(self, split: Split, *, batch_statistics: bool = False) -> Evaluation:
-        """Accuracy and loss on `split`, which is normalised as the training images are; see `rolewise.trainer.evaluate`."""
+        """Accuracy and loss on `split`, normalised as the training images are; see `rolewise.trainer.evaluate`."""
         return evaluate(
             self.model,
             split,
@@ -153,7 +155,9 @@ class Trainer:
             "optimizer": optimizer_tensors(self.optimizer),
             "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
         }
-        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        tensors = {
+            f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
+        }
         tensors["sums"] = plain(self._sums)
         return State(tensors, {"epoch": self.epoch, "step": self.step})
 

@@ -74,7 +74,9 @@ class TrainSettings:
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"`{name}` must be a finite number above 0, got {getattr(self, name)}.")
         if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"`weight_decay` must be a finite number of at least 0, got {self.weight_decay}.")
+            raise InputError(
+                f"`weight_decay` must be a finite number of at least 0, got {self.weight_decay}."
+            )
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             raise InputError(f"`milestones` must be ascending fractions in (0, 1], got {self.milestones}.")
 
@@ -123,7 +125,9 @@ def student_settings(epochs: int = 200, **changes: Any) -> TrainSettings:
     return replace(base, **changes)
 
 
-def make_optimizer(model: nn.Module, own: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, own: list[nn.Parameter], settings: TrainSettings
+) -> torch.optim.Optimizer:
     """The optimizer, fused, its learning rate a tensor on the device (so that a captured step sees it change)."""
     decayed, free = [], []
     for module in model.modules():
