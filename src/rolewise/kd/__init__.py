@@ -50,7 +50,7 @@ _HOMES = {
 }
 _CLASSES = {class_name: module for module, class_name in _HOMES.values()}
 
-__all__ = ["DML", "IIKD", "KDSVD", "LOSSES", "MHGD", "RKD", "KDLoss", "Outputs", "SoftLabels", "load_loss"]
+__all__ = ["DML", "IIKD", "KDSVD", "LOSSES", "MHGD", "RKD", "VARIANTS", "KDLoss", "Outputs", "SoftLabels", "load_loss"]
 
 
 class _Losses(Mapping[str, type[KDLoss]]):
@@ -77,11 +77,16 @@ class _Losses(Mapping[str, type[KDLoss]]):
 LOSSES: Mapping[str, type[KDLoss]] = _Losses()
 
 
-def load_loss(spec: str, **arguments: Any) -> KDLoss:
+VARIANTS = ("recommended", "paper", "release")
+
+
+def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> KDLoss:
     """The loss that `spec` names, made with `arguments`.
 
     Args:
         spec: a name of `LOSSES`, or "FILE.py:Class" for one of your own. That file is run as a program.
+        variant: "recommended" (the plain constructor), "paper" or "release" (the class methods of these names).
+        arguments: of the constructor.
     Raises:
         InputError: an unknown name, a missing file or class.
         InputTypeError: the class is no `KDLoss`, or does not take these arguments.
@@ -93,11 +98,15 @@ def load_loss(spec: str, **arguments: Any) -> KDLoss:
     else:
         hint = 'A loss of your own is given as "FILE.py:Class".'
         raise InputError(f"{unknown('KD loss', spec, LOSSES)} {hint}")
+    if variant not in VARIANTS:
+        raise InputError(unknown("variant of a KD loss", variant, VARIANTS))
+    make = loss if variant == "recommended" else getattr(loss, variant)
     try:
         inspect.signature(loss).bind(**arguments)
     except TypeError as error:
         raise InputTypeError(f'The KD loss "{spec}" cannot be made with these settings: {error}.') from None
-    return loss(**arguments)
+    made: KDLoss = make(**arguments)
+    return made
 
 
 def _class_from_file(spec: str) -> type[KDLoss]:
