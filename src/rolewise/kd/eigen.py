@@ -20,6 +20,9 @@ from torch import Tensor
 RANK_FLOOR = 1e-5
 # Where two eigenvalues are equal the derivative does not exist; 1 / gap becomes gap / (gap^2 + GAP_FLOOR w_1^2).
 GAP_FLOOR = 1e-12
+# Power iteration looks at its residual every few steps, and gives up after some looks.
+STEPS_PER_CHECK = 12
+MOST_CHECKS = 8
 
 
 class Choice(NamedTuple):
@@ -72,33 +75,45 @@ def full_spectrum(gram: Float[Tensor, "n m m"]) -> Spectrum:
 
 
 def power_iteration(
-    gram: Float[Tensor, "n m m"], rounds: int = 24
+    gram: Float[Tensor, "n m m"],
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The leading eigenvector, its eigenvalue, and where both are certain.
 
     Certain: the residual is at rounding level, and w^2 is more than half of the sum of all squared eigenvalues (the
     squared Frobenius norm). No other can then be as large, so this is the leading one whatever the start was.
+    """
+    vector = gram.sum(2)  # a start with a share in the leading vector of every non-negative matrix
+    value, certain = torch.zeros_like(vector[:, 0]), torch.zeros_like(vector[:, 0], dtype=torch.bool)
+    majority = 0.6 * gram.square().sum((1, 2))
+    todo = torch.arange(len(gram), device=gram.device)
+    for _ in range(MOST_CHECKS):
+        part = gram if len(todo) == len(gram) else gram[todo]
+        at, height, residual = _power_steps(part, vector[todo])
+        leading = height.square() > majority[todo]
+        settled = residual <= 8 * torch.finfo(gram.dtype).eps
+        vector[todo], value[todo], certain[todo] = at, height, settled & leading
+        todo = todo[leading & ~settled]
+        if not len(todo):
+            break
+    return vector, value, certain
+
+
+def _power_steps(
+    gram: Float[Tensor, "n m m"], vector: Float[Tensor, "n m"]
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Some steps, then the vector, its Rayleigh quotient, and the length of the residual.
 
     A product with a symmetric matrix is written as row sums: far faster on a CPU than a batched product with one
     column.
     """
-    power = (
-        torch.bmm(gram, gram) if gram.shape[1] <= 64 else gram
-    )  # 64: where a squaring stops paying for itself
-    vector = gram.sum(2)  # a start with a share in the leading vector of every non-negative matrix
     tiny = torch.finfo(gram.dtype).tiny
-    repeats = 1 if gram.dtype == torch.float32 else 3
-    for _ in range(rounds * repeats):
+    power = torch.bmm(gram, gram) if gram.shape[1] <= 64 else gram  # 64: where a squaring stops paying for itself
+    for _ in range(STEPS_PER_CHECK):
         vector = (power * vector.unsqueeze(1)).sum(2)
         vector = vector / torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(tiny)
     image = (gram * vector.unsqueeze(1)).sum(2)
     value = (image * vector).sum(1)
-    residual = torch.linalg.vector_norm(image - value.unsqueeze(1) * vector, dim=1)
-    return (
-        vector,
-        value,
-        (residual <= 8 * torch.finfo(gram.dtype).eps) & (value.square() > 0.6 * gram.square().sum((1, 2))),
-    )
+    return vector, value, torch.linalg.vector_norm(image - value.unsqueeze(1) * vector, dim=1)
 
 
 class Exact:

@@ -132,7 +132,7 @@ class _Maps:
         trace = gram.diagonal(dim1=1, dim2=2).sum(1)
         self.alive = (trace > TRACE_FLOOR) & torch.isfinite(trace)
         self.scale = torch.where(self.alive, trace, 1).reciprocal()
-        self.gram = torch.where(self.alive[:, None, None], gram * self.scale[:, None, None], 0)
+        self.gram = gram.mul_(self.scale[:, None, None]).masked_fill_(~self.alive[:, None, None], 0)
 
     def across(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n x"]:
         """X x: from channels to positions."""
@@ -231,6 +231,8 @@ def _map_gradient(
             y = 2 * y - (g - root * layer.back(row))
         y = y / floored
     y = y * layer.scale.unsqueeze(1)
-    left = torch.stack((v, y), dim=2)
-    right = torch.stack((layer.across(y), layer.across(v)), dim=1)
-    return torch.where(layer.alive[:, None, None], torch.bmm(left, right), 0)
+    # Dead maps are masked in the small factors: the product is as large as the map.
+    dead = ~layer.alive[:, None, None]
+    left = torch.stack((v, y), dim=2).masked_fill_(dead, 0)
+    right = torch.stack((layer.across(y), layer.across(v)), dim=1).masked_fill_(dead, 0)
+    return torch.bmm(left, right)
