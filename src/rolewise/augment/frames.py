@@ -104,7 +104,7 @@ def check_ids(ids: object, n: int, *, name: str = "ids") -> np.ndarray:
         raise InputTypeError(f"`{name}` must be integers, got {array.dtype}.")
     if array.shape != (n,):
         raise InputError(f"`{name}` must hold one integer per image, shape ({n},), got {array.shape}.")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.require(array, np.int64, ["C", "A"])
 
 
 def check_number(name: str, value: object) -> int:

@@ -146,15 +146,15 @@ def blend(d: Any, v: Any, f: Any) -> Any:
 
 
 @compiled
-def enhance(kind: Any, f: Any, a: Any, h: Any, w: Any) -> None:
-    """Brightness, Color, Contrast; alpha stays."""
+def enhance(kind: Any, f: Any, a: Any, spare: Any, h: Any, w: Any) -> None:
+    """Brightness, Color, Contrast; alpha stays. `spare` is written to."""
     size = h * w
     if kind == COLOR:
         for i in range(size):
-            d = np.uint8(grey(a, i, size))
-            a[U(i)] = blend(d, a[U(i)], f)
-            a[U(i + size)] = blend(d, a[U(i + size)], f)
-            a[U(i + 2 * size)] = blend(d, a[U(i + 2 * size)], f)
+            spare[U(i)] = grey(a, i, size)
+        for p in range(3):
+            for i in range(size):
+                a[U(p * size + i)] = blend(spare[U(i)], a[U(p * size + i)], f)
         return
     mean = np.uint8(0)
     if kind == CONTRAST:
@@ -188,14 +188,9 @@ def sharpen(f: Any, a: Any, b: Any, h: Any, w: Any) -> None:
 def histogram(a: Any, base: Any, size: Any, counts: Any) -> None:
     """Counts of one plane's values; in four tables, so that equal neighbours do not wait for each other."""
     counts[:] = 0
-    whole = size - size % 4
-    for i in range(base, base + whole, 4):
-        counts[U(a[U(i)])] += np.int32(1)
-        counts[U(256) + U(a[U(i + 1)])] += np.int32(1)
-        counts[U(512) + U(a[U(i + 2)])] += np.int32(1)
-        counts[U(768) + U(a[U(i + 3)])] += np.int32(1)
-    for i in range(base + whole, base + size):
-        counts[U(a[U(i)])] += np.int32(1)
+    for i in range(0, size, 4):
+        for k in range(min(4, size - i)):
+            counts[U(k * 256 + a[U(base + i + k)])] += np.int32(1)
     for v in range(256):
         counts[U(v)] += counts[U(v + 256)] + counts[U(v + 512)] + counts[U(v + 768)]
 
@@ -302,10 +297,13 @@ def store(a: Any, size: Any, row: Any, out: Any) -> None:
 
 
 @compiled
-def finish(a: Any, h: Any, w: Any, start: Any, tail: Any, result: Any, base: Any, along: Any) -> None:
+def finish(
+    a: Any, h: Any, w: Any, start: Any, tail: Any, exposing: Any, result: Any, base: Any, along: Any
+) -> None:
     """Crop, flip, cutout and normalisation of one image; exposed pixels and padding become 0.
 
-    It is written to `result` from position `base`, one pixel `along` after the other.
+    It is written to `result` from position `base`, one pixel `along` after the other. `exposing`: whether there may
+    be exposed pixels.
     """
     size = h * w
     down = draw(start, 1, 2 * tail.crop + 1) - tail.crop
@@ -328,8 +326,11 @@ def finish(a: Any, h: Any, w: Any, start: Any, tail: Any, result: Any, base: Any
             source = (y + down) * w + shift
             for x in range(begin, end):
                 at = source + step * x
-                value = tail.table[U(p), U(a[U(p * size + at)])]
-                result[U(to + x * along)] = value if a[U(3 * size + at)] > 0 else F(0)
+                result[U(to + x * along)] = tail.table[U(p), U(a[U(p * size + at)])]
+            if exposing:
+                for x in range(begin, end):
+                    if a[U(3 * size + source + step * x)] == 0:
+                        result[U(to + x * along)] = F(0)
         for y in range(max(0, y0), min(h, y0 + tail.cutout)):
             for x in range(max(0, x0), min(w, x0 + tail.cutout)):
                 result[U(plane + (y * w + x) * along)] = F(0)
@@ -358,7 +359,9 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
     lut = np.empty(256, np.uint8)
     order = np.empty(len(program.kernel), np.int64)
     chosen = np.empty((max(2, program.amount), 4), np.int64)
-    bits = np.empty(3 * size if len(out.half) > 0 else 0, np.uint32)
+    halving = len(out.half) > 0
+    bits = np.empty(3 * size if halving else 0, np.uint32)
+    result = bits.view(np.float32) if halving else out.single
     along = 3 if out.interleaved == 1 else 1
     for row in range(part[0], part[1]):
         load(images, index[row] * size * channels, interleaved, channels, size, a)
@@ -370,10 +373,12 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
         if len(out.trace) > 0:
             out.trace[row] = -1
             out.trace[row, :count] = chosen[:count]
+        exposing = channels == 4
         for k in range(count):
             slot = chosen[k, 0]
             kind = program.kernel[slot]
             numbers = program.numbers[slot, chosen[k, 1]]
+            exposing = kind < INVERT and (exposing or kind in (AFFINE, CUTOUT))
             if kind == AFFINE:
                 affine(a, b, h, w, numbers)
                 a, b = b, a
@@ -385,12 +390,11 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
                 sharpen(program.factor[slot], a, b, h, w)
                 a, b = b, a
             elif kind != IDENTITY:
-                enhance(kind, program.factor[slot], a, h, w)
+                enhance(kind, program.factor[slot], a, b, h, w)
         if len(out.pixels) > 0:
             store(a, size, row, out)
         else:
-            scratch = len(out.half) > 0
-            result = bits.view(np.float32) if scratch else out.single
-            finish(a, h, w, stream(keys[1], ids[row]), tail, result, 0 if scratch else row * 3 * size, along)
-            if scratch:
+            start = stream(keys[1], ids[row])
+            finish(a, h, w, start, tail, exposing, result, 0 if halving else row * 3 * size, along)
+            if halving:
                 halve(bits, out.half, row * 3 * size)

@@ -65,10 +65,11 @@ def launch(
     index = np.arange(len(ids), dtype=np.int64) if index is None else index
     check_integer("threads", threads, 1, 1024)
 
+    flat, index, ids, keys = (_fixed(array) for array in (images.flat, index, ids, keys))
     form = (int(images.interleaved), images.channels, images.height, images.width)
 
     def part(first: int, last: int) -> None:
-        _call(images.flat, form, index, ids, (first, last), keys, (program, tail, out))
+        _call(flat, form, index, ids, (first, last), keys, (program, tail, out))
 
     n = len(ids)
     threads = min(threads, -(-n // _CHUNK))
@@ -79,6 +80,13 @@ def launch(
     chunk = max(_CHUNK, -(-n // (4 * threads)))
     starts = range(0, n, chunk)
     list(_pool(threads).map(lambda first: part(first, min(first + chunk, n)), starts))
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    """A read-only view: one type for writable and read-only inputs, so that the pass is compiled once."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
