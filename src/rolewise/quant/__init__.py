@@ -2,7 +2,7 @@
 
 from rolewise.quant.dorefa import quantize_activation, quantize_weight
 from rolewise.quant.grid import Grid
-from rolewise.quant.layers import frozen_weights
+from rolewise.quant.layers import calibrate, frozen_weights
 from rolewise.quant.methods import METHODS
 from rolewise.quant.model import LayerBits, apply_quantization, quantization, quantize, quantized_layers
 
@@ -11,6 +11,7 @@ __all__ = [
     "Grid",
     "LayerBits",
     "apply_quantization",
+    "calibrate",
     "frozen_weights",
     "quantization",
     "quantize",

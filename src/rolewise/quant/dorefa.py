@@ -137,7 +137,8 @@ class _Activations(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(grad, activation, below, above), None
 
 
-def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """`function.apply` with a type."""
     result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
 
@@ -166,7 +167,7 @@ def quantize_weight(weight: Tensor, bits: int) -> Tensor:
     if bits == FULL:
         return weight
     single = weight if weight.dtype.itemsize > 2 else weight.float()
-    quantized = _apply(_SignWeights, single) if bits == 1 else _apply(_Weights, single, bits)
+    quantized = apply(_SignWeights, single) if bits == 1 else apply(_Weights, single, bits)
     return quantized.to(weight.dtype)
 
 
@@ -187,4 +188,4 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
     _check_floating("activation", activation)
     if bits == FULL:
         return torch.relu(activation)
-    return _apply(_Activations, activation, bits)
+    return apply(_Activations, activation, bits)

@@ -5,14 +5,18 @@ Parameters, buffers, hooks and references to a module stay; so do the names in `
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
+from rolewise.quant.dorefa import FULL
+from rolewise.quant.gradient import with_quantized_gradient
 from rolewise.quant.grid import Grid
 from rolewise.quant.methods import METHODS
+from rolewise.seeds import derive_seed
 
 
 class QuantizedWeight(nn.Module):
@@ -27,6 +31,9 @@ class QuantizedWeight(nn.Module):
     weight_method: str
     grid: Grid | None
     learned: tuple[str, ...]  # names of the parameters that the method adds to `weight`
+    grad_bits: int
+    grad_key: int
+    grad_count: Tensor  # steps so far; a buffer, there only with grad_bits < 32
     _frozen: int
     _cache: dict[torch.dtype, Tensor]
 
@@ -37,6 +44,14 @@ class QuantizedWeight(nn.Module):
         if self._frozen and not torch.is_grad_enabled():
             return self._cached()
         return METHODS[self.weight_method].weight(self, self.weight_bits)
+
+    def with_gradient(self, output: Tensor) -> Tensor:
+        """The layer's output, whose gradient will be quantized if `grad_bits` says so."""
+        if self.grad_bits == FULL or not (self.training and torch.is_grad_enabled()):
+            return output
+        counter = self.grad_count.clone()
+        self.grad_count.add_(1)
+        return with_quantized_gradient(output, self.grad_bits, self.grad_key, counter)
 
     def _cached(self) -> Tensor:
         device = self.weight.device.type
@@ -68,6 +83,13 @@ class QuantizedWeight(nn.Module):
         """How the codes of the quantized weight decode."""
         return METHODS[self.weight_method].grid(self, self.weight_bits) if self.grid is None else self.grid
 
+    def reset_quantizer(self) -> None:
+        """Sets what the quantizer learned to its start, which the float weight tells."""
+        if self.grid is None:
+            METHODS[self.weight_method].reset_weight(self, self.weight_bits)
+        if self.grad_bits != FULL:
+            self.grad_count.zero_()
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
 
@@ -80,14 +102,14 @@ class QuantizedConv2d(QuantizedWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor = self._conv_forward(input, self.quantized_weight(), self.bias)
-        return output
+        return self.with_gradient(output)
 
 
 class QuantizedLinear(QuantizedWeight, nn.Linear):
     """`nn.Linear` with a quantized weight."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return nn.functional.linear(input, self.quantized_weight(), self.bias)
+        return self.with_gradient(nn.functional.linear(input, self.quantized_weight(), self.bias))
 
 
 class QuantizedActivation(nn.Module):
@@ -98,6 +120,10 @@ class QuantizedActivation(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return METHODS[self.act_method].activation(self, input, self.act_bits)
+
+    def reset_quantizer(self) -> None:
+        """Sets what the quantizer learned to its start."""
+        _reset_activation(self)
 
     def extra_repr(self) -> str:
         return f"act_bits={self.act_bits}"
@@ -115,8 +141,10 @@ def is_layer(module: nn.Module) -> bool:
     return isinstance(module, tuple(_LAYERS))
 
 
-def swap_layer(module: nn.Module, name: str, bits: int, method: str, grid: Grid | None = None) -> None:
-    """Makes a Conv2d or Linear quantize its weight.
+def swap_layer(
+    module: nn.Module, name: str, bits: int, method: str, *, grad_bits: int = FULL, grid: Grid | None = None
+) -> None:
+    """Makes a Conv2d or Linear quantize its weight, and the gradient of its output.
 
     Raises:
         InputError: a subclass of them, whose own forward pass would be lost.
@@ -131,6 +159,9 @@ def swap_layer(module: nn.Module, name: str, bits: int, method: str, grid: Grid 
     assert isinstance(module, QuantizedWeight)
     module.weight_bits, module.weight_method, module.grid = bits, method, grid
     module._frozen, module._cache = 0, {}
+    module.grad_bits, module.grad_key = grad_bits, derive_seed("gradient", name)
+    if grad_bits != FULL:
+        module.register_buffer("grad_count", torch.zeros((), dtype=torch.int64, device=module.weight.device))
     module.learned = () if grid is not None else METHODS[method].prepare_weight(module, bits)
 
 
@@ -143,14 +174,26 @@ def _quantize_output(module: nn.Module, _inputs: Any, output: Any) -> Tensor:
     return METHODS[str(module.act_method)].activation(module, output, int(module.act_bits))  # type: ignore[arg-type]
 
 
-def swap_activation(module: nn.Module, bits: int, method: str) -> None:
-    """Makes a module quantize its output: a ReLU or identity becomes a quantizer, others get a hook."""
+def _reset_activation(module: nn.Module) -> None:
+    METHODS[str(module.act_method)].reset_activation(module, int(module.act_bits))  # type: ignore[arg-type]
+
+
+def swap_activation(module: nn.Module, bits: int, method: str, like: Tensor) -> None:
+    """Makes a module quantize its output: a ReLU or identity becomes a quantizer, others get a hook.
+
+    Args:
+        module: an act point.
+        bits: 1 to 8.
+        method: a key of `METHODS`.
+        like: has the device and type of the parameters that the method may add.
+    """
     if type(module) in _ACTIVATIONS:
         module.__class__ = QuantizedActivation
     else:
         module.register_forward_hook(_quantize_output)
+        module.reset_quantizer = partial(_reset_activation, module)  # type: ignore[assignment]
     module.act_bits, module.act_method = bits, method  # type: ignore[assignment]
-    METHODS[method].prepare_activation(module, bits)
+    METHODS[method].prepare_activation(module, bits, like)
 
 
 def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
@@ -161,6 +204,36 @@ def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
 def quantized_activations(model: nn.Module) -> dict[str, nn.Module]:
     """The modules whose outputs are quantized by name, in the network's order."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "act_bits")}
+
+
+def calibrate(model: nn.Module, images: Tensor) -> None:
+    """Sets the steps or bounds that LSQ or PACT learn for activations to fit one batch; DoReFa has none.
+
+    Act point after act point, in one forward pass in eval mode: each sees what the already quantized ones before it
+    give.
+
+    Args:
+        model: a quantized network.
+        images: `(n, 3, h, w)`, normalised.
+    """
+
+    def fit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+        seen = inputs[0] if output is None else output
+        METHODS[str(module.act_method)].calibrate(module, seen, int(module.act_bits))  # type: ignore[arg-type]
+
+    training, handles = model.training, []
+    for module in quantized_activations(model).values():
+        if isinstance(module, QuantizedActivation):
+            handles.append(module.register_forward_pre_hook(fit))
+        else:
+            handles.append(module.register_forward_hook(fit, prepend=True))
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

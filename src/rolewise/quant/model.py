@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from rolewise.errors import InputError, unknown
@@ -39,6 +40,7 @@ def quantize(
     *,
     method: str = "dorefa",
     layers: Mapping[str, Bits] | None = None,
+    grad_bits: int = FULL,
 ) -> M:
     """Makes a network low-bit: `model` is changed and returned.
 
@@ -59,6 +61,8 @@ def quantize(
         layers: other bit-widths by name, for mixed precision: `{"layer1": 8, "fc": (8, 4)}`, one number for
             both, or weights and activations. A name covers what lies beneath it, the longest name counts, and
             a layer named in full is quantized even if it is the first or last.
+        grad_bits: 1 to 8: the gradients of the quantized layers' outputs are quantized too, in training mode
+            (DoReFa's `bit_g`; the role-wise paper does not). A step counter joins each layer's buffers.
 
     Raises:
         InputError: bits that are not allowed, a name that matches nothing, a layer both in `skip` and in
@@ -66,6 +70,7 @@ def quantize(
     """
     check_bits("weight_bits", weight_bits)
     check_bits("act_bits", act_bits)
+    check_bits("grad_bits", grad_bits)
     find_method(method)
     if quantization(model) is not None:
         raise InputError("The network is quantized already. Quantize a copy of the float network.")
@@ -80,10 +85,15 @@ def quantize(
             "No layer is left to quantize: the network's Conv2d and Linear layers are "
             f"{', '.join(found) or 'none'}, and all are skipped. `skip=[]` quantizes the first and last too."
         )
+    if grad_bits != FULL and all(bits == FULL for bits in weights.values()):
+        raise InputError(
+            "`grad_bits` is for layers with quantized weights, and `weight_bits` leaves all as they are."
+        )
     description = {
         "method": method,
         "weight_bits": weight_bits,
         "act_bits": act_bits,
+        "grad_bits": grad_bits,
         "weights": {name: bits for name, bits in weights.items() if bits != FULL},
         "activations": {name: bits for name, bits in activations.items() if bits != FULL},
     }
@@ -109,11 +119,15 @@ def apply_quantization(model: M, description: Mapping[str, Any]) -> M:
         min(activations.values(), default=FULL),
     )
     grids = description.get("grids") or {}
+    grad_bits = check_bits("grad_bits", description.get("grad_bits", FULL))
     for name, bits in weights.items():
         grid = Grid.from_json(grids[name]) if name in grids else None
-        swap_layer(modules[name], name, bits, method.name, grid)
+        swap_layer(modules[name], name, bits, method.name, grad_bits=grad_bits, grid=grid)
+    like = next(
+        (parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(())
+    )
     for name, bits in activations.items():
-        swap_activation(modules[name], bits, method.name)
+        swap_activation(modules[name], bits, method.name, like)
     model.quantization = {**description, "weights": weights, "activations": activations}  # type: ignore[assignment]
     return model
 

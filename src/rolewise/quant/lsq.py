@@ -1,0 +1,124 @@
+"""LSQ: the distance of the levels is learned, one for each weight tensor and each activation.
+
+Source: Esser et al., Learned Step Size Quantization, ICLR 2020. With step s and integer bounds Q_N <= 0 <= Q_P,
+x_q = s round(clip(x/s, Q_N, Q_P)); dx_q/dx = 1 strictly within the bounds and 0 outside; dx_q/ds = round(x/s) - x/s
+within, and the bound outside (eq. 3); the gradient of s is scaled by 1/sqrt(N Q_P), N the number of weights, or of
+features of one image (section 2.2).
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rolewise.errors import InputError
+from rolewise.quant.dorefa import FULL, apply, levels
+from rolewise.quant.grid import Grid
+from rolewise.quant.method import Method, float_weight
+
+_SMALLEST = 1e-8  # a step that training drives to 0 or below counts as this
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
+        wide = x if x.dtype.itemsize > 2 else x.float()
+        safe = step.to(wide.dtype).clamp_min(_SMALLEST)
+        scaled = wide / safe
+        ctx.save_for_backward(scaled)
+        ctx.low, ctx.high, ctx.scale, ctx.step_type = low, high, scale, step.dtype
+        return scaled.clamp(low, high).round_().mul_(safe).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (scaled,) = ctx.saved_tensors
+        inside = (scaled > ctx.low) & (scaled < ctx.high)
+        clipped = scaled.clamp(ctx.low, ctx.high)
+        slope = clipped.round() - torch.where(inside, scaled, 0)
+        step = (grad * slope).sum().to(ctx.step_type) * ctx.scale
+        return torch.where(inside, grad, 0), step, None, None, None
+
+
+def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
+    """`x` at levels `low` to `high` times `step`; differentiable in both.
+
+    Args:
+        x: of any shape; half types are computed in float32.
+        step: `()`, the distance of two levels.
+        low, high: the integer bounds.
+        scale: factor of the step's gradient, no unit.
+    """
+    return apply(_LearnedStep, x, step, low, high, scale)
+
+
+class LSQ(Method):
+    """Learned steps `weight_step` and `act_step`, each `()`, beside the float weights.
+
+    The weights' step starts at 2 mean|w| / sqrt(Q_P) as published. For activations the paper takes the same of the
+    first batch; here the start needs no data: mean|a| is that of a ReLU after BatchNorm with unit scale,
+    1/sqrt(2 pi). `calibrate` sets it from images.
+    """
+
+    name = "lsq"
+
+    def check(self, weight_bits: int, act_bits: int) -> None:
+        if weight_bits < 2:
+            raise InputError(
+                f'`weight_bits` must be 2 to 8 or {FULL} with method="lsq", got {weight_bits}: '
+                f"its one-bit weights would be -1 and 0."
+            )
+
+    def prepare_weight(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
+        layer.register_parameter("weight_step", nn.Parameter(torch.ones_like(float_weight(layer).sum())))
+        self.reset_weight(layer, bits)
+        return ("weight_step",)
+
+    def prepare_activation(self, module: nn.Module, bits: int, like: Tensor) -> None:
+        module.register_parameter(
+            "act_step", nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
+        )
+        self.reset_activation(module, bits)
+
+    def reset_weight(self, layer: nn.Module, bits: int) -> None:
+        with torch.no_grad():
+            mean = float_weight(layer).abs().mean()
+            _parameter(layer, "weight_step").copy_(2 * mean / math.sqrt(_high(bits)))
+
+    def reset_activation(self, module: nn.Module, bits: int) -> None:
+        with torch.no_grad():
+            _parameter(module, "act_step").fill_(2 / math.sqrt(2 * math.pi * levels(bits)))
+
+    def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
+        with torch.no_grad():
+            _parameter(module, "act_step").copy_(2 * activation.abs().mean() / math.sqrt(levels(bits)))
+
+    def weight(self, layer: nn.Module, bits: int) -> Tensor:
+        weight, high = float_weight(layer), _high(bits)
+        scale = 1 / math.sqrt(weight.numel() * high)
+        return quantize_learned_step(weight, _parameter(layer, "weight_step"), -high - 1, high, scale)
+
+    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
+        high = levels(bits)
+        scale = 1 / math.sqrt(math.prod(activation.shape[1:]) * high)
+        return quantize_learned_step(activation, _parameter(module, "act_step"), 0, high, scale)
+
+    def grid(self, layer: nn.Module, bits: int) -> Grid:
+        step = float(_parameter(layer, "weight_step").detach().float().clamp_min(_SMALLEST))
+        return Grid(bits, scale=step, zero_point=_high(bits) + 1)
+
+    def step(self, module: nn.Module, bits: int) -> float:
+        return float(_parameter(module, "act_step").detach().float().clamp_min(_SMALLEST))
+
+
+def _high(bits: int) -> int:
+    """Q_P of signed weights."""
+    return levels(bits - 1)
+
+
+def _parameter(module: nn.Module, name: str) -> Tensor:
+    found = getattr(module, name)
+    assert isinstance(found, Tensor)
+    return found

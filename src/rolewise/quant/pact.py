@@ -1,0 +1,84 @@
+"""PACT: the bound at which activations are clipped is learned; the weights are DoReFa's.
+
+Source: Choi et al., PACT, arXiv 1805.06085: a_q = round(clip(a, 0, alpha) n/alpha) alpha/n; gradient 1 on
+[0, alpha), 0 outside; the bound's gradient is the sum of those from alpha on (eq. 3).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rolewise.quant.dorefa import apply, levels
+from rolewise.quant.method import DoReFa
+
+_SMALLEST = 1e-6  # a bound that training drives to 0 or below counts as this
+
+
+class _LearnedClip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor, clip: Tensor, bits: int) -> Tensor:
+        ctx.save_for_backward(activation, clip)
+        wide = activation if activation.dtype.itemsize > 2 else activation.float()
+        bound = clip.to(wide.dtype).clamp_min(_SMALLEST)
+        step = bound / levels(bits)
+        rounded = torch.minimum(wide.clamp_min(0), bound).div_(step).round_()
+        return rounded.mul_(step).to(activation.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        activation, clip = ctx.saved_tensors
+        beyond = activation >= clip.clamp_min(_SMALLEST)
+        bound = torch.where(beyond, grad, 0).sum(dtype=clip.dtype)
+        return torch.where((activation >= 0) & ~beyond, grad, 0), bound, None
+
+
+def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor:
+    """Activations clipped to [0, clip] and rounded to 2^bits levels; differentiable in both.
+
+    Args:
+        activation: of any shape; half types are computed in float32.
+        clip: `()`, the highest level, in units of the activations.
+        bits: 1 to 8.
+    """
+    return apply(_LearnedClip, activation, clip, bits)
+
+
+class PACT(DoReFa):
+    """A learned bound `act_clip`, `()`, at each act point.
+
+    It starts at 3, three standard deviations of what BatchNorm with unit scale gives. The paper starts at 10 and
+    lets weight decay bring it down, which takes more epochs than a student that starts from its teacher trains for:
+    our choice. `calibrate` sets it to mean + 3 standard deviations of what images give.
+    """
+
+    name = "pact"
+
+    def prepare_activation(self, module: nn.Module, bits: int, like: Tensor) -> None:
+        module.register_parameter(
+            "act_clip", nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
+        )
+        self.reset_activation(module, bits)
+
+    def reset_activation(self, module: nn.Module, bits: int) -> None:
+        with torch.no_grad():
+            _clip(module).fill_(3.0)
+
+    def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
+        with torch.no_grad():
+            positive = activation.float().clamp_min(0)
+            _clip(module).copy_(positive.mean() + 3 * positive.std())
+
+    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
+        return quantize_learned_clip(activation, _clip(module), bits)
+
+    def step(self, module: nn.Module, bits: int) -> float:
+        return float(_clip(module).detach().float().clamp_min(_SMALLEST) / levels(bits))
+
+
+def _clip(module: nn.Module) -> Tensor:
+    found = module.act_clip
+    assert isinstance(found, Tensor)
+    return found
