@@ -50,10 +50,12 @@ def read_members(
                     return
     except _TooLargeError:
         raise InputError(f"{path}: unpacks to more than {limit:,} bytes. {_WAY_OUT}") from None
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no tar.gz, or a damaged one ({error}). {_WAY_OUT}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     raise InputError(f"{path}: does not hold {', '.join(sorted(missing))}. {_WAY_OUT}")
 
 
@@ -78,7 +80,7 @@ class _TooLargeError(Exception):
 class _Bounded:
     """A reader that gives up after so many bytes, before it allocates for them."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
         self.stream = stream
         self.left = limit
 

@@ -24,6 +24,7 @@ from rolewise.errors import InputError
 # memory.
 MAX_INSTRUCTIONS = 1_000_000
 _MAX_INTEGER_TEXT = 18  # digits; fits 64 bits
+_MAX_KEY = 100
 
 
 class _Known(enum.Enum):
@@ -93,6 +94,24 @@ class _Machine:
         for _ in range(MAX_INSTRUCTIONS):
             code = data[self.position]
             self.position += 1
+            # The four that a file holds by the ten thousand are done here, without a call.
+            if code == _SMALL_INTEGER:
+                self.stack.append(data[self.position])
+                self.position += 1
+                continue
+            if code == _SHORT_STRING:
+                start = self.position + 1
+                self.position = start + data[start - 1]
+                if self.position > len(data):
+                    raise self.refuse("the pickle is truncated within a string")
+                self.stack.append(data[start : self.position])
+                continue
+            if code in _MEMO_WIDTH:
+                width = _MEMO_WIDTH[code]
+                raw = data[self.position : self.position + width]
+                self.position += width
+                self.memo[int.from_bytes(raw, "little")] = self.stack[-1]
+                continue
             if code == _STOP:
                 if len(self.stack) != 1 or self.below or self.position != len(data):
                     raise self.refuse("the pickle stops where it should not")
@@ -163,41 +182,29 @@ class _Machine:
         module, name = self.line(), self.line()
         known = _NAMES.get((module.decode("latin-1"), name.decode("latin-1")))
         if known is None:
-            wanted = f"{module[:60].decode('latin-1')}.{name[:60].decode('latin-1')}"
+            wanted = ascii((module[:60] + b"." + name[:60]).decode("latin-1"))[1:-1]
             raise self.refuse(f'the pickle asks for "{wanted}", which image data do not need')
         self.push(known)
 
-    def append(self) -> None:
-        value = self.stack.pop()
-        self.list_below().append(value)
-
-    def appends(self) -> None:
-        items = self.marked()
-        self.list_below().extend(items)
-
-    def list_below(self) -> list[Any]:
+    def append(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
             raise self.refuse("the pickle appends to something that is no list")
-        return self.stack[-1]
+        self.stack[-1].extend(items)
 
-    def set_item(self) -> None:
-        value = self.stack.pop()
-        self.set_items_of([self.stack.pop(), value])
-
-    def set_items_of(self, items: list[Any]) -> None:
+    def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
             raise self.refuse("the pickle sets items of something that is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Only short strings: hashing a deeply nested tuple would recurse.
-            if not isinstance(key, str | bytes):
-                raise self.refuse("the pickle has a dictionary key that is no string")
+            # Hashing a deeply nested tuple would recurse, hashing a long string again and again take hours.
+            if not isinstance(key, str | bytes) or len(key) > _MAX_KEY:
+                raise self.refuse("the pickle has a dictionary key that is no short string")
             target[key.decode("ascii") if isinstance(key, bytes) else key] = value
 
     def dictionary(self) -> None:
         items = self.marked()
         self.push({})
-        self.set_items_of(items)
+        self.set_items(items)
 
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -229,11 +236,7 @@ class _Machine:
         if target is not _Known.EMPTY_ARRAY or type(state) is not tuple or len(state) != 5:
             self.bad_array()
         _, shape, dtype, fortran, content = state
-        if (
-            type(shape) is not tuple
-            or not 0 < len(shape) <= 4
-            or any(type(n) is not int or n < 0 for n in shape)
-        ):
+        if type(shape) is not tuple or len(shape) > 4 or any(type(n) is not int or n < 0 for n in shape):
             self.bad_array()
         if dtype is not _Known.UINT8 or type(content) is not bytes or fortran not in (0, 1):
             self.bad_array()
@@ -257,7 +260,8 @@ def _same(value: object, wanted: Hashable) -> bool:
     return value is wanted
 
 
-_STOP = ord(".")
+_STOP, _SMALL_INTEGER, _SHORT_STRING = b".KU"
+_MEMO_WIDTH = {ord("q"): 1, ord("r"): 4}  # bytes of the memo's index
 _HANDLERS: dict[int, Callable[[_Machine], None]] = {
     code[0]: handler
     for code, handler in {
@@ -268,28 +272,24 @@ _HANDLERS: dict[int, Callable[[_Machine], None]] = {
         b"\x89": lambda m: m.push(False),
         b"I": _Machine.text_integer,
         b"J": lambda m: m.push(m.signed()),
-        b"K": lambda m: m.push(m.unsigned(1)),
         b"M": lambda m: m.push(m.unsigned(2)),
-        b"U": lambda m: m.push(m.take(m.unsigned(1))),
         b"T": lambda m: m.push(m.take(m.signed())),
         b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
         b"X": lambda m: m.push(m.take(m.unsigned(4)).decode("utf-8", "surrogatepass")),
         b"]": lambda m: m.push([]),
         b"l": lambda m: m.push(m.marked()),
-        b"a": _Machine.append,
-        b"e": _Machine.appends,
+        b"a": lambda m: m.append([m.stack.pop()]),
+        b"e": lambda m: m.append(m.marked()),
         b"}": lambda m: m.push({}),
         b"d": _Machine.dictionary,
-        b"s": _Machine.set_item,
-        b"u": lambda m: m.set_items_of(m.marked()),
+        b"s": lambda m: m.set_items([m.stack.pop(-2), m.stack.pop()]),
+        b"u": lambda m: m.set_items(m.marked()),
         b")": lambda m: m.push(()),
         b"t": lambda m: m.push(tuple(m.marked())),
         b"\x85": lambda m: m.push((m.stack.pop(),)),
         b"\x86": lambda m: m.push((m.stack.pop(-2), m.stack.pop())),
         b"\x87": lambda m: m.push((m.stack.pop(-3), m.stack.pop(-2), m.stack.pop())),
         b"p": lambda m: m.memo.__setitem__(m.integer_line(), m.stack[-1]),
-        b"q": lambda m: m.memo.__setitem__(m.unsigned(1), m.stack[-1]),
-        b"r": lambda m: m.memo.__setitem__(m.unsigned(4), m.stack[-1]),
         b"g": lambda m: m.push(m.memo[m.integer_line()]),
         b"h": lambda m: m.push(m.memo[m.unsigned(1)]),
         b"j": lambda m: m.push(m.memo[m.unsigned(4)]),
