@@ -50,7 +50,7 @@ class BasePolicy(ABC):
 
     @abstractmethod
     def slots(self, height: int, width: int) -> list[tuple[Op, float]]:
-        """(op, strength without sign) of every slot, for images of this size."""
+        """(op, strength without sign) of every slot that can fire, for images of this size."""
 
     @abstractmethod
     def choice(self) -> tuple[int, int, Sequence[int]]:
@@ -131,7 +131,7 @@ class BasePolicy(ABC):
         blank = np.zeros((len(ids), *size, 3), np.uint8)
         given = frames(blank)
         slots = self.slots(given.height, given.width)
-        chosen = np.empty((given.n, 2 if isinstance(self, Policy) else self.choice()[1], 4), np.int64)
+        chosen = np.empty((given.n, self.choice()[1], 4), np.int64)
         self._run(given, seed, epoch, ids, 1, trace=chosen)
         return [tuple(_applied(slots, row) for row in rows if row[0] >= 0) for rows in chosen.tolist()]
 
@@ -148,11 +148,7 @@ class BasePolicy(ABC):
 def program_for(policy: BasePolicy, height: int, width: int) -> Program:
     """The policy as the kernel reads it, for images of one size."""
     mode, amount, chance = policy.choice()
-    slots = policy.slots(height, width)
-    if mode == kernels.WALK:  # a slot of probability 0 never fires: leaving it out changes no distribution
-        live = [s for s, tenths in enumerate(chance) if tenths > 0]
-        slots, chance = [slots[s] for s in live], [chance[s] for s in live]
-    return make_program(slots, height, width, mode=mode, amount=amount, chance=chance)
+    return make_program(policy.slots(height, width), height, width, mode=mode, amount=amount, chance=chance)
 
 
 def _applied(slots: list[tuple[Op, float]], row: list[int]) -> Applied:
@@ -235,11 +231,16 @@ class Policy(BasePolicy):
             )
         return [number for setting in self.settings for number in setting[1:]]
 
+    @property
+    def live(self) -> list[Setting]:
+        """The settings that can fire. The others are not walked through, which changes no distribution."""
+        return [setting for setting in self.settings if setting[1] > 0]
+
     def slots(self, height: int, width: int) -> list[tuple[Op, float]]:
-        return [(OPS[name], OPS[name].strength(magnitude)) for name, _, magnitude in self.settings]
+        return [(OPS[name], OPS[name].strength(magnitude)) for name, _, magnitude in self.live]
 
     def choice(self) -> tuple[int, int, Sequence[int]]:
-        return kernels.WALK, 2, [probability for _, probability, _ in self.settings]
+        return kernels.WALK, 2, [probability for _, probability, _ in self.live]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "settings": [list(setting) for setting in self.settings]}

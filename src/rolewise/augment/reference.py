@@ -173,7 +173,7 @@ def chosen_ops(policy: Policy, key: int, image: int, height: int, width: int) ->
     stream = Stream(key, image)
     tenth = stream.below(1, 10)
     budget = 0 if tenth < 2 else 1 if tenth < 5 else 2
-    slots = [setting for setting in policy.settings if setting[1] > 0]  # the others never fire
+    slots = policy.live
     index = 1
     applied: list[Applied] = []
     for walked in range(len(slots)):

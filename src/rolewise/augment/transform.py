@@ -38,6 +38,11 @@ class ScheduleTransform:
         """The current epoch, counted from 0."""
         return int(self._epoch)
 
+    @property
+    def policy(self) -> BasePolicy:
+        """The policy of the current epoch."""
+        return self.schedule[self.epoch] if isinstance(self.schedule, Schedule) else self.schedule
+
     def set_epoch(self, epoch: int) -> None:
         """Chooses the policy of `epoch`.
 
@@ -50,9 +55,8 @@ class ScheduleTransform:
 
     def __call__(self, images: Any, ids: Any = None) -> Any:
         """A PIL image, or uint8 tensors or arrays, one or a batch; `ids` as of `Policy.apply`."""
-        epoch = self.epoch
-        policy = self.schedule[epoch] if isinstance(self.schedule, Schedule) else self.schedule
-        return policy(images, seed=None if ids is None else self.seed, epoch=epoch, ids=ids, fill=self.fill)
+        seed = None if ids is None else self.seed
+        return self.policy(images, seed=seed, epoch=self.epoch, ids=ids, fill=self.fill)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.schedule!r}, epoch={self.epoch})"

@@ -1,1 +1,1 @@
-"""(under construction)"""
+"""Adapters to other packages, each optional and in a module of its own."""
