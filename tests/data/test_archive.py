@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_cifar
-from memory import peak
+from peak_memory import peak
 
 from rolewise.data.archive import MAX_MEMBERS, read_members
 from rolewise.errors import InputError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory import peak
+from peak_memory import peak
 
 from rolewise.data import unpickle
 from rolewise.data.unpickle import read_pickle

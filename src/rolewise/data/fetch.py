@@ -248,7 +248,8 @@ class Download:
     def _receive(self, response: http.client.HTTPResponse, start: int, total: int | None) -> None:
         done = start
         with self._open(start) as out:
-            while chunk := response.read(_CHUNK):
+            # `read1`, not `read`: what came before a connection fell silent is written and not lost.
+            while chunk := response.read1(_CHUNK):
                 done += len(chunk)
                 if done > self.bounds.limit:
                     self.part.unlink()
@@ -260,7 +261,7 @@ class Download:
                 except OSError as error:
                     raise self._write_failed(error, done, total) from None
                 self.report(done, total)
-        # `read` with a size returns nothing, and raises nothing, when a connection ends early.
+        # It returns nothing, and raises nothing, when a connection ends early.
         if total is not None and done < total:
             raise _Retry(f"the connection ended after {done:,} of {total:,} bytes")
 
