@@ -54,7 +54,7 @@ def training_batches(
     """
     generator = torch_generator(seed, stream, epoch)
     order = torch.randperm(len(split.images), generator=generator)
-    for indices in order.split(batch):
+    for indices in torch.split(order, batch):
         if len(indices) == batch or len(order) < batch:
             pixels = split.images[indices.to(split.images.device)]
             yield crop_and_flip(normalized(pixels, split, device), generator)

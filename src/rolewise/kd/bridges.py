@@ -35,6 +35,30 @@ def check_features(loss: str, student: Outputs, teacher: Outputs, *, least: int 
         )
 
 
+def check_logits(loss: str, student: Outputs, teacher: Outputs) -> None:
+    """`check_pair`, and that there are classes to tell apart.
+
+    Raises:
+        InputError: the two sides do not fit, or there are fewer than 2 classes.
+    """
+    check_pair(student, teacher)
+    if student.logits.shape[1] < 2:
+        raise InputError(f"{loss} compares classes and needs at least 2, got {student.logits.shape[1]}.")
+
+
+def check_batch(loss: str, outputs: Outputs, least: int = 2) -> None:
+    """That there are images to compare with each other.
+
+    Raises:
+        InputError: fewer than `least`.
+    """
+    if outputs.logits.shape[0] < least:
+        raise InputError(
+            f"{loss} compares images with each other and needs a batch of at least {least}, "
+            f"got {outputs.logits.shape[0]}."
+        )
+
+
 def check_layer(layer: int, outputs: Outputs) -> None:
     """That `layer` is an index into the feature maps.
 
@@ -48,7 +72,7 @@ def check_layer(layer: int, outputs: Outputs) -> None:
         )
 
 
-def check_positive(name: str, value: float) -> float:
+def check_positive(name: str, value: object) -> float:
     """`value` as a float above 0.
 
     Raises:
@@ -140,8 +164,8 @@ def _list(shapes: Shapes) -> str:
 def unit(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """`x` at length 1 along `dim`; a vector without direction gives 0 and takes no gradient.
 
-    The usual `x / max(norm, eps)` has the same value but passes 1 / eps = 1e12 times the gradient to an all-zero vector
-    (a dead sample), where the direction has no limit.
+    The usual `x / max(norm, eps)` has the same value but hands 1 / eps = 1e12 times the gradient to an
+    all-zero vector (a dead sample), where the direction has no limit.
     """
     square = x.square().sum(dim, keepdim=True)
     alive = square > SMALLEST_NORM**2
@@ -151,8 +175,8 @@ def unit(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
 def centered_unit(x: Float[Tensor, "r c"], dim: int) -> tuple[Float[Tensor, "r c"], Bool[Tensor, "..."]]:
     """`x` minus its mean along `dim`, at length 1, and which vectors are not constant.
 
-    A constant vector leaves only the rounding errors of its mean, hence a floor relative to the vector itself. It
-    gives 0 and takes no gradient.
+    A constant vector leaves only the rounding errors of its mean, hence a floor relative to the vector
+    itself. It gives 0 and takes no gradient.
     """
     centered = x - x.mean(dim, keepdim=True)
     square = centered.square().sum(dim, keepdim=True)
@@ -194,6 +218,11 @@ def same_size(
 # Layers. PyTorch's constructors draw from its global generator; these draw from the given one alone.
 
 
+def _blank(kind: type[nn.Module], *sizes: Any, **more: Any) -> Any:
+    """A layer whose weights are not drawn yet."""
+    return skip_init(kind, *sizes, **more)  # type: ignore[no-untyped-call]
+
+
 def _draw(layer: Any, generator: torch.Generator) -> None:
     """PyTorch's own initial distribution: uniform within 1 / sqrt(fan-in), weight and bias."""
     with torch.no_grad():
@@ -207,7 +236,7 @@ def conv(
     inputs: int, outputs: int, kernel: int | tuple[int, int], generator: torch.Generator, **more: Any
 ) -> nn.Conv2d:
     """A convolution with weights from `generator`; `more` goes to `nn.Conv2d`."""
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, device=generator.device, **more)
+    layer = _blank(nn.Conv2d, inputs, outputs, kernel, device=generator.device, **more)
     _draw(layer, generator)
     return cast(nn.Conv2d, layer)
 
@@ -216,25 +245,25 @@ def transposed_conv(
     inputs: int, outputs: int, kernel: int, generator: torch.Generator, **more: Any
 ) -> nn.ConvTranspose2d:
     """A transposed convolution with weights from `generator`; `more` goes to `nn.ConvTranspose2d`."""
-    layer = skip_init(nn.ConvTranspose2d, inputs, outputs, kernel, device=generator.device, **more)
+    layer = _blank(nn.ConvTranspose2d, inputs, outputs, kernel, device=generator.device, **more)
     _draw(layer, generator)
     return cast(nn.ConvTranspose2d, layer)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer with weights from `generator`."""
-    layer = skip_init(nn.Linear, inputs, outputs, device=generator.device)
+    layer = _blank(nn.Linear, inputs, outputs, device=generator.device)
     _draw(layer, generator)
     return cast(nn.Linear, layer)
 
 
 class Regressor(nn.Module):
-    """Maps a student's feature map to the shape of a teacher's: convolution, batch norm and, if asked for, ReLU.
+    """Maps a student's map to the shape of a teacher's: convolution, batch norm and, if asked for, ReLU.
 
-    Source: the convolutional regressor of Romero et al. (FitNets, ICLR 2015, section 2.2), whose kernel makes up for
-    the difference in size, with the cases that Tian et al. (CRD, ICLR 2020) added in their comparison: half the size by
-    a 3x3 kernel of stride 2, twice the size by a transposed 4x4 kernel. Any other enlargement, of which neither
-    speaks, is our choice: nearest neighbor, then 1x1, the kernel of equal sizes.
+    Source: the convolutional regressor of Romero et al. (FitNets, ICLR 2015, section 2.2), whose kernel
+    makes up for the difference in size, with the cases that Tian et al. (CRD, ICLR 2020) added in their
+    comparison: half the size by a 3x3 kernel of stride 2, twice the size by a transposed 4x4 kernel. Any other
+    enlargement, of which neither speaks, is our choice: nearest neighbor, then 1x1, the kernel of equal sizes.
 
     Args:
         student, teacher: shapes (c, h, w).
@@ -248,16 +277,17 @@ class Regressor(nn.Module):
         super().__init__()
         channels, height, width = student
         outputs, high, wide = teacher
+        kernel = (1 + height - high, 1 + width - wide)
         self.enlarge: tuple[int, int] | None = None
         if (height, width) == (2 * high, 2 * wide):
-            self.conv: nn.Module = conv(channels, outputs, 3, generator, stride=2, padding=1)
+            self.conv: nn.Module = conv(channels, outputs, 3, generator, stride=2, padding=1, bias=False)
         elif (2 * height, 2 * width) == (high, wide):
-            self.conv = transposed_conv(channels, outputs, 4, generator, stride=2, padding=1)
+            self.conv = transposed_conv(channels, outputs, 4, generator, stride=2, padding=1, bias=False)
         elif height >= high and width >= wide:
-            self.conv = conv(channels, outputs, (1 + height - high, 1 + width - wide), generator)
+            self.conv = conv(channels, outputs, kernel, generator, bias=False)
         else:
             self.enlarge = (high, wide)
-            self.conv = conv(channels, outputs, 1, generator)
+            self.conv = conv(channels, outputs, 1, generator, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.relu = relu
 
