@@ -1,0 +1,71 @@
+"""Learning curves of the final trainings, from the lines of `metrics.jsonl`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rolewise.report.load import Run
+from rolewise.report.search_plot import Line
+
+_COLORS = {
+    "teacher": "teacher",
+    "student": "student",
+    "student-plain": "plain",
+    "student-kd": "kd",
+    "student-a-t": "other",
+}
+_SPARE = ("student", "plain", "kd", "other")
+_STYLES = {"train": {}, "validation": {"dashed": True}, "test": {"dots": True}}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of one role.
+
+    Attributes:
+        accuracy, loss: what to draw, accuracies in percent.
+        legend: (name, colour by name) of the trainings.
+        epochs: how far the axis reaches.
+    """
+
+    accuracy: tuple[Line, ...]
+    loss: tuple[Line, ...]
+    legend: tuple[tuple[str, str], ...]
+    epochs: int
+
+
+def curves(run: Run, role: str) -> Curves | None:
+    """The curves of all trainings of a role; None if none has completed an epoch."""
+    lines = [line for line in run.metrics if line.get("role") == role and line.get("member") is None]
+    keys = list(dict.fromkeys(_key(line) for line in lines if "epoch" in line))
+    if not keys:
+        return None
+    names = {row["key"]: row["name"] for row in run.rows}
+    legend = [
+        (names.get(key, key), _COLORS.get(key, _SPARE[number % len(_SPARE)]))
+        for number, key in enumerate(keys)
+    ]
+    drawn: dict[str, list[Line]] = {"accuracy": [], "loss": []}
+    for key, (name, color) in zip(keys, legend, strict=True):
+        for split, style in _STYLES.items():
+            chosen = [line for line in lines if _key(line) == key and line.get("split") == split]
+            for value, scale in (("accuracy", 100), ("loss", 1)):
+                points = _points(chosen, value, scale)
+                if points:
+                    x, y = zip(*points, strict=True)
+                    drawn[value].append(Line(f"{name}, {split}", color, x, y, **style))
+    epochs = max(int(line["epoch"]) for line in lines if "epoch" in line)
+    return Curves(tuple(drawn["accuracy"]), tuple(drawn["loss"]), tuple(legend), epochs)
+
+
+def _key(line: dict[str, Any]) -> str:
+    """Which training a line belongs to: `train-student-kd` is that of `student-kd`, a bare `train` that of its role."""
+    stage = str(line.get("stage") or "train")
+    return stage.removeprefix("train-") if stage.startswith("train-") else str(line["role"])
+
+
+def _points(lines: Sequence[dict[str, Any]], value: str, scale: float) -> list[tuple[float, float]]:
+    known = {int(line["epoch"]): line.get(value) for line in lines if "epoch" in line}
+    return [
+        (epoch, scale * found) for epoch, found in sorted(known.items()) if isinstance(found, int | float)
+    ]

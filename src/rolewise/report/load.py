@@ -1,0 +1,207 @@
+"""What a run directory holds, complete or not; nothing else is asked."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rolewise.augment import Schedule
+from rolewise.errors import InputError
+from rolewise.report.tracks import Tracks, tracks
+from rolewise.runs import load_json, read_config, read_lineage, read_metrics
+
+ROLES = ("teacher", "student")
+SCHEDULES = {"teacher": "A_T", "student": "A_S"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its files tell it.
+
+    Attributes:
+        path: the run directory.
+        config: all settings.
+        environment: versions, commit, hardware.
+        metrics, lineage: the logs' lines.
+        schedules: by role; of those that are there.
+        rows: of the result table, in the order in which they came about.
+        costs: per stage.
+        searches: by role: best member, score, population, rounds.
+        faults: sentences about files that cannot be read.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    lineage: list[dict[str, Any]]
+    schedules: dict[str, Schedule]
+    rows: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
+    searches: dict[str, dict[str, Any]]
+    faults: list[str] = field(default_factory=list)
+
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The result of one training, if it is there."""
+        return next((row for row in self.rows if row.get("key") == key), None)
+
+    def tracks(self, role: str) -> Tracks | None:
+        """A role's search, ready to be drawn; None if nothing of it is there."""
+        found, section = self.searches.get(role, {}), self._section("search")
+        try:
+            return tracks(
+                role,
+                self.metrics,
+                self.lineage,
+                population=found.get("population", section.get("population")),
+                epochs=section.get("epochs"),
+                best=found.get("best_member"),
+            )
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            self.faults.append(f"The {role}'s search cannot be drawn: {error}")
+            return None
+
+    @property
+    def complete(self) -> bool:
+        """Whether both stages, and the baselines that the settings ask for, are done."""
+        keys = {row.get("key") for row in self.rows}
+        return {"teacher", "student"} <= keys and not self.missing() and not self.faults
+
+    def missing(self) -> list[str]:
+        """What a complete run would hold and this one does not, and how far it is."""
+        said = []
+        for role in ROLES:
+            section = self._section(role)
+            elsewhere = section.get("schedule") is not None or section.get("file") is not None
+            if role not in self.schedules and not elsewhere:
+                done = [
+                    line
+                    for line in self.metrics
+                    if line.get("role") == role and line.get("member") is not None
+                ]
+                said.append(
+                    _state(f"Search of the {role}'s schedule", done, self._section("search").get("epochs"))
+                )
+            if self.row(role) is None:
+                said.append(self._training_state(f"Training of the {role}", role, role))
+        baselines = any(row["baseline"] for row in self.rows)
+        if self.config.get("baselines") and self.row("student") and not baselines:
+            said.append(
+                self._training_state("Training of the students to compare with", "student-plain", "student")
+            )
+        return said
+
+    def _training_state(self, what: str, key: str, role: str) -> str:
+        stages = {f"train-{key}", "train"} if key == role else {f"train-{key}"}
+        done = [line for line in self.metrics if line.get("role") == role and line.get("stage") in stages]
+        train = self._section(role).get("train")
+        return _state(
+            what, done, train.get("epochs") if isinstance(train, dict) else self.config.get("epochs")
+        )
+
+    def _section(self, name: str) -> dict[str, Any]:
+        section = self.config.get(name)
+        return section if isinstance(section, dict) else {}
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Reads a run directory. A file of it that cannot be read is named in `faults`.
+
+    Raises:
+        InputError: it is no run directory.
+    """
+    folder = Path(path)
+    record, faults = read_config(folder), []
+
+    def attempt(read: Callable[[], T], default: T) -> T:
+        try:
+            return read()
+        except (InputError, OSError) as error:
+            faults.append(str(error))
+            return default
+
+    nothing: dict[str, Any] = {}
+    results = attempt(lambda: _results(folder / "results.json"), nothing)
+    schedules = {}
+    for role, name in SCHEDULES.items():
+        file = folder / f"{name}.json"
+        schedule = attempt(lambda file=file: Schedule.load(file), None) if file.exists() else None  # type: ignore[misc]
+        if schedule is not None:
+            schedules[role] = schedule
+    return Run(
+        path=folder,
+        config=record.get("config") or {},
+        environment=record.get("environment") or {},
+        metrics=attempt(lambda: read_metrics(folder), []),
+        lineage=attempt(lambda: read_lineage(folder), []),
+        schedules=schedules,
+        rows=results.get("rows", []),
+        costs=results.get("costs", []),
+        searches=results.get("searches", {}),
+        faults=faults,
+    )
+
+
+class _Row(BaseModel):
+    """A row of the result table; further keys stay."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    key: str
+    name: str
+    role: Literal["teacher", "student"]
+    weight_bits: int
+    act_bits: int
+    kd: str | None = None
+    schedule: str | None = None
+    accuracy: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+    epochs: int
+    seed: int
+    baseline: bool = False
+
+
+class _Cost(BaseModel):
+    """What a stage took; further keys stay."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    stage: str
+    seconds: float = Field(ge=0)
+    cpu_seconds: float | None = None
+    images: int | None = None
+
+
+class _Results(BaseModel):
+    """`results.json`."""
+
+    rows: list[_Row] = []
+    costs: list[_Cost] = []
+    searches: dict[Literal["teacher", "student"], dict[str, Any]] = {}
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """What `results.json` holds; nothing if it is not there yet.
+
+    Raises:
+        InputError: it is not what the pipeline writes; every fault is listed.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return _Results.model_validate(load_json(path)).model_dump()
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise InputError(f"{path} cannot be used: {'; '.join(faults)}.") from None
+
+
+def _state(what: str, done: Sequence[dict[str, Any]], epochs: Any) -> str:
+    reached = max((int(line.get("epoch", 0)) for line in done), default=0)
+    if not reached:
+        return f"{what}: not begun."
+    return f"{what}: at epoch {reached} of {epochs}." if epochs else f"{what}: at epoch {reached}."

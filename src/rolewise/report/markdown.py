@@ -1,0 +1,119 @@
+"""The report as Markdown: the same words and tables, and its pictures as SVG files."""
+
+import re
+from collections.abc import Sequence
+
+from rolewise.errors import InputError
+from rolewise.report import wording
+from rolewise.report.curves import curves
+from rolewise.report.load import ROLES, SCHEDULES, Run
+from rolewise.report.page import costs, facts, results, settings
+from rolewise.report.plots import schedule_figure
+from rolewise.report.search_plot import curves_figure, lineage_figure
+from rolewise.report.theme import Theme
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
+
+
+def markdown(run: Run, folder: str) -> tuple[str, dict[str, str]]:
+    """The text, and the pictures by file name.
+
+    Args:
+        folder: where the text looks for its pictures, relative to it.
+    """
+    pictures: dict[str, str] = {}
+    parts = [f"# {_escape(wording.title(run))}", " ".join(map(_escape, wording.summary(run)))]
+    parts.append("\n".join(f"- {_escape(label)}: {_escape(value)}" for label, value in facts(run)))
+    parts += _notices(run)
+    found = results(run)
+    if found:
+        lines = [
+            (
+                row["name"],
+                row["bits"],
+                row["kd"] or "none",
+                row["schedule_name"] or "none",
+                row["percent"],
+                row["interval"],
+            )
+            for row in found["rows"]
+        ]
+        head = ("Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval")
+        parts += ["## Results", _escape(wording.caution(run)), _table(head, lines)]
+    parts += _schedules(run, folder, pictures)
+    for role in ROLES:
+        tracks = run.tracks(role)
+        if tracks is not None:
+            name, title = f"search-{role}.svg", f"Search of the {role}'s schedule"
+            pictures[name] = lineage_figure(title, tracks, Theme(page=False), color=role)
+            parts += [f"## {title}", f"![{title}]({folder}/{name})"]
+            parts.append(" ".join(map(_escape, wording.search_words(role, run, tracks))))
+    parts += _learning(run, folder, pictures)
+    spent = costs(run)
+    if spent:
+        rows = [*spent["rows"], spent["total"]]
+        lines = [tuple(row[key] for key in ("stage", "time", "cpu", "images", "rate")) for row in rows]
+        parts += ["## What it cost", _table(("Stage", "Time", "Processor time", "Images", "Images/s"), lines)]
+    parts.append("## Settings and environment")
+    for section, entries in [*settings(run), ("Environment", wording.flatten(run.environment))]:
+        if entries:
+            parts += [f"### {_escape(section)}", _table(("Setting", "Value"), entries)]
+    return "\n\n".join(parts) + "\n", pictures
+
+
+def _notices(run: Run) -> list[str]:
+    parts = []
+    for title, sentences in (
+        ("Not in this run, or not yet", run.missing()),
+        ("Could not be read", run.faults),
+    ):
+        if sentences:
+            parts.append(
+                "\n".join([f"**{title}**", "", *(f"- {_escape(sentence)}" for sentence in sentences)])
+            )
+    return parts
+
+
+def _schedules(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
+    if not run.schedules:
+        return []
+    items = [
+        (f"{role.capitalize()}, {SCHEDULES[role]}", run.schedules[role])
+        for role in ROLES
+        if role in run.schedules
+    ]
+    parts = ["## The schedules"]
+    try:
+        pictures["schedules.svg"] = schedule_figure(items)
+        parts.append(f"![Probability and magnitude of each op by epoch]({folder}/schedules.svg)")
+    except InputError as error:
+        parts.append(_escape(str(error)))
+    for title, schedule in items:
+        lines = [(line["epochs"], line["ops"]) for line in wording.segments(schedule)]
+        parts += [f"### {_escape(title)}", _table(("Epochs", "Ops (probability/magnitude)"), lines)]
+    return parts
+
+
+def _learning(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
+    parts = []
+    for role in ROLES:
+        found = curves(run, role)
+        for what, heading, lines in (
+            ("accuracy", "accuracy, %", found.accuracy if found else ()),
+            ("loss", "loss", found.loss if found else ()),
+        ):
+            if found and lines:
+                name, title = f"{role}-{what}.svg", f"{role.capitalize()}: {what} by epoch"
+                pictures[name] = curves_figure(title, heading, lines, Theme(page=False), epochs=found.epochs)
+                parts.append(f"![{title}]({folder}/{name})")
+    return ["## Learning curves", *parts] if parts else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown, and HTML within it, take as text."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;").replace("\\>", "&gt;")

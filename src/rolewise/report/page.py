@@ -1,0 +1,223 @@
+"""The report as one self-contained HTML file."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rolewise.errors import InputError
+from rolewise.report import wording
+from rolewise.report.curves import curves
+from rolewise.report.load import ROLES, SCHEDULES, Run
+from rolewise.report.plots import magnitude_panel, probability_panel
+from rolewise.report.search_plot import curves_figure, lineage_figure
+from rolewise.report.theme import FAMILIES, Theme, style_sheet
+
+LOSSES = {
+    "soft": "soft labels",
+    "dml": "DML",
+    "rkd": "RKD",
+    "mhgd": "MHGD",
+    "kd-svd": "KD-SVD",
+    "ii-kd": "II-KD",
+}
+_NARROW = 420  # pixels: the second drawing of a search, for telephones
+
+
+def html_page(run: Run) -> str:
+    """The page. Every text in it that is not ours is escaped."""
+    environment = Environment(
+        loader=PackageLoader("rolewise.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    searches = [found for role in ROLES if (found := _search(run, role)) is not None]
+    schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
+    context = {
+        "title": wording.title(run),
+        "name": run.path.resolve().name,
+        "summary": wording.summary(run),
+        "facts": facts(run),
+        "missing": run.missing(),
+        "results": results(run),
+        "caution": wording.caution(run),
+        "schedules": schedules,
+        "families": _families({op for schedule in schedules for op in schedule["ops"]}),
+        "searches": searches,
+        "curves": [found for role in ROLES if (found := _curves(run, role)) is not None],
+        "costs": costs(run),
+        "settings": settings(run),
+        "environment": wording.flatten(run.environment),
+        "colors": Markup(style_sheet()),
+        "faults": run.faults,  # last: drawing may add to it
+    }
+    return environment.get_template("report.html.j2").render(context)
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """The few things one wants to know before any number."""
+    config, hardware = run.config, run.environment.get("hardware") or {}
+    found = [("Seed", str(config.get("seed", "\N{EN DASH}")))]
+    if "preset" in config:
+        found.append(("Preset", str(config["preset"])))
+    if run.costs:
+        found.append(("Computed in", wording.duration(sum(cost["seconds"] for cost in run.costs))))
+    machine = ", ".join(hardware.get("gpus") or []) or str(hardware.get("cpu", ""))
+    if machine:
+        found.append(("On", f"{machine}, {hardware.get('cores')} cores"))
+    version = (run.environment.get("versions") or {}).get("rolewise")
+    if version:
+        commit = str(run.environment.get("commit") or "")
+        found.append(
+            (
+                "rolewise",
+                f"{version} ({commit[:9]}{'+' if commit.endswith('+') else ''})" if commit else str(version),
+            )
+        )
+    return found
+
+
+def results(run: Run) -> dict[str, Any] | None:
+    """The rows of the result table, the baselines last; None if there is no row."""
+    if not run.rows:
+        return None
+    low, high = wording.known(run.rows)
+    width = max(high - low, 1e-9)
+    rows = []
+    for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
+        ends = wording.wilson(row["accuracy"], row["n"])
+        rows.append(
+            {
+                **row,
+                "bits": f"{row['weight_bits']}/{row['act_bits']}",
+                "kd": LOSSES.get(row["kd"], row["kd"]) if row["kd"] else None,
+                "schedule": symbol(row["schedule"]),
+                "schedule_name": row["schedule"],
+                "percent": wording.percent(row["accuracy"]),
+                "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
+                "left": round(100 * (ends[0] - low) / width, 2),
+                "width": round(100 * (ends[1] - ends[0]) / width, 2),
+                "dot": round(100 * (row["accuracy"] - low) / width, 2),
+            }
+        )
+    batch = [
+        (row["name"], wording.percent(row["accuracy_batch_statistics"]))
+        for row in rows
+        if isinstance(row.get("accuracy_batch_statistics"), float)
+    ]
+    return {"rows": rows, "low": f"{100 * low:g}", "high": f"{100 * high:g} %", "batch": batch}
+
+
+def symbol(name: str | None) -> str | None:
+    """A_T and A_S as the paper sets them."""
+    return Markup("A<sub>{}</sub>").format(name[-1]) if name in ("A_T", "A_S") else name
+
+
+def costs(run: Run) -> dict[str, Any] | None:
+    """What each stage took, and all together."""
+    if not run.costs:
+        return None
+    total = sum(cost["seconds"] for cost in run.costs)
+    rows = [_cost(cost, total) for cost in run.costs]
+    known = [cost["cpu_seconds"] for cost in run.costs if cost["cpu_seconds"] is not None]
+    images = sum(cost["images"] or 0 for cost in run.costs)
+    whole = {
+        "stage": "all",
+        "seconds": total,
+        "cpu_seconds": sum(known) if known else None,
+        "images": images or None,
+    }
+    return {"rows": rows, "total": _cost(whole, total)}
+
+
+def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The settings by section; those that belong to none come first."""
+    plain = {key: value for key, value in run.config.items() if not isinstance(value, dict)}
+    found = [("Run", wording.flatten(plain))] if plain else []
+    return found + [
+        (key.capitalize() if key != "kd" else "Distillation", wording.flatten(value))
+        for key, value in run.config.items()
+        if isinstance(value, dict) and value
+    ]
+
+
+def _cost(cost: dict[str, Any], total: float) -> dict[str, Any]:
+    seconds, cpu, images = cost["seconds"], cost["cpu_seconds"], cost["images"]
+    return {
+        "stage": cost["stage"],
+        "time": wording.duration(seconds),
+        "cpu": "\N{EN DASH}" if cpu is None else wording.duration(cpu),
+        "images": "\N{EN DASH}" if not images else f"{images:,}",
+        "rate": "\N{EN DASH}" if not images or not seconds else f"{images / seconds:,.0f}",
+        "share": round(100 * seconds / total, 1) if total else 0.0,
+    }
+
+
+def _schedule(run: Run, role: str) -> dict[str, Any] | None:
+    schedule = run.schedules.get(role)
+    if schedule is None:
+        return None
+    theme, who = Theme(page=True), f"{role.capitalize()}, {SCHEDULES[role]}"
+    shown = Markup("{}: {}").format(role.capitalize(), symbol(SCHEDULES[role]))
+    try:
+        panels = [
+            Markup(draw(f"{who}: {what} of each op by epoch", schedule, theme))
+            for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
+        ]
+        ops = sorted({setting[0] for _, policy in schedule.segments for setting in policy.settings})  # type: ignore[attr-defined]
+    except InputError as error:
+        run.faults.append(f"{SCHEDULES[role]}: {error}")
+        panels, ops = [], []
+    lines = wording.segments(schedule)
+    return {
+        "role": role,
+        "title": shown,
+        "panels": panels,
+        "segments": lines,
+        "epochs": len(schedule),
+        "ops": ops,
+    }
+
+
+def _search(run: Run, role: str) -> dict[str, Any] | None:
+    found = run.tracks(role)
+    if found is None:
+        return None
+    theme = Theme(page=True)
+    title = f"Search of the {role}'s schedule"
+    wide, narrow = (
+        Markup(lineage_figure(f"{title}{suffix}", found, theme, color=role, width=width))
+        for suffix, width in (("", 1000), (" (small)", _NARROW))
+    )
+    return {
+        "role": role,
+        "title": title,
+        "wide": wide,
+        "narrow": narrow,
+        "words": wording.search_words(role, run, found),
+    }
+
+
+def _curves(run: Run, role: str) -> dict[str, Any] | None:
+    found = curves(run, role)
+    if found is None:
+        return None
+    theme, who = Theme(page=True), role.capitalize()
+    panels = [
+        Markup(curves_figure(f"{who}: {what} by epoch", heading, lines, theme, epochs=found.epochs))
+        for what, heading, lines in (
+            ("accuracy", "accuracy, %", found.accuracy),
+            ("loss", "loss", found.loss),
+        )
+        if lines
+    ]
+    return {"title": who, "panels": panels, "legend": found.legend}
+
+
+def _families(used: set[str]) -> list[tuple[str, list[str]]]:
+    """The legend: ops by what they do, those outside the published 15 last."""
+    found = [(family, [op for op in ops if op in used]) for family, ops in FAMILIES.items()]
+    others = sorted(used - {op for ops in FAMILIES.values() for op in ops})
+    return [(family, ops) for family, ops in [*found, ("others", others)] if ops]

@@ -1,0 +1,109 @@
+"""Colours of the report, by name, and what turns matplotlib's SVG into one that a page can hold.
+
+A picture for a page is drawn in stand-in colours that become CSS variables, so that it follows the reader's choice of
+light or dark; a picture for a file is drawn in the light ones.
+"""
+
+import html
+import re
+from collections.abc import Sequence
+
+# name: (light, dark)
+COLORS = {
+    "paper": ("#fcfbf8", "#161514"),
+    "ink": ("#1f1d1a", "#e9e6df"),
+    "muted": ("#6d6860", "#a19b91"),
+    "line": ("#dedad1", "#37342f"),
+    "teacher": ("#a1560f", "#e3a45c"),
+    "student": ("#0f6a73", "#5fc1c9"),
+    "plain": ("#8a8379", "#8d867b"),
+    "kd": ("#7a4f9a", "#bd97da"),
+    "other": ("#b03a52", "#e58797"),
+    # ranks of a population, worst to best
+    "rank0": ("#efebe3", "#24221f"),
+    "rank1": ("#e3ddd2", "#302d29"),
+    "rank2": ("#d5cdc0", "#3d3934"),
+    "rank3": ("#c4bbac", "#4c4741"),
+    "rank4": ("#b0a698", "#5e5850"),
+    "rank5": ("#988e80", "#736c63"),
+    "rank6": ("#857b6f", "#8a8277"),
+    # ops: blues move pixels, reds and yellows change contrast and color, greens remap levels, grey covers
+    "Rotate": ("#27347f", "#5566c9"),
+    "ShearX": ("#3d5bb5", "#6f8be0"),
+    "ShearY": ("#4f86d6", "#86aef0"),
+    "TranslateX": ("#63aade", "#8fcaf3"),
+    "TranslateY": ("#9bd0e6", "#b9e4f5"),
+    "Brightness": ("#8a1f33", "#b6485c"),
+    "Color": ("#c2453a", "#d96a5c"),
+    "Contrast": ("#e07f45", "#ec9a66"),
+    "Sharpness": ("#f0b95f", "#f3cb85"),
+    "AutoContrast": ("#1d4f3a", "#3f8a68"),
+    "Equalize": ("#2f7a52", "#57a87c"),
+    "Invert": ("#5aa06b", "#7fc08d"),
+    "Posterize": ("#90bf78", "#a9d492"),
+    "Solarize": ("#c5d98a", "#d5e7a2"),
+    "Cutout": ("#8b857c", "#9a948a"),
+}
+SERIES = ("student", "plain", "kd", "other")  # of one role's trainings, in their order
+FAMILIES = {
+    "moves pixels": ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"),
+    "changes contrast, color": ("Brightness", "Color", "Contrast", "Sharpness"),
+    "remaps levels": ("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize"),
+    "covers": ("Cutout",),
+}
+_SPARE = ("kd", "other", "plain", "teacher")
+_STAND_INS = {name: f"#a5{number:02x}5a" for number, name in enumerate(COLORS)}
+_LONG = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a pixel is enough
+_FONTS = re.compile(r"'DejaVu Sans'[^;\"]*?sans-serif")
+_SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', sans-serif"
+
+
+class Theme:
+    """Looks colours up by name.
+
+    Args:
+        page: for a page, whose style sheet has the variables; otherwise for a file.
+    """
+
+    def __init__(self, *, page: bool) -> None:
+        self.page = page
+
+    def __call__(self, name: str) -> str:
+        """The colour to draw with."""
+        return _STAND_INS[name] if self.page else COLORS[name][0]
+
+    def op(self, name: str, number: int = 0) -> str:
+        """The colour of an op; `number` tells ops apart that are not of the published 15."""
+        return self(name if name in COLORS else _SPARE[number % len(_SPARE)])
+
+    def finish(self, svg: str, *, title: str, description: str, tips: Sequence[tuple[str, str]] = ()) -> str:
+        """An SVG as matplotlib wrote it, made ready.
+
+        Args:
+            svg: the whole text.
+            title, description: for readers who do not see it.
+            tips: (id that was given to an element, words that appear when one points at it).
+        """
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = _LONG.sub(r"\1", svg)
+        for name, words in tips:
+            svg = svg.replace(f'<g id="{name}">', f"<g><title>{html.escape(words)}</title>")
+        svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+        svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+        svg = _FONTS.sub("var(--sans)" if self.page else _SANS.replace('"', "'"), svg)
+        if self.page:
+            for name, color in _STAND_INS.items():
+                svg = svg.replace(color, f"var(--{name})")
+        words = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
+        head, rest = svg.split(">", 1)
+        return f'{head} role="img" aria-label="{html.escape(title)}">{words}{rest}'
+
+
+def style_sheet() -> str:
+    """The variables, for light and for dark."""
+
+    def block(which: int) -> str:
+        return "".join(f"--{name}:{color[which]};" for name, color in COLORS.items())
+
+    return f":root{{{block(0)}}}@media screen and (prefers-color-scheme:dark){{:root{{{block(1)}}}}}"

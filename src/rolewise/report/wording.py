@@ -1,0 +1,201 @@
+"""What the report says in words and numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rolewise.augment import Policy, Schedule
+from rolewise.report.load import Run
+from rolewise.report.tracks import Tracks
+
+_Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
+
+
+def wilson(accuracy: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion observed in `n` independent trials.
+
+    Source: Wilson, JASA 1927; without correction for continuity.
+
+    Args:
+        accuracy: the observed fraction.
+        n: trials, at least 1.
+    """
+    centre = accuracy + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(accuracy * (1 - accuracy) / n + _Z**2 / (4 * n * n))
+    scale = 1 + _Z**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction in percent."""
+    return "diverged" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def bits(row: Mapping[str, Any]) -> str:
+    """`32-bit`, `4-bit`, or `4/2-bit` where weights and activations differ."""
+    weight, act = row["weight_bits"], row["act_bits"]
+    return f"{weight}-bit" if weight == act else f"{weight}/{act}-bit"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `8.4 s`, `12 min 5 s`, `3 h 7 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def title(run: Run) -> str:
+    """What the run is about: data, network, bits."""
+    data = (run.config.get("data") or {}).get("name")
+    teacher = (run.config.get("teacher") or {}).get("network")
+    student = run.config.get("student") or {}
+    if not (data and teacher and student):
+        return run.path.resolve().name
+    name = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "Digits"}.get(data, str(data))
+    return f"{name}: {teacher} to {bits(student)} {student.get('network') or teacher}"
+
+
+def summary(run: Run) -> list[str]:
+    """One or two sentences: what came out, and how much of it may be chance."""
+    teacher, student, plain = run.row("teacher"), run.row("student"), run.row("student-plain")
+    if student is None and teacher is None:
+        return [_no_result(run)]
+    if student is None:
+        assert teacher is not None
+        said = f"The teacher reaches {percent(teacher['accuracy'])} test accuracy{_under(teacher)}"
+        return [f"{said}. The student's stage is not complete.", *_caution(run)]
+    sentence = (
+        f"The {bits(student)} student reaches {percent(student['accuracy'])} test accuracy{_under(student)}"
+    )
+    compared = []
+    if plain is not None:
+        compared.append(
+            f"{_points(student, plain)} the same student trained without distillation and schedule"
+        )
+    if teacher is not None:
+        compared.append(f"{_points(student, teacher)} its {bits(teacher)} teacher")
+    if compared:
+        sentence += ", " + " and ".join(compared)
+    return [f"{sentence}.", *_caution(run)]
+
+
+def caution(run: Run) -> str:
+    """What the numbers of the table are, and are not."""
+    rows = run.rows
+    images = f"{rows[0]['n']:,} test images" if rows else "the test images"
+    return (
+        f"Test accuracy after the last epoch, on {images} that nothing was selected on; one run each (n = 1 seed). "
+        "Intervals are binomial (Wilson, 95 %): they tell how much the choice of test images moves a number, not how "
+        "much another seed would."
+    )
+
+
+def search_words(role: str, run: Run, found: Tracks) -> list[str]:
+    """What a search's picture shows."""
+    copies, rounds = len(found.copies), found.rounds
+    said = [
+        f"{found.population} members, {_count(copies, 'exploit')} in {_count(rounds, 'round')}; "
+        f"each track is a member; the stronger its shade, the higher its rank at the evaluation that follows."
+    ]
+    if run.searches.get(role) is None:
+        said.append(
+            f"The search has reached epoch {found.reached} of {found.epochs}; member {found.best} leads."
+        )
+    if not found.overwritten:
+        said.append(
+            f"The best member, {found.best}, was never overwritten: its schedule is the one all members began with."
+        )
+    else:
+        parts = [f"{branch.member} (to epoch {branch.end})" for branch in found.branches]
+        shown = parts if len(parts) <= 7 else [*parts[:3], f"{len(parts) - 6} more", *parts[-3:]]
+        said.append(f"The heavy line is the history of the best member, {found.best}: {', '.join(shown)}.")
+    score = run.searches.get(role, {}).get("score")
+    if isinstance(score, int | float):
+        said.append(
+            f"Its validation accuracy, {percent(score)}, only ranks the members: it is optimistic, and never a result."
+        )
+    return said
+
+
+def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
+    """A schedule as lines: which epochs, which ops with probability and magnitude of each copy in use."""
+    lines, start = [], 1
+    for length, policy in schedule.segments:
+        epochs = f"{start}" if length == 1 else f"{start}\N{EN DASH}{start + length - 1}"
+        if not isinstance(policy, Policy):
+            words = type(policy).__name__
+        else:
+            used = sorted((name, p, m) for name, p, m in policy.settings if p)
+            words = ", ".join(f"{name} {p / 10:g}/{m}" for name, p, m in used) or "no augmentation"
+        lines.append({"epochs": epochs, "ops": words})
+        start += length
+    if len(lines) > most:
+        return [
+            *lines[: most - 1],
+            {"epochs": "...", "ops": f"{len(lines) - most + 1} more segments in the file"},
+        ]
+    return lines
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as (dotted name, value); None is shown as a dash."""
+    found: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found += flatten(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", _value(value)))
+    return found
+
+
+def _value(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _under(row: Mapping[str, Any]) -> str:
+    whose = {"A_T": "the teacher's", "A_S": "its own"}.get(str(row.get("schedule")), "")
+    if row["role"] == "teacher" and whose:
+        whose = "its own"
+    return f" under {whose} schedule" if whose else ""
+
+
+def _points(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    difference = 100 * (row["accuracy"] - other["accuracy"])
+    if abs(difference) < 0.005:
+        return "level with"
+    return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'}"
+
+
+def _caution(run: Run) -> list[str]:
+    halves = [(high - low) / 2 for low, high in (wilson(row["accuracy"], row["n"]) for row in run.rows)]
+    if not halves:
+        return []
+    return [f"One seed; each 95 % interval is about \N{PLUS-MINUS SIGN}{100 * max(halves):.1f} points."]
+
+
+def _no_result(run: Run) -> str:
+    begun = [role for role in ("teacher", "student") if role in run.schedules]
+    if begun:
+        whose = " and ".join(f"the {role}'s" for role in begun)
+        return f"This run holds {whose} schedule; no network has been trained to the end and tested."
+    return "Nothing of this run is complete yet."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def known(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The range of accuracies that the result table's marks are drawn over: round numbers around all intervals."""
+    ends = [end for row in rows for end in wilson(row["accuracy"], row["n"])]
+    low, high = min(ends), max(ends)
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step <= 5)
+    return max(0.0, math.floor(low / step + 1e-9) * step), min(1.0, math.ceil(high / step - 1e-9) * step)
