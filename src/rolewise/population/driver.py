@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rolewise.augment import BasePolicy, Policy, Schedule
-from rolewise.errors import InputError, Interrupted, RunError
+from rolewise.errors import Interrupted, RunError
 from rolewise.population.engine import Engine
 from rolewise.population.journal import Journal
 from rolewise.population.lineage import Exploit, Lineage
@@ -79,7 +79,7 @@ class Driver:
             standing.cost.wall_seconds = time.monotonic() - begun
             self._journal.save(standing, now=True)
             raise
-        except (RunError, InputError, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:
             self._journal.save_after(error, standing)
             raise
         return standing
@@ -88,8 +88,9 @@ class Driver:
         """Brings all active members to `boundary`."""
         members = self.standing.members
         going = [member for member in members if member.status == "active" and not member.reached]
-        tasks = [self._task(member, boundary) for member in going]
-        for outcome in self._engine.run(tasks, self._should_stop):
+        # The list of tasks is kept by nobody here: each holds a member's old state.
+        outcomes = self._engine.run([self._task(member, boundary) for member in going], self._should_stop)
+        for outcome in outcomes:
             members[outcome.member].take(outcome)
             self.standing.cost.add(outcome)
         if not all(member.reached for member in going):

@@ -1,6 +1,7 @@
 """Engines: who runs jobs, and how many at once. Results never depend on it."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
@@ -64,11 +65,11 @@ class InlineEngine:
 
     def run(self, jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[Any]:
         contact = _Direct(self._progress, should_stop)
-        for job in jobs:
-            if should_stop():
-                return
+        waiting = deque(jobs)
+        del jobs  # a job holds a state, which is not needed once the job is done
+        while waiting and not should_stop():
             with torch_threads(1):
-                result = job.execute(self._runner, contact)
+                result = waiting.popleft().execute(self._runner, contact)
             yield result
 
     def __enter__(self) -> "InlineEngine":

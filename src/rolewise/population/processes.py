@@ -56,6 +56,7 @@ class ProcessEngine:
 
     def run(self, jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[Any]:
         waiting, attempts, stopped = deque(jobs), Attempts(), False
+        del jobs  # a job holds a state, which is not needed once the job is done
         while waiting or any(worker.job for worker in self._workers):
             if not stopped and should_stop():
                 stopped = True

@@ -100,6 +100,7 @@ class RayEngine:
 
     def run(self, jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[Any]:
         waiting, attempts, stopped = deque(jobs), Attempts(), False
+        del jobs  # a job holds a state, which is not needed once the job is done
         alone_since = time.monotonic()
         while waiting or any(actor.job for actor in self._actors):
             if not stopped and should_stop():
