@@ -47,6 +47,11 @@ def test_wanted_files_come_in_the_order_of_the_archive(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.rglob("*") if entry.is_file()] == ["set.tar.gz"]
 
 
+def test_names_may_begin_with_a_dot(tmp_path: Path) -> None:
+    path = packed(tmp_path, tiny_cifar.archive({"./" + name: raw for name, raw in GOOD.items()}))
+    assert list(read_members(path, ["set/two"])) == [("set/two", b"2" * 30)]
+
+
 def special(kind: bytes, name: str = "set/x", link: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, link

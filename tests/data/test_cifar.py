@@ -77,9 +77,11 @@ def test_binary_comes_first_and_unpacked_before_archives(tiny: Tiny) -> None:
         assert str(path) in tiny.load().source
 
 
-def test_the_folder_itself_may_be_the_root(tiny: Tiny) -> None:
+def test_the_folder_itself_may_be_the_root(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.root = tiny.put("python")
     assert len(tiny.load().test) == ROWS
+    monkeypatch.chdir(tiny.root)
+    assert len(load_data(tiny.name, ".").test) == ROWS
 
 
 def test_a_home_directory_is_understood(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,14 +144,17 @@ def test_a_file_of_absurd_size_is_not_read(tiny: Tiny) -> None:
     assert tiny.error().startswith(f"{path}: has more than {ROWS * 6400:,} bytes; ")
 
 
-def test_a_file_that_may_not_be_read(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tiny.put("binary")
+@pytest.mark.parametrize("place", ["binary", "binary archive"])
+def test_a_file_that_may_not_be_read(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    path = tiny.put(place)
 
-    def denied(path: Path) -> bytes:
+    def denied(path: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", denied)
-    assert f"{folder / tiny.spec.forms[0].train[0].name}: cannot be read: Permission denied" in tiny.error()
+    monkeypatch.setattr(Path, "open", denied)
+    file = path if path.is_file() else path / tiny.spec.forms[0].train[0].name
+    assert tiny.error() == f"{file}: cannot be read: Permission denied."
 
 
 PIXELS = np.zeros((ROWS, 3072), np.uint8)

@@ -36,16 +36,17 @@ def read_members(
         ):
             for count, member in enumerate(tar, 1):
                 _check(path, count, member)
-                if member.name not in wanted:
+                name = member.name.removeprefix("./")
+                if name not in wanted:
                     continue
-                if member.name not in missing:
-                    raise InputError(f"{path}: holds {member.name} twice. {_WAY_OUT}")
+                if name not in missing:
+                    raise InputError(f"{path}: holds {name} twice. {_WAY_OUT}")
                 content = tar.extractfile(member)
                 raw = content.read() if content else b""
                 if len(raw) != member.size:
-                    raise InputError(f"{path}: {member.name} is truncated. {_WAY_OUT}")
-                missing.discard(member.name)
-                yield member.name, raw
+                    raise InputError(f"{path}: {name} is truncated. {_WAY_OUT}")
+                missing.discard(name)
+                yield name, raw
                 if not missing:
                     return
     except _TooLargeError:

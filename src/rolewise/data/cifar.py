@@ -61,7 +61,7 @@ def find(spec: Cifar, root: Path) -> Place:
     The binary form comes first since it is no pickle; unpacked files before archives since they read faster.
     """
     for form in spec.forms:
-        for folder in (root / form.folder, root):
+        for folder in (root / form.folder, root.resolve()):
             if folder.name == form.folder and folder.is_dir():
                 missing = [file.name for file in form.files if not (folder / file.name).is_file()]
                 if missing:
@@ -128,8 +128,13 @@ def _contents(
 def verify(path: Path, digest: str, kind: str, raw: bytes | None, way_out: str) -> None:
     """Compares a file (or its content `raw`, if at hand) with its digest; `kind` is "md5" or "sha256"."""
     if raw is None:
-        with path.open("rb") as stream:
-            got = hashlib.file_digest(stream, kind).hexdigest()
+        try:
+            with path.open("rb") as stream:
+                got = hashlib.file_digest(
+                    stream, lambda: hashlib.new(kind, usedforsecurity=False)
+                ).hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     else:
         got = hashlib.new(kind, raw, usedforsecurity=False).hexdigest()
     if got != digest:
