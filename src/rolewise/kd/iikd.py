@@ -1,7 +1,7 @@
 """II-KD: intra-relations (RKD) and inter-relations (MHGD, KD-SVD) together."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -75,7 +75,7 @@ class IIKD(KDLoss):
         return self.mhgd.from_vectors(vectors) + self.rkd.forward(student, teacher) + kernel_loss(vectors)
 
     @classmethod
-    def release(cls, **arguments: Any) -> Self:
+    def release(cls, **arguments: Any) -> "IIKD":
         """With the heads and the gradient of the authors' code, see `MHGD.release`."""
         given = {
             "heads": 4,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -91,6 +91,6 @@ class KDSVD(KDLoss):
         return kernel_loss(aligned_vectors(student, teacher, self.settings))
 
     @classmethod
-    def release(cls, **arguments: Any) -> Self:
+    def release(cls, **arguments: Any) -> "KDSVD":
         """With the authors' gradient: twice the true one, but for the part outside the row space of a map."""
         return cls(**{"doubled_gradient": True, **arguments})

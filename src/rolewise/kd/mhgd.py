@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,30 +40,25 @@ def graph_divergence(
 class Head(nn.Module):
     """A linear map and a batch norm in inference mode, frozen: all of it is buffers, so that no mode changes it."""
 
-    def __init__(self, norm: nn.BatchNorm1d, weight: Float[Tensor, "o c"]) -> None:
+    weight: Tensor
+    gain: Tensor
+    shift: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, weight: Float[Tensor, "o c"], norm: nn.BatchNorm1d) -> None:
         super().__init__()
         self.eps = norm.eps
-        self.weight: Tensor
-        self.register_buffer("weight", weight.detach().clone())
-        for name, value in (
-            ("gain", norm.weight),
-            ("shift", norm.bias),
-            ("mean", norm.running_mean),
-            ("variance", norm.running_var),
-        ):
-            assert value is not None
+        running = {"mean": norm.running_mean, "variance": norm.running_var}
+        for name, value in {"weight": weight, "gain": norm.weight, "shift": norm.bias, **running}.items():
+            assert value is not None  # the running statistics of a norm that keeps none
             self.register_buffer(name, value.detach().clone())
 
     def forward(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n o"]:
-        state = self._buffers
-        return F.batch_norm(
-            F.linear(x, self.weight),
-            state["mean"],
-            state["variance"],
-            state["gain"],
-            state["shift"],
-            eps=self.eps,
+        weight, mean, variance, gain, shift = (
+            buffer.to(x.dtype) for buffer in (self.weight, self.mean, self.variance, self.gain, self.shift)
         )
+        return F.batch_norm(F.linear(x, weight), mean, variance, gain, shift, eps=self.eps)
 
 
 class HeadPair(nn.Module):
@@ -72,8 +67,8 @@ class HeadPair(nn.Module):
     def __init__(self, estimator: Estimator) -> None:
         super().__init__()
         self.heads = estimator.heads
-        self.rows = Head(estimator.row_norm, estimator.rows.weight)
-        self.columns = Head(estimator.column_norm, estimator.columns.weight)
+        self.rows = Head(estimator.rows.weight, estimator.row_norm)
+        self.columns = Head(estimator.columns.weight, estimator.column_norm)
 
     def forward(
         self, current: Float[Tensor, "n c"], previous: Float[Tensor, "n d"]
@@ -234,7 +229,7 @@ class MHGD(KDLoss):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @classmethod
-    def release(cls, **arguments: Any) -> Self:
+    def release(cls, **arguments: Any) -> "MHGD":
         """4 random, frozen heads whose batch norm multiplies by 1 / sqrt(1.001); the authors' gradient."""
         given = {
             "heads": 4,

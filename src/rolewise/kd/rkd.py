@@ -1,7 +1,7 @@
 """Relational knowledge distillation: distances and angles among the samples of a batch."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -136,7 +136,7 @@ class RKD(KDLoss):
         return unit_rows(rows[0]), unit_rows(rows[1])
 
     @classmethod
-    def original(cls, **arguments: Any) -> Self:
+    def original(cls, **arguments: Any) -> "RKD":
         """Park et al.'s form with the weights 25 and 50, on the last feature map."""
         given = {
             "distance_weight": 25.0,

@@ -1,7 +1,7 @@
 """Soft labels: the student's class probabilities follow the teacher's."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -73,6 +73,6 @@ class SoftLabels(KDLoss):
         return soft_label_loss(student.logits, teacher.logits, self.temperature, self._entropy)
 
     @classmethod
-    def paper(cls, **arguments: Any) -> Self:
+    def paper(cls, **arguments: Any) -> "SoftLabels":
         """Eq. 3: cross-entropy at T = 1, added with lambda = 1 that decays."""
         return cls(**{"temperature": 1.0, "cross_entropy": True, "mixed": False, **arguments})
