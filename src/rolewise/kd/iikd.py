@@ -11,7 +11,7 @@ from rolewise.kd.base import KDLoss, Outputs, TrainingImages
 from rolewise.kd.kdsvd import kernel_loss
 from rolewise.kd.mhgd import MHGD
 from rolewise.kd.rkd import RKD
-from rolewise.kd.spectral import Method, aligned_vectors
+from rolewise.kd.spectral import aligned_vectors
 
 
 class IIKD(KDLoss):
@@ -43,7 +43,7 @@ class IIKD(KDLoss):
         trained: bool = True,
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.1,
-        method: Method | None = None,
+        method: str | None = None,
         doubled_gradient: bool = False,
     ) -> None:
         super().__init__(taps, teacher_taps)

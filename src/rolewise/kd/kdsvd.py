@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.spectral import Aligned, Method, aligned_vectors, check_settings
+from rolewise.kd.spectral import Aligned, aligned_vectors, check_settings
 
 
 def kernel_features(vector: Float[Tensor, "n c"], terms: int) -> Float[Tensor, "n terms c"]:
@@ -81,7 +81,7 @@ class KDSVD(KDLoss):
         taps: Sequence[str] | None = None,
         teacher_taps: Sequence[str] | None = None,
         *,
-        method: Method | None = None,
+        method: str | None = None,
         doubled_gradient: bool = False,
     ) -> None:
         super().__init__(taps, teacher_taps)

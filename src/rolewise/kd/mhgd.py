@@ -13,7 +13,7 @@ from rolewise.errors import InputError, check_integer
 from rolewise.kd._images import training_batches
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.kd.estimator import Estimator
-from rolewise.kd.spectral import Aligned, Method, aligned_vectors, check_settings, leading_vectors
+from rolewise.kd.spectral import Aligned, aligned_vectors, check_settings, leading_vectors
 from rolewise.seeds import torch_generator
 
 
@@ -123,7 +123,7 @@ class MHGD(KDLoss):
         trained: bool = True,
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.1,
-        method: Method | None = None,
+        method: str | None = None,
         doubled_gradient: bool = False,
     ) -> None:
         super().__init__(taps, teacher_taps)

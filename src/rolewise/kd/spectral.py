@@ -10,7 +10,7 @@ general SVD divides by the difference of every two squared singular values, and 
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,7 +22,7 @@ from rolewise.kd.base import Outputs, check_pair
 from rolewise.kd.eigen import RANK_FLOOR, Exact
 from rolewise.kd.subspace import Products
 
-Method = Literal["exact", "eigh", "products"]
+METHODS = ("exact", "eigh", "products")
 CANDIDATES = 4
 # A map whose squares sum to less is all zero for every purpose; the square of its reciprocal still is a float32.
 TRACE_FLOOR = 1e-30
@@ -38,16 +38,16 @@ class Settings(NamedTuple):
             (method "eigh" alone).
     """
 
-    method: Method | None = None
+    method: str | None = None
     doubled_gradient: bool = False
 
 
 DEFAULTS = Settings()
 
 
-def check_settings(method: Method | None, doubled_gradient: bool) -> Settings:
+def check_settings(method: str | None, doubled_gradient: bool) -> Settings:
     """The settings, checked; the doubled gradient needs all eigenvectors."""
-    if method not in (None, "exact", "eigh", "products"):
+    if method is not None and method not in METHODS:
         raise InputError(f'`method` must be None, "exact", "eigh" or "products", got {method!r}.')
     if doubled_gradient and method not in (None, "eigh"):
         raise InputError(

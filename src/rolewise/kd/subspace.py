@@ -17,9 +17,11 @@ from rolewise.kd.eigen import RANK_FLOOR, Choice, Spectrum
 VECTORS = (
     12  # real features have s_5 / s_4 up to 0.96: a block of the four that are wanted would not converge
 )
-ROUNDS = 10
-SWEEPS = 4
-CORRECTIONS = 12
+# Products between one orthonormalisation and the next. Few at first, while every column still holds the leading vector:
+# w_1^k would drown the others in rounding.
+PRODUCTS = (1, 1, 2, 4, 4)
+SWEEPS = 3
+CORRECTIONS = 8
 
 
 class Products:
@@ -65,15 +67,16 @@ class Products:
         outside = value.clamp_min(RANK_FLOOR).reciprocal()
         # (value - G)^-1 is 1 / gap on the block and about 1 / value outside, where G is small against value.
         weights = self._spectrum.inverse_gaps(self._chosen.value) - outside
+        # The weights cancel `outside` along the chosen vector: once removed from the right side, it stays away.
         residual = _without(self._join(rhs), vector)
         result = torch.zeros_like(residual)
         for _ in range(CORRECTIONS):
             parts = torch.bmm(residual.unsqueeze(1), vectors).squeeze(1) * weights
-            step = torch.bmm(vectors, parts.unsqueeze(2)).squeeze(2) + outside * residual
-            step = _without(step, vector)
-            result = result + step
-            image = value * step - torch.bmm(self._gram, step.unsqueeze(2)).squeeze(2)
-            residual = residual - _without(image, vector)
+            step = torch.baddbmm((outside * residual).unsqueeze(2), vectors, parts.unsqueeze(2))
+            result = result + step.squeeze(2)
+            residual = torch.baddbmm(
+                (residual - value * step.squeeze(2)).unsqueeze(2), self._gram, step
+            ).squeeze(2)
         return self._split(result)
 
     def _join(self, parts: Sequence[Tensor]) -> Float[Tensor, "n m"]:
@@ -97,8 +100,10 @@ def _without(x: Float[Tensor, "n m"], unit: Float[Tensor, "n m"]) -> Float[Tenso
 def subspace_iteration(gram: Float[Tensor, "n m m"], start: Float[Tensor, "n m p"]) -> Spectrum:
     """The leading p eigenvalues and eigenvectors, descending; p is even."""
     block = start
-    for _ in range(ROUNDS):
-        block = _orthonormal(torch.bmm(gram, torch.bmm(gram, block)))
+    for products in PRODUCTS:
+        for _ in range(products):
+            block = torch.bmm(gram, block)
+        block = _orthonormal(block)
     block = _orthonormal(block)  # the second pass makes orthogonal what the first could not
     small = torch.bmm(block.mT, torch.bmm(gram, block))
     values, rotation = jacobi(small)
@@ -113,20 +118,21 @@ def _start(gram: Tensor, sizes: Sequence[int]) -> Float[Tensor, "n m p"]:
     p = min(VECTORS, m + m % 2)
     row = torch.arange(m, dtype=gram.dtype, device=gram.device).unsqueeze(1)
     column = torch.arange(p, dtype=gram.dtype, device=gram.device)
-    waves = [
-        torch.cos(column * (row + 0.5) * (math.pi / size)) * ((row < size) & (column < size))
-        for size in sizes
-    ]
-    return torch.stack(waves).repeat_interleave(gram.shape[0] // len(sizes), dim=0)
+    waves = {
+        size: torch.cos(column * (row + 0.5) * (math.pi / size)) * ((row < size) & (column < size))
+        for size in set(sizes)
+    }
+    return torch.stack([waves[size] for size in sizes]).repeat_interleave(gram.shape[0] // len(sizes), dim=0)
 
 
 def _orthonormal(block: Float[Tensor, "n m p"]) -> Float[Tensor, "n m p"]:
-    """Gram-Schmidt, column by column; a zero column stays zero."""
-    tiny = torch.finfo(block.dtype).tiny
+    """Gram-Schmidt, column by column. A column that lies in the span of those before it, to rounding, becomes zero."""
+    floor = 16 * torch.finfo(block.dtype).eps * torch.linalg.vector_norm(block, dim=1, keepdim=True)
     done = []
-    for _ in range(block.shape[2]):
+    for index in range(block.shape[2]):
         column = block[:, :, :1]
-        column = column / torch.linalg.vector_norm(column, dim=1, keepdim=True).clamp_min(tiny)
+        length = torch.linalg.vector_norm(column, dim=1, keepdim=True)
+        column = torch.where(length > floor[:, :, index : index + 1], column / length, 0)
         done.append(column)
         block = block[:, :, 1:]
         block = torch.baddbmm(block, column, torch.bmm(column.mT, block), alpha=-1)
@@ -145,29 +151,38 @@ def _pairings(p: int) -> list[list[int]]:
     return rounds
 
 
-def jacobi(matrix: Float[Tensor, "n p p"]) -> tuple[Float[Tensor, "n p"], Float[Tensor, "n p p"]]:
-    """Eigenvalues (in no order) and eigenvectors by cyclic Jacobi rotations, p / 2 disjoint ones at a time; p even."""
+def jacobi(
+    matrix: Float[Tensor, "n p p"], sweeps: int = SWEEPS
+) -> tuple[Float[Tensor, "n p"], Float[Tensor, "n p p"]]:
+    """Eigenvalues (in no order) and eigenvectors by cyclic Jacobi rotations, p / 2 disjoint ones at a time; p even.
+
+    Each round rotates the pairs of neighbors (0, 1), (2, 3), ... by at most 45 degrees, so that their common entry
+    becomes zero; then a fixed permutation brings the partners of the next round side by side.
+    """
     n, p = matrix.shape[:2]
     vectors = torch.eye(p, dtype=matrix.dtype, device=matrix.device).expand(n, p, p)
-    rounds = _pairings(p)
-    # From round to round the players move by one fixed permutation, so that partners always sit side by side.
-    place = [rounds[0].index(player) for player in rounds[1]] if p > 2 else [0, 1]
-    shift = torch.eye(p, dtype=matrix.dtype, device=matrix.device)
-    shift = torch.stack([shift[:, index] for index in place], dim=1)
-    for _ in range(SWEEPS * (p - 1)):
-        rotation = torch.matmul(_rotation(matrix), shift)
+    select, assemble = _rotation_tables(p, vectors[0])
+    tiny = torch.finfo(matrix.dtype).tiny
+    for _ in range(sweeps * (p - 1)):
+        twice_off, gap = torch.matmul(matrix.reshape(n, p * p), select).chunk(2, dim=1)
+        angle = 0.5 * torch.atan(twice_off / (gap + tiny))
+        rotation = torch.matmul(torch.cat((angle.cos(), angle.sin()), dim=1), assemble).view(n, p, p)
         matrix = torch.bmm(rotation.mT, torch.bmm(matrix, rotation))
         vectors = torch.bmm(vectors, rotation)
     return matrix.diagonal(dim1=1, dim2=2), vectors
 
 
-def _rotation(matrix: Float[Tensor, "n p p"]) -> Float[Tensor, "n p p"]:
-    """The block-diagonal rotation that zeroes the entries (0, 1), (2, 3), ...; angles of at most 45 degrees."""
-    diagonal = matrix.diagonal(dim1=1, dim2=2)
-    off = matrix.diagonal(offset=1, dim1=1, dim2=2)[:, ::2]
-    gap = diagonal[:, ::2] - diagonal[:, 1::2]
-    angle = 0.5 * torch.atan2(2 * off, gap.abs()) * torch.where(gap < 0, -1.0, 1.0)
-    cosine, sine = torch.cos(angle), torch.sin(angle)
-    diagonal = torch.stack((cosine, cosine), dim=2).flatten(1)
-    above = torch.stack((-sine, torch.zeros_like(sine)), dim=2).flatten(1)[:, :-1]
-    return torch.diag_embed(diagonal) + torch.diag_embed(above, 1) - torch.diag_embed(above, -1)
+def _rotation_tables(
+    p: int, eye: Float[Tensor, "p p"]
+) -> tuple[Float[Tensor, "pp p"], Float[Tensor, "p pp"]]:
+    """What reads (2 off-diagonal entry, gap) of the neighbors from a matrix, and what writes the permuted rotation."""
+    first, second = eye[::2], eye[1::2]
+    products = torch.einsum("ij,ik->ijk", first, second), torch.einsum("ij,ik->ijk", second, first)
+    diagonal = torch.einsum("ij,ik->ijk", first, first), torch.einsum("ij,ik->ijk", second, second)
+    select = torch.cat((products[0] + products[1], diagonal[0] - diagonal[1])).flatten(1).T
+    rounds = _pairings(p)
+    following = [rounds[0].index(player) for player in rounds[1 % len(rounds)]]
+    permutation = torch.stack([eye[player] for player in following], dim=1)
+    cosines, sines = diagonal[0] + diagonal[1], products[1] - products[0]
+    assemble = torch.matmul(torch.cat((cosines, sines)), permutation).flatten(1)
+    return select, assemble

@@ -1,0 +1,145 @@
+"""RKD: golden values, the float64 loops, invariances, samples that coincide."""
+
+import math
+
+import paper_samples as samples
+import pytest
+import torch
+from paper_samples import reference
+from torch.nn import functional as F
+
+from rolewise.errors import InputError
+from rolewise.kd import RKD, Outputs
+from rolewise.kd.rkd import angles, differences, relative_distances, unit_rows
+
+S = torch.tensor([[1, 0, 0], [0, 2, 0], [1, 1, 0], [0, 1, 3]], dtype=torch.float64)
+T = torch.tensor([[2, 1, 0], [0, 1, 1], [1, -1, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("make", "weights", "value"),
+    [
+        (RKD, {}, 12.0892685997),
+        (RKD, {"distance_weight": 1, "angle_weight": 0}, 0.0935021362),
+        (RKD, {"distance_weight": 0, "angle_weight": 1}, 0.0741416179),
+        (RKD.original, {"features": None}, 7.3040227162),
+        (RKD.original, {"features": None, "distance_weight": 1, "angle_weight": 0}, 0.1144931852),
+        (RKD.original, {"features": None, "distance_weight": 0, "angle_weight": 1}, 0.0888338617),
+    ],
+)
+def test_golden_values(make: object, weights: dict, value: float) -> None:
+    assert float(make(**weights)(Outputs(S), Outputs(T))) == pytest.approx(value, abs=2e-10)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("dtype", samples.TOLERANCE)
+def test_equals_the_loops(dtype: torch.dtype) -> None:
+    samples.check_against(RKD(), lambda s, t: reference.rkd(s.logits, t.logits), dtype)
+    samples.check_against(
+        RKD.original(),
+        lambda s, t: reference.rkd(
+            s.features[-1].mean((2, 3)),
+            t.features[-1].mean((2, 3)),
+            distance_weight=25,
+            angle_weight=50,
+            normalize=False,
+            diagonal=False,
+        ),
+        dtype,
+    )
+
+
+def test_gradcheck() -> None:
+    logits, teacher = samples.outputs(1, n=4).logits.requires_grad_(), samples.outputs(2, n=4)
+    assert torch.autograd.gradcheck(lambda x: RKD()(Outputs(x), teacher), logits)
+
+
+def test_invariant_to_scale_of_the_logits_and_to_the_order_of_the_batch() -> None:
+    x, y = samples.outputs(1, n=5), samples.outputs(2, n=5)
+    value = float(RKD()(x, y))
+    assert float(RKD()(Outputs(7.5 * x.logits), Outputs(0.1 * y.logits))) == pytest.approx(value, rel=1e-9)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    assert float(RKD()(Outputs(x.logits[order]), Outputs(y.logits[order]))) == pytest.approx(value, rel=1e-9)
+
+
+def test_an_equilateral_triangle() -> None:
+    points = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(3) / 2]], dtype=torch.float64)
+    difference = differences(points)
+    distance = relative_distances(difference, diagonal=False)
+    torch.testing.assert_close(distance, 1 - torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-7)
+    cosine = angles(difference)
+    assert float(cosine[0, 1, 2]) == pytest.approx(0.5)
+    assert float(cosine[0, 1, 1]) == pytest.approx(1)
+    assert float(cosine[0, 0].abs().max()) == 0
+
+
+def test_maps_of_other_sizes_can_be_compared() -> None:
+    x, y = samples.outputs(1), samples.outputs(2, maps=((2, 5, 5),) * 3)
+    pooled = RKD(features=0)(x, y)
+    expected = RKD()(Outputs(x.features[0].mean((2, 3))), Outputs(F.pad(y.features[0].mean((2, 3)), (0, 2))))
+    assert float(pooled) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", samples.TOLERANCE)
+@pytest.mark.parametrize(
+    "case", ["zero student", "one zero row", "constant student", "duplicates in both", "two"]
+)
+def test_degenerate_batches_have_finite_gradients(case: str, dtype: torch.dtype) -> None:
+    student, teacher = samples.outputs(1, n=6).logits, samples.outputs(2, n=6).logits
+    if case == "zero student":
+        student = torch.zeros_like(student)
+    elif case == "one zero row":
+        student[2] = 0
+    elif case == "constant student":
+        student = student[:1].expand(6, -1)
+    elif case == "duplicates in both":
+        student, teacher = student[[0, 1, 2] * 2], teacher[[0, 1, 2] * 2]
+    else:
+        student, teacher = student[:2], teacher[:2]
+    value, gradient, *_ = samples.gradients(RKD(), Outputs(student.to(dtype)), Outputs(teacher.to(dtype)))
+    assert bool(value.isfinite())
+    assert bool(gradient.isfinite().all())
+    assert float(gradient.abs().max()) < 1e3
+
+
+def test_duplicated_samples_change_the_gradient_of_neither() -> None:
+    """Where student and teacher both repeat a sample, the pair of copies says nothing: the gradients are equal."""
+    student, teacher = (
+        samples.outputs(1, n=3).logits[[0, 1, 2, 0]],
+        samples.outputs(2, n=3).logits[[0, 1, 2, 0]],
+    )
+    _, gradient, *_ = samples.gradients(RKD(), Outputs(student), Outputs(teacher))
+    torch.testing.assert_close(gradient[0], gradient[3])
+    assert float(gradient.abs().max()) > 0
+
+
+def test_unit_rows() -> None:
+    rows = unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-8, 0.0]]))
+    torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0, 0], [0, 0]]))
+
+
+def test_states_how_it_is_used() -> None:
+    for loss in (RKD(), RKD.paper(), RKD.release()):
+        assert (loss.task_weight, loss.weight, loss.decay, loss.clip) == (1, 1, True, False)
+        assert (loss.distance_weight, loss.angle_weight, loss.normalize, loss.features) == (
+            50,
+            100,
+            True,
+            None,
+        )
+        assert not loss.needs_features
+    assert RKD(features=-1).needs_features
+    assert RKD.original().needs_features
+
+
+def test_refuses() -> None:
+    x = samples.outputs(1)
+    with pytest.raises(
+        InputError, match="RKD compares samples with each other: a batch of at least 2, got 1"
+    ):
+        RKD()(samples.outputs(1, n=1), samples.outputs(2, n=1))
+    with pytest.raises(InputError, match="`features` must be an index into 3 feature maps, got 3"):
+        RKD(features=3)(x, x)
+    with pytest.raises(
+        InputError, match="`distance_weight` and `angle_weight` must be at least 0, got -1, 1"
+    ):
+        RKD(distance_weight=-1, angle_weight=1)

@@ -1,0 +1,437 @@
+"""The shared decomposition: alignment, libraries, degenerate maps, and the two ways to compute it."""
+
+from collections.abc import Callable
+
+import paper_samples as samples
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rolewise.kd import KDSVD, MHGD, Outputs, eigen, spectral
+from rolewise.kd.eigen import Exact, Spectrum, full_spectrum
+from rolewise.kd.spectral import Settings, aligned_vectors, leading_vectors
+from rolewise.kd.subspace import Products, _pairings, jacobi
+
+methods = pytest.mark.parametrize("method", samples.METHODS)
+
+
+@methods
+def test_vectors_are_aligned_unit_vectors(method: str) -> None:
+    student, teacher = samples.network_like(1, noise=1.0), samples.network_like(1)
+    vectors = aligned_vectors(student, teacher, Settings(method))
+    for s, t, alive in zip(*vectors, strict=True):
+        assert bool(alive.all())
+        torch.testing.assert_close(s.norm(dim=1), torch.ones(len(s)))
+        torch.testing.assert_close(t.norm(dim=1), torch.ones(len(t)))
+        assert float((s * t).sum(1).min()) >= 0
+        assert float(t.sum(1).min()) >= 1 - 1e-5  # a non-negative unit vector sums to at least 1
+        assert float(t.min()) >= -1e-6
+        assert not t.requires_grad
+    for one, other in zip(leading_vectors(teacher.features, Settings(method)), vectors.teacher, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@methods
+def test_the_nearest_of_four_is_taken(method: str) -> None:
+    """Orthogonal singular vectors of falling strength; the teacher's is the third, with the opposite sign."""
+    basis = torch.linalg.qr(
+        torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )[0]
+    positions = torch.linalg.qr(
+        torch.randn(9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    )[0]
+    strength = torch.tensor([8.0, 6, 4, 3, 2.5, 1, 0.5, 0.1], dtype=torch.float64)
+    student = (basis * strength @ positions.T).view(1, 8, 3, 3)
+    for index in range(5):
+        direction = basis[:, index] * torch.where(basis[:, index].sum() < 0, 1.0, -1.0)
+        teacher = (direction.unsqueeze(1) @ torch.ones(1, 9, dtype=torch.float64)).view(1, 8, 3, 3)
+        logits = torch.zeros(1, 2, dtype=torch.float64)
+        found = aligned_vectors(
+            Outputs(logits, (student,) * 2), Outputs(logits, (teacher,) * 2), Settings(method)
+        )
+        if index < 4:
+            torch.testing.assert_close(found.student[0][0], -direction, rtol=0, atol=1e-6)
+        else:  # the fifth is no candidate: what is left of the cosines is rounding
+            assert float((found.student[0][0] * direction).sum().abs()) < 1e-6
+
+
+def _flipped(spectrum: Spectrum, seed: int) -> Spectrum:
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, spectrum.values.shape, generator=generator).to(spectrum.values.dtype) * 2 - 1
+    return Spectrum(spectrum.values, spectrum.vectors * signs.unsqueeze(1))
+
+
+def _by_svd(gram: Tensor) -> Spectrum:
+    vectors, values, _ = torch.linalg.svd(gram)
+    return Spectrum(values, vectors)
+
+
+LIBRARIES: dict[str, Callable[[Tensor], Spectrum]] = {
+    "eigh": full_spectrum,
+    "eigh, other signs": lambda gram: _flipped(full_spectrum(gram), 1),
+    "svd": _by_svd,
+    "svd, other signs": lambda gram: _flipped(_by_svd(gram), 2),
+}
+
+
+@pytest.mark.parametrize("loss", ["kd-svd", "mhgd"])
+@pytest.mark.parametrize("library", [*LIBRARIES, "exact", "products", "products, other signs"])
+def test_the_library_does_not_matter(library: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = samples.network_like(1, noise=0.5), samples.network_like(1)
+    student, teacher = samples.cast(student, torch.float64), samples.cast(teacher, torch.float64)
+    kind = {"kd-svd": KDSVD, "mhgd": lambda **kw: MHGD(trained=False, heads=2, **kw)}[loss]
+    expected = samples.gradients(kind(method="eigh"), student, teacher)
+    if library in LIBRARIES:
+        monkeypatch.setattr(eigen, "full_spectrum", LIBRARIES[library])
+        found = samples.gradients(kind(method="eigh"), student, teacher)
+    else:
+        if "other" in library:
+            plain = spectral.Products.__init__
+
+            def flipped(self: Products, *grams: list[Tensor]) -> None:
+                plain(self, *grams)
+                self._spectrum = _flipped(self._spectrum, 3)
+                self._leading = self._leading * (torch.arange(len(self._leading)) % 2 * 2 - 1).unsqueeze(1)
+
+            monkeypatch.setattr(spectral.Products, "__init__", flipped)
+        found = samples.gradients(kind(method=library.split(",")[0]), student, teacher)
+    samples.assert_same(found, expected, 1e-6)
+
+
+@methods
+def test_close_to_float64_on_maps_like_a_networks(method: str) -> None:
+    """The bound that `products` states (1e-4), and the same for the others, image by image."""
+    student, teacher = samples.network_like(1, noise=0.5), samples.network_like(1)
+    expected = samples.gradients(
+        KDSVD(method="eigh"), samples.cast(student, torch.float64), samples.cast(teacher, torch.float64)
+    )
+    found = samples.gradients(KDSVD(method=method), student, teacher)
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-4)
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        error = (a.double() - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
+        assert float(error.max()) < 1e-4
+
+
+# Degenerate maps.
+
+
+def degenerate(case: str, n: int = 3) -> tuple[Outputs, Outputs]:
+    """Student and teacher, in float64; the second image of the student's maps is degenerate, or all are."""
+    student, teacher = samples.outputs(1, n=n), samples.outputs(2, n=n)
+    g = torch.Generator().manual_seed(4)
+    for layer, feature in enumerate(student.features):
+        c, h, w = feature.shape[1:]
+        if case == "dead channels":
+            feature[:, ::2] = 0
+        elif case == "one live channel":
+            feature[:, 1:] = 0
+        elif case == "rank 1":
+            left, right = torch.rand(n, c, 1, generator=g), torch.rand(n, 1, h * w, generator=g)
+            feature.copy_((left @ right).view(n, c, h, w))
+        elif case == "equal singular values":
+            feature.copy_(torch.eye(c, h * w).view(1, c, h, w).expand(n, -1, -1, -1))
+        elif case == "constant":
+            feature.fill_(0.5)
+        elif case == "duplicate channels":
+            feature[:, 1] = feature[:, 0]
+        elif case == "duplicated samples":
+            feature[1] = feature[0]
+        elif case == "one zero map":
+            feature[1] = 0 if layer == 1 else feature[1]
+        elif case == "all zero":
+            feature.zero_()
+        elif case == "orthogonal to the teacher":
+            feature[:, 1:] = 0
+            teacher.features[layer][:, 0] = 0
+        elif case == "tiny":
+            feature.mul_(1e-12)
+        elif case == "huge":
+            feature.mul_(1e12)
+        elif case == "not finite":
+            feature[1, 0, 0, 0] = float("nan") if layer else float("inf")
+        elif case == "teacher zero":
+            teacher.features[layer][1] = 0
+    return student, teacher
+
+
+CASES = (
+    "dead channels", "one live channel", "rank 1", "equal singular values", "constant", "duplicate channels",
+    "duplicated samples", "one zero map", "all zero", "orthogonal to the teacher", "tiny", "huge", "not finite",
+    "teacher zero",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", samples.TOLERANCE)
+@methods
+@pytest.mark.parametrize("case", CASES)
+def test_degenerate_maps_have_finite_gradients(case: str, method: str, dtype: torch.dtype) -> None:
+    student, teacher = (samples.cast(x, dtype) for x in degenerate(case))
+    for loss in (KDSVD(method=method), MHGD(method=method, trained=False, heads=2)):
+        found = samples.gradients(loss, student, teacher)
+        assert all(bool(x.isfinite().all()) for x in found), loss
+
+
+@methods
+@pytest.mark.parametrize("case", ["one zero map", "not finite", "teacher zero"])
+def test_a_dead_map_leaves_the_other_images_alone(case: str, method: str) -> None:
+    student, teacher = degenerate(case)
+    keep = torch.tensor([0, 2])
+    without = [Outputs(x.logits[keep], tuple(f[keep] for f in x.features)) for x in (student, teacher)]
+    loss = KDSVD(method=method)
+    found, expected = samples.gradients(loss, student, teacher), samples.gradients(loss, *without)
+    if case == "one zero map":  # its image is left out in both pairs of layers that the map is in
+        torch.testing.assert_close(found[0], expected[0])
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(a[keep], b, rtol=1e-6, atol=1e-12)
+        assert float(a[1].abs().max()) == 0
+
+
+@methods
+@pytest.mark.parametrize(
+    "case", ["dead channels", "one live channel", "rank 1", "duplicate channels", "constant"]
+)
+def test_gradient_is_the_limit_where_one_exists(case: str, method: str) -> None:
+    """Rank-deficient maps whose leading singular value stands apart: finite differences agree (SVD's autograd: NaN)."""
+    student, teacher = degenerate(case, n=2)
+    maps = [f.requires_grad_() for f in student.features]
+    loss = KDSVD(method=method)
+    assert torch.autograd.gradcheck(
+        lambda *f: loss(Outputs(student.logits, f), teacher), maps, fast_mode=True
+    )
+
+
+@methods
+def test_the_limit_is_approached(method: str) -> None:
+    """The gradient at a rank-1 map is that of maps that come ever closer to it."""
+    student, teacher = degenerate("rank 1")
+    at = samples.gradients(KDSVD(method=method), student, teacher)
+    noise = [
+        torch.rand(f.shape, generator=torch.Generator().manual_seed(8), dtype=f.dtype)
+        for f in student.features
+    ]
+    errors = []
+    for step in (1e-3, 1e-5, 1e-7):
+        near = Outputs(
+            student.logits, tuple(f + step * e for f, e in zip(student.features, noise, strict=True))
+        )
+        found = samples.gradients(KDSVD(method=method), near, teacher)
+        errors.append(max(float((a - b).norm() / b.norm()) for a, b in zip(found[2:], at[2:], strict=True)))
+    assert errors[0] < 1e-1
+    assert errors[1] < 1e-3
+    assert errors[2] < 1e-5
+
+
+# The certificate of the exact way.
+
+
+def grams(n: int, m: int, spectrum: Callable[[Tensor], Tensor], seed: int = 0) -> Tensor:
+    """Random symmetric matrices of trace 1 whose eigenvalues are `spectrum(0..m-1)`, signs of entries mixed."""
+    g = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(n, m, m, generator=g, dtype=torch.float64))[0]
+    values = spectrum(torch.arange(m, dtype=torch.float64))
+    gram = basis * (values / values.sum()) @ basis.mT
+    return (gram + gram.mT) / 2
+
+
+SPECTRA: dict[str, Callable[[Tensor], Tensor]] = {
+    "steep": lambda i: 0.1**i,
+    "flat": lambda i: 1 - 0.001 * i,
+    "a tie at the top": lambda i: torch.where(i < 2, 1.0, 0.01) + 1e-9 * i,
+    "nearly a tie": lambda i: torch.where(i < 2, 1 - 0.02 * i, 0.01 / (i + 1)),
+    "half of the squares": lambda i: torch.where(i == 0, 1.0, torch.where(i == 1, 0.9, 1e-3)),
+    "rank 1": lambda i: (i == 0).double(),
+}
+
+
+@pytest.mark.parametrize("dtype", samples.TOLERANCE)
+@pytest.mark.parametrize("name", SPECTRA)
+def test_exact_finds_the_leading_vector_of_any_matrix(name: str, dtype: torch.dtype) -> None:
+    for m in (2, 9, 70):
+        gram = grams(6, m, SPECTRA[name]).to(dtype)
+        vector = Exact([], [gram]).leading()[0].double()
+        best = torch.linalg.eigvalsh(gram.double())[:, -1]
+        height = (vector * (gram.double() @ vector.unsqueeze(2)).squeeze(2)).sum(1)
+        torch.testing.assert_close(height, best, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-14)
+
+
+def test_a_start_that_misses_the_leading_vector() -> None:
+    """The row sums are orthogonal to it: power iteration alone would settle on the second."""
+    gram = torch.diag_embed(torch.tensor([[0.0, 0.0, 0.0, 0.25]], dtype=torch.float64))
+    gram[0, :2, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) * 0.375
+    vector = Exact([], [gram]).leading()[0][0]
+    torch.testing.assert_close(vector[0] * vector, torch.tensor([0.5, -0.5, 0, 0], dtype=torch.float64))
+
+
+def test_power_iteration_is_certain_only_where_it_is_right() -> None:
+    for name, spectrum in SPECTRA.items():
+        gram = grams(40, 12, spectrum, seed=3)
+        vector, value, certain = eigen.power_iteration(gram)
+        values, vectors = torch.linalg.eigh(gram)
+        assert bool(certain.all()) == (name in ("steep", "rank 1")), name
+        torch.testing.assert_close(value[certain], values[certain, -1], rtol=1e-12, atol=0)
+        cosine = (vector * vectors[:, :, -1]).sum(1).abs()
+        assert float(cosine[certain].min() if bool(certain.any()) else 1) > 1 - 1e-12
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_exact_chooses_and_solves_like_eigh(wide: bool) -> None:
+    """A mixture of certain and uncertain matrices, and probes that are close to the first vector or to others."""
+    gram = torch.cat([grams(4, 9, SPECTRA[name], seed=5) for name in ("steep", "nearly a tie", "rank 1")])
+    g = torch.Generator().manual_seed(6)
+    vectors = torch.linalg.eigh(gram)[1].flip(2)
+    probe = vectors[:, :, 0] * (torch.arange(12) % 2).unsqueeze(1) + 0.4 * torch.rand(12, 9, generator=g)
+    probe = torch.nn.functional.normalize(probe)
+    if wide:  # what X t is for a unit vector t, where X X^T is the matrix
+        values = torch.linalg.eigvalsh(gram).flip(1).clamp_min(0)
+        probe = (vectors * values.sqrt().unsqueeze(1) @ vectors.mT @ probe.unsqueeze(2)).squeeze(2)
+    rhs = torch.rand(12, 9, generator=g, dtype=torch.float64)
+    found, expected = Exact([gram], []), Exact([gram], [], certified=False)
+    one, other = found.choose([probe], [wide], 4)[0], expected.choose([probe], [wide], 4)[0]
+    sign = (one.vector * other.vector).sum(1).sign()
+    torch.testing.assert_close(one.vector * sign.unsqueeze(1), other.vector)
+    torch.testing.assert_close(one.value, other.value)
+    torch.testing.assert_close(one.cosine * sign, other.cosine)
+    torch.testing.assert_close(found.solve([rhs])[0], expected.solve([rhs])[0])
+
+
+# Products alone.
+
+
+@pytest.mark.parametrize("p", [2, 4, 6, 12])
+def test_every_two_columns_meet_once_in_a_sweep(p: int) -> None:
+    rounds = _pairings(p)
+    assert len(rounds) == p - 1
+    met = [frozenset(order[i : i + 2]) for order in rounds for i in range(0, p, 2)]
+    assert len(set(met)) == p * (p - 1) // 2 == len(met)
+    assert all(len(pair) == 2 for pair in met)
+
+
+@pytest.mark.parametrize("p", [2, 4, 12])
+def test_jacobi_equals_lapack(p: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    matrix = torch.randn(50, p, p, generator=g, dtype=torch.float64)
+    matrix = matrix + matrix.mT
+    matrix[0] = 0
+    matrix[1] = torch.eye(p)
+    matrix[2] = torch.ones(p, p)
+    values, vectors = jacobi(
+        matrix, sweeps=7
+    )  # full matrices; three will do for what subspace iteration leaves
+    torch.testing.assert_close(values.sort(1)[0], torch.linalg.eigvalsh(matrix), rtol=0, atol=1e-9)
+    torch.testing.assert_close(vectors * values.unsqueeze(1), matrix @ vectors, rtol=0, atol=1e-8)
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(p, dtype=torch.float64).expand(50, p, p))
+
+
+def test_layers_of_all_sizes_are_decomposed_together() -> None:
+    sizes = (2, 3, 16, 20)
+    student = [grams(3, m, lambda i: 0.3**i, seed=m) for m in sizes]
+    teacher = [grams(3, m, lambda i: 0.3**i, seed=m + 50) for m in sizes]
+    products, exact = Products(student, teacher), Exact(student, teacher, certified=False)
+    for a, b in zip(products.leading(), exact.leading(), strict=True):
+        torch.testing.assert_close(a * (a * b).sum(1, keepdim=True).sign(), b)
+    g = torch.Generator().manual_seed(1)
+    probes, rhs = ([torch.rand(3, m, generator=g, dtype=torch.float64) for m in sizes] for _ in range(2))
+    wide = [True, False, True, False]
+    chosen = zip(products.choose(probes, wide, 4), exact.choose(probes, wide, 4), strict=True)
+    for a, b in chosen:
+        torch.testing.assert_close(a.cosine.abs(), b.cosine.abs())
+        torch.testing.assert_close(a.value, b.value)
+    for a, b in zip(products.solve(rhs), exact.solve(rhs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+class _Watch(TorchDispatchMode):
+    """Notes every operation, and refuses those that wait for the device or loop over matrices there."""
+
+    REFUSED = (
+        "_local_scalar_dense",
+        "nonzero",
+        "aten.index.",
+        "linalg",
+        "svd",
+        "eig",
+        "cholesky",
+        "solve",
+        "_qr",
+        "lu_",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = str(func)
+        self.names.append(name)
+        if any(word in name for word in self.REFUSED) and "vector_norm" not in name:
+            raise AssertionError(f"{name} is no batched product")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("loss", [KDSVD(method="products"), MHGD(method="products", trained=False)])
+def test_products_never_wait_for_the_device(loss: KDSVD | MHGD) -> None:
+    student, teacher = samples.network_like(1, n=4, noise=0.3), samples.network_like(1, n=4)
+    loss(student, teacher)  # heads are made at first use
+    student = samples.cast(student, torch.float32, requires_grad=True)
+    with _Watch() as watch:
+        loss(student, teacher).backward()
+    assert sum("bmm" in name for name in watch.names) > 100
+    assert all(f.grad is not None for f in student.features)
+
+
+def test_the_watch_refuses_the_exact_way() -> None:
+    student, teacher = samples.network_like(1, n=4), samples.network_like(2, n=4)
+    with pytest.raises(AssertionError, match="is no batched product"), _Watch():
+        KDSVD(method="eigh")(student, teacher)
+
+
+def test_matrix_products_are_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    products = torch.bmm
+
+    def watched(*args: Tensor) -> Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return products(*args)
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        monkeypatch.setattr(torch, "bmm", watched)
+        student, teacher = samples.network_like(1, n=4), samples.network_like(2, n=4)
+        student = samples.cast(student, torch.float32, requires_grad=True)
+        vectors = aligned_vectors(student, teacher)
+        torch.stack([v.sum() for v in vectors.student]).sum().backward()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(seen) > 20
+    assert set(seen) == {"highest"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["kd-svd", "mhgd"])
+def test_a_cuda_graph_holds_it(kind: str) -> None:
+    loss = KDSVD() if kind == "kd-svd" else MHGD(trained=False)
+    first, second = samples.network_like(1, noise=0.3), samples.network_like(2, noise=0.3)
+    teacher = samples.network_like(1)
+    place = {"device": "cuda"}
+    student = Outputs(first.logits.to(**place), tuple(f.to(**place).requires_grad_() for f in first.features))
+    fixed = Outputs(teacher.logits.to(**place), tuple(f.to(**place) for f in teacher.features))
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            torch.autograd.grad(loss(student, fixed), student.features)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = loss(student, fixed)
+        found = torch.autograd.grad(value, student.features)
+    with torch.no_grad():
+        for f, new in zip(student.features, second.features, strict=True):
+            f.copy_(new)
+    graph.replay()
+    expected = samples.gradients(loss.cpu(), second, teacher)
+    samples.assert_same([value.cpu(), *(g.cpu() for g in found)], [expected[0], *expected[2:]], 1e-4)
