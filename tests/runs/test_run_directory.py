@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from run_samples import crash, groups, powerless, same
 
 import rolewise
@@ -252,3 +253,14 @@ def test_a_read_only_directory_can_be_read(public: Path) -> None:
         found = CheckpointStore(public / "a" / "checkpoints" / "train").latest()
         assert found is not None
         assert same(found, 1)
+
+
+def test_the_code_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "run-directory.md").read_text("utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.Linear(2, 2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    exec(code, {"model": model})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [line["epoch"] for line in read_metrics("runs/mine")] == [1, 2, 3]

@@ -24,7 +24,12 @@ def markdown(run: Run, folder: str) -> tuple[str, dict[str, str]]:
     pictures: dict[str, str] = {}
     parts = [f"# {_escape(wording.title(run))}", " ".join(map(_escape, wording.summary(run)))]
     parts.append("\n".join(f"- {_escape(label)}: {_escape(value)}" for label, value in facts(run)))
-    parts += _notices(run)
+    body = _body(run, folder, pictures)  # before the notices: drawing may add to the faults
+    return "\n\n".join([*parts, *_notices(run), *body]) + "\n", pictures
+
+
+def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
+    parts: list[str] = []
     found = results(run)
     if found:
         lines = [
@@ -58,7 +63,7 @@ def markdown(run: Run, folder: str) -> tuple[str, dict[str, str]]:
     for section, entries in [*settings(run), ("Environment", wording.flatten(run.environment))]:
         if entries:
             parts += [f"### {_escape(section)}", _table(("Setting", "Value"), entries)]
-    return "\n\n".join(parts) + "\n", pictures
+    return parts
 
 
 def _notices(run: Run) -> list[str]:

@@ -83,7 +83,7 @@ def results(run: Run) -> dict[str, Any] | None:
     """The rows of the result table, the baselines last; None if there is no row."""
     if not run.rows:
         return None
-    low, high = wording.known(run.rows)
+    low, high = wording.scale(run.rows)
     width = max(high - low, 1e-9)
     rows = []
     for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):

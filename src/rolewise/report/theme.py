@@ -89,6 +89,7 @@ class Theme:
         svg = _LONG.sub(r"\1", svg)
         for name, words in tips:
             svg = svg.replace(f'<g id="{name}">', f"<g><title>{html.escape(words)}</title>")
+        svg = re.sub(r'\s*<g id="[^"]*"/>', "", svg)
         svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
         svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
         svg = _FONTS.sub("var(--sans)" if self.page else _SANS.replace('"', "'"), svg)

@@ -193,7 +193,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def known(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def scale(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The range of accuracies that the result table's marks are drawn over: round numbers around all intervals."""
     ends = [end for row in rows for end in wilson(row["accuracy"], row["n"])]
     low, high = min(ends), max(ends)

@@ -1,0 +1,384 @@
+"""The report as a reader and a browser see it: complete, partial and damaged runs."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL
+from synthetic_run import make_run
+
+from rolewise.errors import InputError
+from rolewise.report import write_markdown, write_report
+from rolewise.report.load import load
+from rolewise.report.wording import duration, flatten, scale, segments, summary, wilson
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Checks nesting, and gathers texts, tags, attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.cells: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.visible = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data)
+        if "td" in self.open or ("th" in self.open and self.cells):
+            self.cells[-1][-1] += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: Path, to: Path) -> Page:
+    return Page(write_report(folder, to / "report.html").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(demo, tmp_path_factory.mktemp("page"))
+
+
+def test_it_needs_nothing_from_elsewhere(page: Page) -> None:
+    assert not page.named("script")
+    assert not page.named("link")
+    assert not page.named("img")
+    for tag, attributes in page.tags:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "style", "action") and value:
+                assert "//" not in value, (tag, name, value)
+                assert name not in ("href", "xlink:href") or value.startswith("#")
+
+
+def test_its_style_sheet_needs_nothing_from_elsewhere(tiny: Path, tmp_path: Path) -> None:
+    text = write_report(tiny, tmp_path / "r.html").read_text("utf-8")
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
+    assert "prefers-color-scheme:dark" in style
+    assert "@media print" in style
+
+
+def test_names_and_references_are_sound(page: Page) -> None:
+    ids = [str(a["id"]) for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+    uses = [value for _, a in page.tags for value in a.values() if value and re.search(r"#[\w-]+", value)]
+    for reference in {name for value in uses for name in re.findall(r"(?:url\(|^)#([\w-]+)", value)}:
+        assert reference in ids
+    for attributes in page.named("section"):
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in ids
+
+
+def test_it_can_be_read_aloud(page: Page) -> None:
+    assert page.named("html")[0]["lang"] == "en"
+    assert all(attributes.get("scope") for attributes in page.named("th"))
+    pictures = page.named("svg")
+    assert len(pictures) == 4 + 2 * 2 + 2 * 2  # schedules; searches, wide and narrow; curves
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+    assert len({picture["aria-label"] for picture in pictures}) == len(pictures)
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(headings))
+
+
+def test_the_result_table(page: Page, demo: Path) -> None:
+    rows = [[cell.strip() for cell in row] for row in page.cells if len(row) == 6]
+    assert rows[1] == ["Teacher after stage alpha", "32/32", "none", "AT", "97.22 %", "95.0–98.5"]
+    assert rows[2] == ["Student after stage beta", "4/4", "II-KD", "AS", "95.56 %", "92.9–97.2"]
+    assert [row[0] for row in rows[3:6]] == [
+        "Student without KD, without schedule",
+        "Student with KD only",
+        "Student with KD, teacher's schedule",
+    ]
+    assert "For comparison: the same student, trained otherwise" in page.visible
+    marks = [str(a["style"]) for a in page.named("span") if a.get("class") in ("interval", "point")]
+    assert len(marks) == 10
+    left, width, dot = (float(number) for number in re.findall(r"([\d.]+)%", " ".join(marks[:2])))
+    low, high = scale(load(demo).rows)
+    assert left == pytest.approx(100 * (wilson(350 / 360, 360)[0] - low) / (high - low), abs=0.01)
+    assert left < dot < left + width <= 100
+
+
+def test_a_complete_run_says_so(page: Page) -> None:
+    assert "not complete" not in page.visible
+    assert "Not in this run" not in page.visible
+    for words in (
+        "CIFAR-100: resnet18 to 4-bit resnet18",
+        "The 4-bit student reaches 95.56 % test accuracy under its own schedule, 1.67 points above the same student "
+        "trained without distillation and schedule and 1.67 points below its 32-bit teacher.",
+        "One seed; each 95 % interval is about ±2.5 points.",
+        "on 360 test images that nothing was selected on; one run each (n = 1 seed)",
+        "With batch normalisation over each test batch",
+        "8 members, 8 exploits in 4 rounds",
+        "search-teacher 1 h 26 min",
+        "/data/with <b>tags</b> & blanks",
+        "train.milestones 0.3, 0.6, 0.9",
+        "hardware.cpu A processor",
+    ):
+        assert words in page.visible, words
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "missing"),
+    [
+        (
+            "searching",
+            "Nothing of this run is complete yet.",
+            [
+                "Search of the teacher's schedule: at epoch 6 of 10.",
+                "Training of the teacher: not begun.",
+                "Search of the student's schedule: not begun.",
+                "Training of the student: not begun.",
+            ],
+        ),
+        (
+            "searched",
+            "This run holds the teacher's schedule; no network has been trained to the end and tested.",
+            ["Training of the teacher: not begun.", "Search of the student's schedule: not begun."],
+        ),
+        (
+            "training",
+            "This run holds the teacher's schedule; no network has been trained to the end and tested.",
+            ["Training of the teacher: at epoch 6 of 20."],
+        ),
+        (
+            "teacher",
+            "The teacher reaches 97.22 % test accuracy under its own schedule. The student's stage is not complete.",
+            ["Search of the student's schedule: not begun.", "Training of the student: not begun."],
+        ),
+        (
+            "train-alone",
+            "The 4-bit student reaches 95.56 % test accuracy under its own schedule.",
+            [
+                "Search of the teacher's schedule: not begun.",
+                "Training of the teacher: not begun.",
+                "Training of the students to compare with: not begun.",
+            ],
+        ),
+    ],
+)
+def test_partial_runs(
+    made: dict[str, Path], tmp_path: Path, kind: str, said: str, missing: list[str]
+) -> None:
+    page = page_of(made[kind], tmp_path)
+    assert said in page.visible
+    assert "not complete" in page.visible
+    assert "Not in this run, or not yet" in page.visible
+    for sentence in missing:
+        assert sentence in page.visible
+    assert "Could not be read" not in page.visible
+    if kind == "searching":
+        assert "The search has reached epoch 6 of 10; member" in page.visible
+    assert load(made[kind]).complete is False
+
+
+def test_a_complete_run_is_complete(demo: Path) -> None:
+    assert load(demo).complete is True
+
+
+def test_a_run_of_the_library_without_any_settings(tmp_path: Path) -> None:
+    run = tmp_path / "by-hand"
+    make_run(run, until="searched", **SMALL)  # type: ignore[arg-type]
+    for name in ("A_T.json", "results.json", "lineage.jsonl"):
+        (run / name).unlink()
+    record = json.loads((run / "config.json").read_text())
+    record["config"] = {"epochs": 3, "seed": 1, "role": "student"}
+    (run / "config.json").write_text(json.dumps(record))
+    lines = [
+        {
+            "stage": "train",
+            "role": "student",
+            "member": None,
+            "split": "train",
+            "epoch": e,
+            "accuracy": 0.5,
+            "loss": 1 / e,
+        }
+        for e in (1, 2)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = page_of(run, tmp_path)
+    assert "by-hand" in page.visible
+    assert "Training of the student: at epoch 2 of 3." in page.visible
+    assert len(page.named("svg")) == 2
+
+
+def test_text_from_files_is_text(tiny: Path, tmp_path: Path) -> None:
+    bad = '<script>alert("x")</script><img src=x onerror=y>&amp;{{ 7 * 7 }}'
+    run = tmp_path / "run <i>&"
+    shutil.copytree(tiny, run)
+    record = json.loads((run / "config.json").read_text())
+    record["config"] = {
+        bad: bad,
+        "seed": bad,
+        "data": {"name": bad, bad: {bad: [bad]}},
+        "teacher": {"network": bad},
+    }
+    record["config"]["student"] = {"network": bad, "weight_bits": 4, "act_bits": bad}
+    record["environment"]["versions"][bad] = bad
+    (run / "config.json").write_text(json.dumps(record))
+    results = json.loads((run / "results.json").read_text())
+    results["rows"][0] |= {"name": bad, "kd": bad, "schedule": bad}
+    results["costs"][0]["stage"] = bad
+    (run / "results.json").write_text(json.dumps(results))
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(
+            json.dumps({"stage": f"train-{bad}", "role": "teacher", "split": "train", "epoch": 1, "loss": 1})
+            + "\n"
+        )
+    page = page_of(run, tmp_path)
+    assert not page.named("script")
+    assert not page.named("img")
+    assert not page.named("i") or all("onerror" not in attributes for attributes in page.named("i"))
+    assert page.visible.count(bad) >= 8
+    assert "49" not in page.visible.split("{{ 7 * 7 }}")[0]
+    text = write_markdown(run, tmp_path / "report.md").read_text("utf-8")
+    assert "<script" not in text
+    assert "&lt;script" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "words"),
+    [
+        ("results.json", b"{", "results.json:1 is not JSON"),
+        ("results.json", b"[]", "results.json cannot be used"),
+        ("results.json", b'{"rows": [{"key": "teacher", "accuracy": 97}]}', "rows.0.accuracy"),
+        ("A_T.json", b'{"format": "x"}', "A_T.json"),
+        ("metrics.jsonl", b"{}\nnonsense\n{}\n", "metrics.jsonl:2 is not JSON"),
+        ("lineage.jsonl", b'{"role": "teacher", "epoch": 1}\n', "The teacher's search cannot be drawn"),
+        (
+            "lineage.jsonl",
+            b'{"role": "teacher", "epoch": 1, "target": -1, "source": 0, "old": [], "new": []}\n',
+            "`target`",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(
+    tiny: Path, tmp_path: Path, file: str, data: bytes, words: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    (run / file).write_bytes(data)
+    page = page_of(run, tmp_path)
+    assert "Could not be read" in page.visible
+    assert words in page.visible
+    assert "Settings and environment" in page.visible
+    assert "not complete" in page.visible
+    assert words in re.sub(r"\\(.)", r"\1", write_markdown(run, tmp_path / "r.md").read_text("utf-8"))
+
+
+def test_a_torn_log_is_read_to_its_last_whole_line(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    with (run / "metrics.jsonl").open("ab") as log:
+        log.write(b'{"role": "tea')
+    page = page_of(run, tmp_path)
+    assert "Could not be read" not in page.visible
+
+
+def test_the_same_run_gives_the_same_bytes_wherever_it_lies(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / tiny.name
+    shutil.copytree(tiny, copy)
+    first, second = write_report(tiny, tmp_path / "1.html"), write_report(copy)
+    assert second == copy / "report.html"
+    assert first.read_bytes() == second.read_bytes()
+    assert str(tmp_path).encode() not in first.read_bytes()
+
+
+def test_where_it_cannot_be_written(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"Cannot write .*missing/r\.html: No such file .* Name another file with `--out`"
+    ):
+        write_report(tiny, tmp_path / "missing" / "r.html")
+    with pytest.raises(InputError, match=r"Cannot write .*missing/r-figures"):
+        write_markdown(tiny, tmp_path / "missing" / "r.md")
+    with pytest.raises(InputError, match=r"is not a run directory: it has no config\.json"):
+        write_report(tmp_path)
+
+
+def test_markdown(demo: Path, tmp_path: Path) -> None:
+    path = write_markdown(demo, tmp_path / "a report.md")
+    text = path.read_text("utf-8")
+    assert "| Student after stage beta | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
+    assert "| search-teacher | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
+    pictures = re.findall(r"\]\(([^)]*)\)", text)
+    assert len(pictures) == 7
+    assert all(picture.startswith("a%20report-figures/") for picture in pictures)
+    written = {file.name for file in (tmp_path / "a report-figures").iterdir()}
+    assert written == {picture.split("/")[1] for picture in pictures}
+    widths = {line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("| T")}
+    assert len(widths) >= 1
+
+
+# Published: Brown, Cai, DasGupta 2001, and R's binom.confint(method="wilson").
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        (8, 10, 0.4901625, 0.9433178),
+        (0, 10, 0.0, 0.2775328),
+        (10, 10, 0.7224672, 1.0),
+        (50, 100, 0.4038315, 0.5961685),
+    ],
+)
+def test_wilson(k: int, n: int, low: float, high: float) -> None:
+    assert wilson(k / n, n) == pytest.approx((low, high), abs=5e-8)
+
+
+def test_words(demo: Path) -> None:
+    assert [duration(s) for s in (0.04, 59.94, 60, 3661)] == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 1 min"]
+    assert flatten({"a": {"b": None, "c": [0.3, True]}, "d": {}}) == [
+        ("a.b", "–"),
+        ("a.c", "0.3, yes"),
+        ("d", "–"),
+    ]
+    run = load(demo)
+    lines = segments(run.schedules["student"])
+    assert lines[0] == {"epochs": "1–2", "ops": "no augmentation"}
+    assert (
+        segments(run.schedules["student"], most=2)[-1]["ops"] == f"{len(lines) - 1} more segments in the file"
+    )
+    run.row("student")["accuracy"] = run.row("student-plain")["accuracy"]  # type: ignore[index]
+    run.row("student")["act_bits"] = 2  # type: ignore[index]
+    assert summary(run)[0].startswith(
+        "The 4/2-bit student reaches 93.89 % test accuracy under its own schedule, level with"
+    )
+
+
+def test_the_scale_holds_all_intervals() -> None:
+    def row(k: int, n: int) -> dict[str, Any]:
+        return {"accuracy": k / n, "n": n}
+
+    assert scale([row(351, 360)]) == pytest.approx((0.95, 0.99))
+    assert scale([row(0, 10), row(10, 10)]) == pytest.approx((0.0, 1.0))
+    assert scale([row(9500, 10_000), row(7000, 10_000)]) == pytest.approx((0.6, 1.0))
