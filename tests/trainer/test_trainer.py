@@ -238,7 +238,7 @@ def test_batch_statistics_are_those_of_batches_of_128(data):
 
 def test_training_learns_and_tells(data):
     model = small()
-    result = rw.train(model, data, epochs=4, batch_size=64, lr=0.05, flip=False, crop=2)
+    result = rw.train(model, data, epochs=4, batch_size=64, lr=0.1, flip=False, crop=2)
     assert result.accuracy > 0.8
     assert result.n == len(data.test)
     assert [entry["epoch"] for entry in result.history] == [1, 2, 3, 4]

@@ -1,0 +1,171 @@
+"""The whole pipeline is killed again and again, in every stage and amid a checkpoint; the resumed run ends with the
+same bytes as runs that were left alone."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from rolewise.runs import load_json
+
+SETTINGS = """
+data: {search_train: 128, search_validation: 128}
+search: {population: 4, epochs: 5, interval: 1}
+teacher: {train: {epochs: 6, batch_size: 64}}
+student: {train: {epochs: 6, batch_size: 64}}
+kd: {prepare_epochs: 1}
+machine: {checkpoint_seconds: 0, threads: 1, workers: 2}
+baselines: false
+"""
+STAGES = ("search-teacher", "train-teacher", "search-student", "train-student")
+RESULTS = (
+    "A_T.json",
+    "A_S.json",
+    "kd.safetensors",
+    "teacher.safetensors",
+    "student.safetensors",
+    "lineage.jsonl",
+)
+
+
+class Run:
+    """The command as a process of its own; its progress lines say where it is."""
+
+    def __init__(self, arguments: list[str], crash_at: int | None = None) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment.pop("ROLEWISE_CRASH_AT", None)
+        if crash_at is not None:
+            environment["ROLEWISE_CRASH_AT"] = str(crash_at)
+        command = [sys.executable, "-m", "rolewise.cli", "run", *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def wait_for(self, start: str, seconds: float = 120) -> bool:
+        """Until a line begins with `start`; False if the process ends before."""
+        with self._news:
+            self._news.wait_for(
+                lambda: any(line.startswith(start) for line in self.lines) or not self._reader.is_alive(),
+                seconds,
+            )
+            return any(line.startswith(start) for line in self.lines)
+
+    def end(self, seconds: float = 300) -> int:
+        status = self.process.wait(seconds)
+        self._reader.join(10)
+        return status
+
+    def kill(self) -> int:
+        self.process.kill()
+        return self.end()
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {name: (run / name).read_bytes() for name in RESULTS}
+
+
+def current_stage(run: Path) -> str:
+    done = load_json(run / "stages.json") if (run / "stages.json").exists() else {}
+    return next((stage for stage in STAGES if stage not in done), "finished")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> tuple[dict[str, bytes], Path, Path]:
+    """Two runs with one seed; they must agree before a third can be held against them."""
+    folder = tmp_path_factory.mktemp("reference")
+    settings = folder / "settings.yaml"
+    settings.write_text(SETTINGS)
+    for name in ("one", "two"):
+        run = Run(["--out", str(folder / name), "--config", str(settings), "--seed", "5"])
+        assert run.end() == 0, "".join(run.lines)
+    return contents(folder / "one"), folder / "two", settings
+
+
+def test_two_runs_with_one_seed_give_the_same_bytes(reference):
+    first, second, _ = reference
+    assert contents(second) == first
+    assert len(load_file(second / "student.safetensors")) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(reference, tmp_path):
+    expected, _, settings = reference
+    run_path = tmp_path / "killed"
+    chance = random.Random(11)
+    arguments = ["--out", str(run_path), "--config", str(settings), "--seed", "5"]
+    killed: Counter[str] = Counter()
+    for stage in STAGES:
+        for _ in range(2):
+            run = Run(arguments)
+            assert run.wait_for(f"{stage}:"), "".join(run.lines)
+            time.sleep(chance.uniform(0, 0.8))
+            status = run.kill()
+            where = current_stage(run_path)
+            if status == -9:  # else it was through before the signal came
+                killed[where] += 1
+            arguments = ["--resume", str(run_path)]
+        inside = _killed_amid_a_checkpoint(run_path, chance)
+        killed[current_stage(run_path)] += inside
+        killed["amid a checkpoint"] += inside
+    last = Run(arguments)
+    assert last.end() == 0, "".join(last.lines)
+    kills = sum(killed[stage] for stage in STAGES)
+    print(f"{kills} kills: {dict(killed)}")
+    assert kills >= 10
+    assert all(killed[stage] >= 1 for stage in STAGES), f"a stage was never killed: {dict(killed)}"
+    assert killed["amid a checkpoint"] >= 1
+    assert contents(run_path) == expected
+
+
+def _killed_amid_a_checkpoint(run_path: Path, chance: random.Random) -> int:
+    """1 if the process killed itself at a step of writing a checkpoint, which its temporary folder shows."""
+    run = Run(["--resume", str(run_path)], crash_at=chance.randrange(8, 30))
+    if run.end() == 0:
+        return 0
+    return int(any(path.name.startswith(".tmp") for path in (run_path / "checkpoints").rglob("*")))
+
+
+def test_sigterm_saves_within_a_batch_and_exits_with_75(reference, tmp_path):
+    expected, _, settings = reference
+    run_path = tmp_path / "stopped"
+    arguments = ["--out", str(run_path), "--config", str(settings), "--seed", "5"]
+    stops = 0
+    for stage in ("search-teacher", "train-student"):
+        run = Run(arguments)
+        assert run.wait_for(f"{stage}:"), "".join(run.lines)
+        time.sleep(0.2)
+        run.process.terminate()
+        if run.end() == 75:
+            stops += 1
+            assert "Go on with: rolewise run --resume" in "".join(run.lines)
+        arguments = ["--resume", str(run_path)]
+    last = Run(arguments)
+    assert last.end() == 0, "".join(last.lines)
+    assert stops >= 1
+    assert contents(run_path) == expected
