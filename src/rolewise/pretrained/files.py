@@ -39,7 +39,7 @@ from rolewise.runs import load_json, to_json, write_atomic
 
 SUFFIX = ".safetensors"
 CODES = ".codes"  # a packed weight's name is the weight's with this behind it
-_HUB = ("model.safetensors", "config.json")
+HUB_FILES = ("model.safetensors", "config.json")
 _IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "digest")
 
 PathLike = str | os.PathLike[str]
@@ -175,8 +175,8 @@ def load_network(path: PathLike, *, model: nn.Module | None = None) -> nn.Module
 def describe(path: PathLike) -> dict[str, Any]:
     """What a file of `save_network`, `save_pretrained` or `export` says of itself, with its `extra` on the same level.
 
-    The tensors are not looked at. Keys among others: `architecture`, `num_classes`, `quantization`, and what the
-    writer put into `extra`, for example `data`.
+    The tensors are not looked at. Keys among others: `architecture`, `num_classes`, `quantization`, `extra`, and
+    what the writer put into `extra`, for example `data`.
 
     Raises:
         InputError: no such file, or none of ours.
@@ -187,18 +187,18 @@ def describe(path: PathLike) -> dict[str, Any]:
         stated = describe_onnx(Path(path))
     else:
         stated = _read_description(_locate(path)[1])
-    return {**stated.pop("extra", {}), **stated}
+    return {**stated.get("extra", {}), **stated}
 
 
 def _locate(path: PathLike) -> tuple[Path, Path]:
     """The tensors' file and the description's."""
     given = Path(path)
     if given.is_dir():
-        return given / _HUB[0], given / _HUB[1]
+        return given / HUB_FILES[0], given / HUB_FILES[1]
     tensors = tensors_path(given)
     beside = tensors.with_suffix(".json")
-    if tensors.name == _HUB[0] and not beside.exists():
-        beside = tensors.with_name(_HUB[1])
+    if tensors.name == HUB_FILES[0] and not beside.exists():
+        beside = tensors.with_name(HUB_FILES[1])
     return tensors, beside
 
 

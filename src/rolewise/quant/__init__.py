@@ -2,9 +2,9 @@
 
 from rolewise.quant.dorefa import quantize_activation, quantize_weight
 from rolewise.quant.grid import Grid
-from rolewise.quant.layers import calibrate, frozen_weights
 from rolewise.quant.methods import METHODS
 from rolewise.quant.model import LayerBits, apply_quantization, quantization, quantize, quantized_layers
+from rolewise.quant.modes import calibrate, decode_weights, frozen_weights, remove_quantizers
 
 __all__ = [
     "METHODS",
@@ -12,10 +12,12 @@ __all__ = [
     "LayerBits",
     "apply_quantization",
     "calibrate",
+    "decode_weights",
     "frozen_weights",
     "quantization",
     "quantize",
     "quantize_activation",
     "quantize_weight",
     "quantized_layers",
+    "remove_quantizers",
 ]

@@ -188,4 +188,6 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
     _check_floating("activation", activation)
     if bits == FULL:
         return torch.relu(activation)
+    if torch.compiler.is_exporting():  # an exported graph has no gradients, and is read by others
+        return activation.clamp(0, 1).mul(levels(bits)).round().div(levels(bits))
     return apply(_Activations, activation, bits)

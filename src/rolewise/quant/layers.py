@@ -3,8 +3,6 @@
 Parameters, buffers, hooks and references to a module stay; so do the names in `state_dict`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -117,6 +115,7 @@ class QuantizedActivation(nn.Module):
 
     act_bits: int
     act_method: str
+    float_class: type[nn.Module]  # what it was
 
     def forward(self, input: Tensor) -> Tensor:
         return METHODS[self.act_method].activation(self, input, self.act_bits)
@@ -129,7 +128,7 @@ class QuantizedActivation(nn.Module):
         return f"act_bits={self.act_bits}"
 
 
-_LAYERS: dict[type[nn.Module], type[QuantizedWeight]] = {
+LAYERS: dict[type[nn.Module], type[QuantizedWeight]] = {
     nn.Conv2d: QuantizedConv2d,
     nn.Linear: QuantizedLinear,
 }
@@ -138,7 +137,7 @@ _ACTIVATIONS = (nn.ReLU, nn.Identity)
 
 def is_layer(module: nn.Module) -> bool:
     """Whether the module is a convolution or a linear layer, plain or not."""
-    return isinstance(module, tuple(_LAYERS))
+    return isinstance(module, tuple(LAYERS))
 
 
 def swap_layer(
@@ -149,13 +148,13 @@ def swap_layer(
     Raises:
         InputError: a subclass of them, whose own forward pass would be lost.
     """
-    if type(module) not in _LAYERS:
-        known = " or ".join(f"nn.{kind.__name__}" for kind in _LAYERS)
+    if type(module) not in LAYERS:
+        known = " or ".join(f"nn.{kind.__name__}" for kind in LAYERS)
         raise InputError(
             f'"{name}" is a {type(module).__name__}, and only a plain {known} can be quantized. '
             f'Leave it in full precision: skip=[..., "{name}"].'
         )
-    module.__class__ = _LAYERS[type(module)]
+    module.__class__ = LAYERS[type(module)]
     assert isinstance(module, QuantizedWeight)
     module.weight_bits, module.weight_method, module.grid = bits, method, grid
     module._frozen, module._cache = 0, {}
@@ -165,7 +164,7 @@ def swap_layer(
     module.learned = () if grid is not None else METHODS[method].prepare_weight(module, bits)
 
 
-def _quantize_output(module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+def quantize_output(module: nn.Module, _inputs: Any, output: Any) -> Tensor:
     """The forward hook of act points that are neither ReLU nor identity; a function that can be pickled."""
     if not isinstance(output, Tensor):
         raise InputError(
@@ -188,9 +187,10 @@ def swap_activation(module: nn.Module, bits: int, method: str, like: Tensor) -> 
         like: has the device and type of the parameters that the method may add.
     """
     if type(module) in _ACTIVATIONS:
+        module.float_class = type(module)  # type: ignore[assignment]
         module.__class__ = QuantizedActivation
     else:
-        module.register_forward_hook(_quantize_output)
+        module.register_forward_hook(quantize_output)
         module.reset_quantizer = partial(_reset_activation, module)  # type: ignore[assignment]
     module.act_bits, module.act_method = bits, method  # type: ignore[assignment]
     METHODS[method].prepare_activation(module, bits, like)
@@ -204,53 +204,3 @@ def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
 def quantized_activations(model: nn.Module) -> dict[str, nn.Module]:
     """The modules whose outputs are quantized by name, in the network's order."""
     return {name: module for name, module in model.named_modules() if hasattr(module, "act_bits")}
-
-
-def calibrate(model: nn.Module, images: Tensor) -> None:
-    """Sets the steps or bounds that LSQ or PACT learn for activations to fit one batch; DoReFa has none.
-
-    Act point after act point, in one forward pass in eval mode: each sees what the already quantized ones before it
-    give.
-
-    Args:
-        model: a quantized network.
-        images: `(n, 3, h, w)`, normalised.
-    """
-
-    def fit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-        seen = inputs[0] if output is None else output
-        METHODS[str(module.act_method)].calibrate(module, seen, int(module.act_bits))  # type: ignore[arg-type]
-
-    training, handles = model.training, []
-    for module in quantized_activations(model).values():
-        if isinstance(module, QuantizedActivation):
-            handles.append(module.register_forward_pre_hook(fit))
-        else:
-            handles.append(module.register_forward_hook(fit, prepend=True))
-    try:
-        with torch.no_grad():
-            model.eval()(images)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def frozen_weights(model: nn.Module) -> Iterator[None]:
-    """Within the context each quantized weight is made once, for all forward passes without gradients.
-
-    For evaluations: the weights must not change meanwhile. A forward pass with gradients quantizes as always,
-        and a
-    context within another one makes the weights anew.
-    """
-    layers = list(quantized_weights(model).values())
-    frozen: list[QuantizedWeight] = []
-    try:
-        for layer in layers:
-            layer.freeze()
-            frozen.append(layer)
-        yield
-    finally:
-        for layer in frozen:
-            layer.thaw()

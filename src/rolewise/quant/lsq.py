@@ -51,6 +51,9 @@ def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: f
         low, high: the integer bounds.
         scale: factor of the step's gradient, no unit.
     """
+    if torch.compiler.is_exporting():
+        safe = step.clamp_min(_SMALLEST)
+        return x.div(safe).clamp(low, high).round().mul(safe)
     return apply(_LearnedStep, x, step, low, high, scale)
 
 

@@ -43,6 +43,10 @@ def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor
         clip: `()`, the highest level, in units of the activations.
         bits: 1 to 8.
     """
+    if torch.compiler.is_exporting():
+        bound = clip.clamp_min(_SMALLEST)
+        step = bound / levels(bits)
+        return torch.minimum(activation.clamp_min(0), bound).div(step).round().mul(step)
     return apply(_LearnedClip, activation, clip, bits)
 
 
