@@ -1,0 +1,83 @@
+"""The code of the README runs, at a size for a test; its commands and links exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import rolewise as rw
+from rolewise import networks
+from rolewise.cli import app
+from rolewise.trainer import torch_threads
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def smaller(code: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        assert old in code, f"the README no longer says {old!r}"
+        code = code.replace(old, new)
+    return code
+
+
+def test_schedule_in_ones_own_loop(tmp_path):
+    rw.Schedule.random(200, seed=1).save(tmp_path / "s.json")
+    code = smaller(BLOCKS[0], {'"rcifar10_16_wrn.txt"': repr(str(tmp_path / "s.json"))})
+    images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
+    names = {"images": images, "epoch": 150, "ids": torch.arange(5)}
+    exec(code, names)
+    assert names["images"].shape == images.shape
+    assert names["images"].dtype == torch.uint8
+
+
+def test_ones_own_pair_of_networks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    teacher = networks.build("cnn-tiny", num_classes=10)
+    names = {"teacher": teacher}
+    fewer = "train_images=128, validation_images=64, batch_size=64, workers=1"
+    code = smaller(
+        BLOCKS[1],
+        {
+            'rw.load_data("cifar100", root="~/data")': 'rw.load_data("digits")',
+            '"layer1", "layer2", "layer3", "layer4"': '"layer1", "layer2", "layer3"',
+            "weight=0.4)": "weight=0.4, prepare_epochs=1)",
+            "population=16, epochs=200": f"population=4, epochs=4, {fewer}",
+            "epochs=200": "epochs=4, batch_size=64",
+        },
+    )
+    with torch_threads(1):
+        exec(code, names)
+        assert 0 < float(capsys.readouterr().out) <= 1
+        assert len(names["a_s"]) == 4
+        exec(BLOCKS[2], names)
+        assert (tmp_path / "student.onnx").stat().st_size > 1000
+        digits = names["data"].test.images[:8].permute(0, 3, 1, 2).float() / 255
+        assert names["student"](digits).shape == (8, 10)
+
+
+def test_commands_and_options_exist():
+    commands = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    named = set(re.findall(r"^    rolewise (\w+)", README, re.MULTILINE)) | set(
+        re.findall(r"`rolewise (\w+)", README)
+    )
+    assert len(named) >= 8
+    assert named <= commands
+
+
+def test_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if not link.startswith("http")]
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("preset", re.findall(r"--preset ([\w-]+)", README))
+def test_presets_exist(preset):
+    from rolewise.config import PRESETS
+
+    assert preset in PRESETS
