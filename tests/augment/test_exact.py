@@ -4,8 +4,8 @@ import augment_exact as exact
 import numpy as np
 import PIL
 import pytest
-from pillow_ops import PILLOW
 from PIL import Image
+from pillow_ops import PILLOW
 
 from rolewise.augment import OPS, apply_op
 from rolewise.data import load_data
@@ -33,7 +33,9 @@ def test_degenerate_images_of_all_sizes(say):
     rng = np.random.default_rng(0)
     compared = 0
     for height, width in exact.SIZES:
-        counts = exact.count_single(np.stack(list(exact.degenerate(height, width, rng))), seed=height * 1000 + width)
+        counts = exact.count_single(
+            np.stack(list(exact.degenerate(height, width, rng))), seed=height * 1000 + width
+        )
         assert not exact.differing(counts)
         compared += counts["compared"]
     assert compared == CASES * len(exact.SIZES) * 11

@@ -23,7 +23,7 @@ def cases() -> list[Case]:
 
 
 def degenerate(height: int, width: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """RGBA images: constant, two-valued, one odd pixel, narrow and wide range, ramps, noise; alpha whole, with holes, none."""
+    """RGBA images: constant, two-valued, one odd pixel, ramps, noise; alpha whole, with holes, none, any."""
     shape = (height, width, 3)
     ramp = np.linspace(0, 255, height * width).reshape(height, width, 1)
     odd = np.full(shape, 128)

@@ -1,5 +1,6 @@
 """RandAugment and TrivialAugment: policies without a search, with which a searched schedule is compared."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -37,6 +38,11 @@ def _slots(maxima: Maxima, part: float, height: int, width: int) -> list[tuple[O
     return [(op, maxima[name](part, height, width) if name in maxima else 0.0) for name, op in _SPACE.items()]
 
 
+def _threshold(part: float) -> int:
+    """The least byte that is inverted; the range's 31 steps are 8.5 wide."""
+    return math.ceil(round(255 * (1 - part), 6))
+
+
 _RANDAUGMENT: Maxima = {
     "ShearX": lambda part, h, w: 0.3 * part,
     "ShearY": lambda part, h, w: 0.3 * part,
@@ -45,7 +51,7 @@ _RANDAUGMENT: Maxima = {
     "Rotate": lambda part, h, w: 30.0 * part,
     **{name: lambda part, h, w: 0.9 * part for name in _SIGNED_FACTORS},
     "Posterize": lambda part, h, w: 8 - round(4 * part),
-    "Solarize": lambda part, h, w: 255.0 * (1 - part),
+    "Solarize": lambda part, h, w: _threshold(part),
 }
 _TRIVIAL_WIDE: Maxima = {
     "ShearX": lambda part, h, w: 0.99 * part,
@@ -55,7 +61,7 @@ _TRIVIAL_WIDE: Maxima = {
     "Rotate": lambda part, h, w: 135.0 * part,
     **{name: lambda part, h, w: 0.99 * part for name in _SIGNED_FACTORS},
     "Posterize": lambda part, h, w: 8 - round(6 * part),
-    "Solarize": lambda part, h, w: 255.0 * (1 - part),
+    "Solarize": lambda part, h, w: _threshold(part),
 }
 
 

@@ -1,7 +1,7 @@
 """Training batches: policy, crop, flip, cutout and normalisation in one pass over the images."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -91,8 +91,8 @@ class BatchAugmenter:
         images: Any,
         *,
         policy: BasePolicy | None,
-        seed: int,
-        epoch: int,
+        seed: SupportsIndex,
+        epoch: SupportsIndex,
         ids: Any,
         index: Int64[Tensor, " n"] | np.ndarray | None = None,
         out: Tensor | None = None,

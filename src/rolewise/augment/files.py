@@ -34,6 +34,10 @@ def load_schedule(
     origin: dict[str, Any] = {"file": path.name, "sha256": digest}
     start = text.lstrip()[:1]
     if start == "{":
+        if ops is not None or trial is not None:
+            raise InputError(
+                f"`ops` and `trial` are for logs; {path.name} names its ops and holds one schedule."
+            )
         return _from_document(read_document(text, path.name), path.name, epochs)
     bare = _bare_vectors(text) if start == "[" else None
     order = "published" if ops is None else list(check_ops(ops))

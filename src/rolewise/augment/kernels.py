@@ -387,10 +387,10 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
             elif kind >= INVERT:
                 recolor(kind, numbers[0], a, h, w, counts, lut)
             elif kind == SHARPNESS:
-                sharpen(program.factor[slot], a, b, h, w)
+                sharpen(program.factor[slot, chosen[k, 1]], a, b, h, w)
                 a, b = b, a
             elif kind != IDENTITY:
-                enhance(kind, program.factor[slot], a, b, h, w)
+                enhance(kind, program.factor[slot, chosen[k, 1]], a, b, h, w)
         if len(out.pixels) > 0:
             store(a, size, row, out)
         else:

@@ -26,7 +26,7 @@ NO_OPS = Program(
     kernel=np.zeros(0, np.int64),
     signed=np.zeros(0, np.int64),
     numbers=np.zeros((0, 2, 6), np.int64),
-    factor=np.zeros(0, np.float32),
+    factor=np.zeros((0, 2), np.float32),
     given=NO_TRACE,
 )
 

@@ -18,7 +18,7 @@ class Program(NamedTuple):
         kernel: which kernel (`kernels.AFFINE`, ...).
         signed: 1 where the strength is negated for half of the images.
         numbers: `(slots, 2, 6)`, by sign (+, -): six affine coefficients, or [0] a mask, a threshold, a half side.
-        factor: of blends, float32.
+        factor: `(slots, 2)` float32, of blends, by sign.
         given: `(n, amount, 4)` with `GIVEN`: slot, sign (0 is +, 1 is -), x and y of Cutout's centre.
     """
 

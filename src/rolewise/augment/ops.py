@@ -220,13 +220,13 @@ def make_program(
     """Slots (op, unsigned strength) as the arrays that the kernel reads, for images of one size."""
     numbers = np.zeros((len(slots), 2, 6), np.int64)
     kernel = np.zeros(len(slots), np.int64)
-    factor = np.zeros(len(slots), np.float32)
+    factor = np.zeros((len(slots), 2), np.float32)
     for s, (op, strength) in enumerate(slots):
         kinds = set()
         for side, sign in enumerate((1, -1)):
             resolved = op.resolve(sign * strength if op.signed else strength, height, width)
             numbers[s, side] = resolved.numbers
-            factor[s] = resolved.factor
+            factor[s, side] = resolved.factor
             kinds.add(resolved.kernel)
         kernel[s] = max(kinds)
     return Program(

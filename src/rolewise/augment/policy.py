@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class BasePolicy(ABC):
         """The policy as JSON: `kind` and its settings."""
 
     def apply(
-        self, images: Any, *, seed: int, epoch: int, ids: Any = None, threads: int = 1
+        self, images: Any, *, seed: SupportsIndex, epoch: SupportsIndex, ids: Any = None, threads: int = 1
     ) -> tuple[Any, Any]:
         """Augmented images, and which of their pixels are exposed.
 
@@ -97,10 +97,10 @@ class BasePolicy(ABC):
         self,
         images: Any,
         *,
-        seed: int | None = None,
-        epoch: int | None = None,
+        seed: SupportsIndex | None = None,
+        epoch: SupportsIndex | None = None,
         ids: Any = None,
-        fill: tuple[int, int, int] = kernels.CUTOUT_COLOR,
+        fill: Sequence[int] = kernels.CUTOUT_COLOR,
         threads: int = 1,
     ) -> Any:
         """The augmented images alone; also for one PIL image, and without any key.
@@ -125,7 +125,7 @@ class BasePolicy(ABC):
         return self._run(frames(images), seed, epoch, ids, threads, fill=color)
 
     def trace(
-        self, ids: Any, *, seed: int, epoch: int, size: tuple[int, int] = (32, 32)
+        self, ids: Any, *, seed: SupportsIndex, epoch: SupportsIndex, size: tuple[int, int] = (32, 32)
     ) -> list[tuple[Applied, ...]]:
         """Which ops `apply` uses on the images `ids` of `size` (height, width), in order, without images."""
         blank = np.zeros((len(ids), *size, 3), np.uint8)
@@ -135,7 +135,7 @@ class BasePolicy(ABC):
         self._run(given, seed, epoch, ids, 1, trace=chosen)
         return [tuple(_applied(slots, row) for row in rows if row[0] >= 0) for rows in chosen.tolist()]
 
-    def _run(self, given: Frames, seed: int, epoch: int, ids: Any, threads: int, **wanted: Any) -> Any:
+    def _run(self, given: Frames, seed: Any, epoch: Any, ids: Any, threads: int, **wanted: Any) -> Any:
         pixels = np.empty_like(given.flat)
         out = output(pixels=pixels, interleaved=given.interleaved, **wanted)
         keys = stream_keys(check_number("seed", seed), check_number("epoch", epoch))
@@ -159,10 +159,10 @@ def _applied(slots: list[tuple[Op, float]], row: list[int]) -> Applied:
     )
 
 
-def _check_fill(fill: Any) -> tuple[int, ...]:
-    if not isinstance(fill, Iterable) or len(values := tuple(fill)) != 3:
+def _check_fill(fill: Sequence[int]) -> tuple[int, ...]:
+    if len(fill) != 3:
         raise InputError(f"`fill` must be three values from 0 to 255, got {fill!r}.")
-    return tuple(check_integer("fill", value, 0, 255) for value in values)
+    return tuple(check_integer("fill", value, 0, 255) for value in fill)
 
 
 @dataclass(frozen=True, init=False)
@@ -246,8 +246,8 @@ class Policy(BasePolicy):
         return {"kind": self.kind, "settings": [list(setting) for setting in self.settings]}
 
 
-def slots_of(vector: Any, names: Sequence[str]) -> list[Setting]:
-    """A bare vector as settings, slot k holding op `names[k mod len(names)]`; two slots for each name.
+def slots_of(vector: Any, names: Sequence[str]) -> list[tuple[str, Any, Any]]:
+    """A bare vector as settings, not yet checked; slot k holds op `names[k mod len(names)]`, two for each name.
 
     Raises:
         InputTypeError: entries that are not integers.

@@ -19,7 +19,7 @@ def contact_sheet(
     seed: int,
     epoch: int,
     ids: Sequence[int],
-    fill: tuple[int, int, int],
+    fill: Sequence[int],
     variants: int = 6,
     side: int = 112,
     title: str = "",

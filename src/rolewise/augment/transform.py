@@ -1,5 +1,6 @@
 """Schedules in other people's loops: a callable for any `Compose`, and a data set that keys images by position."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class ScheduleTransform:
     """
 
     def __init__(
-        self, schedule: Schedule | BasePolicy, *, seed: int = 0, fill: tuple[int, int, int] = CUTOUT_COLOR
+        self, schedule: Schedule | BasePolicy, *, seed: int = 0, fill: Sequence[int] = CUTOUT_COLOR
     ) -> None:
         self.schedule = schedule
         self.seed = seed

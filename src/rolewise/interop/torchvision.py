@@ -1,6 +1,7 @@
 """A schedule as a transform of torchvision's v2 pipelines. Needs torchvision; importing this module imports it."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class ScheduleTransform(v2.Transform):  # type: ignore[misc, unused-ignore]
 
     _transformed_types = (Image.Image, tv_tensors.Image, _plain)
 
-    def __init__(self, schedule: Schedule | BasePolicy, *, fill: tuple[int, int, int] = CUTOUT_COLOR) -> None:
+    def __init__(self, schedule: Schedule | BasePolicy, *, fill: Sequence[int] = CUTOUT_COLOR) -> None:
         super().__init__()
         self._schedule = _Transform(schedule, fill=fill)
 
