@@ -100,10 +100,9 @@ def network_like(seed: int, *, n: int = 16, noise: float = 0.0) -> Outputs:
 class Teacher(nn.Module):
     """A tiny network with a tap per stage."""
 
-    taps = ("a", "b", "c")
-
     def __init__(self, widths: Sequence[int] = (4, 6, 5)) -> None:
         super().__init__()
+        self.taps = ("a", "b", "c")[: len(widths)]
         generator = torch.Generator().manual_seed(5)
         with torch.random.fork_rng(devices=[]):
             channels = 3
