@@ -59,6 +59,9 @@ def test_lines_of_a_search_that_is_stopped() -> None:
     clock.now = 2.0
     progress.batch(800)
     progress.scores(2, [0.5, math.nan, 0.75, -math.inf], [(1, 2), (3, 2)])
+    clock.now = 60.0
+    progress.epoch(2, {"best": 0.75})  # says nothing that the scores did not say
+    clock.now = 2.0
     progress.finish()
     assert stream.getvalue().splitlines() == [
         "search-student: 4 members, 6 epochs of 100 images",

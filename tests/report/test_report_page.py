@@ -12,6 +12,8 @@ import pytest
 from conftest import SMALL
 from synthetic_run import make_run
 
+from rolewise.augment import RandAugment, Schedule
+from rolewise.cli import main
 from rolewise.errors import InputError
 from rolewise.report import write_markdown, write_report
 from rolewise.report.load import load
@@ -382,3 +384,51 @@ def test_the_scale_holds_all_intervals() -> None:
     assert scale([row(351, 360)]) == pytest.approx((0.95, 0.99))
     assert scale([row(0, 10), row(10, 10)]) == pytest.approx((0.0, 1.0))
     assert scale([row(9500, 10_000), row(7000, 10_000)]) == pytest.approx((0.6, 1.0))
+
+
+def test_a_schedule_without_augmentation_is_said_to_be_one(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    Schedule.none(4).save(run / "A_T.json")
+    page = page_of(run, tmp_path)
+    assert "97.22 % test accuracy under its own schedule, which holds no augmentation." in page.visible
+    assert "No augmentation in any epoch." in page.visible
+    assert "Colors of the ops" not in [attributes.get("aria-label") for attributes in page.named("ul")]
+
+
+def test_a_schedule_that_cannot_be_drawn_is_listed(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    Schedule.constant(RandAugment(), 4).save(run / "A_T.json")
+    page = page_of(run, tmp_path)
+    assert "A_T cannot be drawn: segment 0 of the schedule is RandAugment" in page.visible
+    assert ["1–4", "RandAugment"] in page.cells
+
+
+def test_a_best_member_that_was_never_overwritten_is_said_so(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    lines = [json.loads(line) for line in (run / "lineage.jsonl").read_text().splitlines()]
+    kept = next(member for member in range(4) if member not in {line["target"] for line in lines})
+    results = json.loads((run / "results.json").read_text())
+    results["searches"]["teacher"] = {"best": kept, "score": 0.75, "overwritten": False}
+    (run / "results.json").write_text(json.dumps(results))
+    page = page_of(run, tmp_path)
+    assert (
+        f"The best member, {kept}, was never overwritten: its schedule is the one all members began with."
+        in page.visible
+    )
+    assert "Its validation accuracy, 75.00 %, only ranks the members" in page.visible
+
+
+def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "r.html"
+    assert main(["report", str(tiny), "--out", str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    assert target.read_bytes() == write_report(tiny, tmp_path / "again.html").read_bytes()
+    assert main(["report", str(tiny), "--markdown", "--out", str(tmp_path / "r.md")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'r.md'}\n"
+    assert main(["report", str(tmp_path)]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert f"{tmp_path} is not a run directory: it has no config.json" in found.err

@@ -123,7 +123,10 @@ class LineProgress(Meter):
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Says how an epoch went, but not too often."""
+        said = self.now == epoch and bool(self.ranking)
         super().epoch(epoch, values)
+        if said:  # the scores of this epoch stand there already
+            return
         if epoch >= self.epochs or self.clock() - self._last >= _LINE:
             self._last = self.clock()
             self._say(_join(f"{self.stage}: epoch {epoch} of {self.epochs}", named(values), self.speed()))

@@ -60,7 +60,7 @@ class Run:
                 self.lineage,
                 population=found.get("population", section.get("population")),
                 epochs=section.get("epochs"),
-                best=found.get("best_member"),
+                best=found.get("best_member", found.get("best")),
             )
         except (InputError, KeyError, TypeError, ValueError) as error:
             self.faults.append(f"The {role}'s search cannot be drawn: {error}")

@@ -11,6 +11,7 @@ from rolewise.report.curves import curves
 from rolewise.report.load import ROLES, SCHEDULES, Run
 from rolewise.report.plots import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
+from rolewise.report.series import series
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 LOSSES = {
@@ -159,26 +160,21 @@ def _schedule(run: Run, role: str) -> dict[str, Any] | None:
     schedule = run.schedules.get(role)
     if schedule is None:
         return None
-    theme, who = Theme(page=True), f"{role.capitalize()}, {SCHEDULES[role]}"
-    shown = Markup("{}: {}").format(role.capitalize(), symbol(SCHEDULES[role]))
+    name, theme = SCHEDULES[role], Theme(page=True)
+    found: dict[str, Any] = {"role": role, "title": Markup("{}: {}").format(role.capitalize(), symbol(name))}
+    found |= {"panels": [], "ops": (), "segments": wording.segments(schedule), "epochs": len(schedule)}
     try:
-        panels = [
-            Markup(draw(f"{who}: {what} of each op by epoch", schedule, theme))
-            for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
-        ]
-        ops = sorted({setting[0] for _, policy in schedule.segments for setting in policy.settings})  # type: ignore[attr-defined]
+        numbers = series(schedule)
     except InputError as error:
-        run.faults.append(f"{SCHEDULES[role]}: {error}")
-        panels, ops = [], []
-    lines = wording.segments(schedule)
-    return {
-        "role": role,
-        "title": shown,
-        "panels": panels,
-        "segments": lines,
-        "epochs": len(schedule),
-        "ops": ops,
-    }
+        run.faults.append(f"{name} cannot be drawn: {error}")
+        return found | {"instead": "Its policies have no probability and magnitude per op."}
+    if not numbers.used:
+        return found | {"instead": "No augmentation in any epoch."}
+    panels = [
+        Markup(draw(f"{role.capitalize()}, {name}: {what} of each op by epoch", schedule, theme))
+        for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
+    ]
+    return found | {"panels": panels, "ops": numbers.used, "instead": None}
 
 
 def _search(run: Run, role: str) -> dict[str, Any] | None:

@@ -45,6 +45,12 @@ class Series:
         used = np.flatnonzero(self.probability.any(axis=0))
         return int(used[0]) if len(used) else None
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The ops with a probability or a magnitude other than 0 in any epoch."""
+        drawn = (self.probability + self.magnitude).any(axis=1)
+        return tuple(name for name, one in zip(self.ops, drawn, strict=True) if one)
+
     def steps(self) -> list[tuple[int, int]]:
         """Ranges of epochs (first, one past the last; from 0) over which nothing changes."""
         columns = zip(self.probability.T.tolist(), self.magnitude.T.tolist(), strict=True)

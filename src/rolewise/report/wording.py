@@ -64,11 +64,9 @@ def summary(run: Run) -> list[str]:
         return [_no_result(run)]
     if student is None:
         assert teacher is not None
-        said = f"The teacher reaches {percent(teacher['accuracy'])} test accuracy{_under(teacher)}"
+        said = f"The teacher reaches {percent(teacher['accuracy'])} test accuracy{_under(run, teacher)}"
         return [f"{said}. The student's stage is not complete.", *_caution(run)]
-    sentence = (
-        f"The {bits(student)} student reaches {percent(student['accuracy'])} test accuracy{_under(student)}"
-    )
+    sentence = f"The {bits(student)} student reaches {percent(student['accuracy'])} test accuracy{_under(run, student)}"
     compared = []
     if plain is not None:
         compared.append(
@@ -160,11 +158,18 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _under(row: Mapping[str, Any]) -> str:
-    whose = {"A_T": "the teacher's", "A_S": "its own"}.get(str(row.get("schedule")), "")
-    if row["role"] == "teacher" and whose:
-        whose = "its own"
-    return f" under {whose} schedule" if whose else ""
+def _under(run: Run, row: Mapping[str, Any]) -> str:
+    """Under whose schedule a network was trained, and whether that schedule does anything."""
+    owner = {"A_T": "teacher", "A_S": "student"}.get(str(row.get("schedule")))
+    if owner is None:
+        return ""
+    whose = "its own" if owner == row["role"] else f"the {owner}'s"
+    schedule = run.schedules.get(owner)
+    idle = schedule is not None and all(
+        isinstance(policy, Policy) and not any(p for _, p, _ in policy.settings)
+        for _, policy in schedule.segments
+    )
+    return f" under {whose} schedule{', which holds no augmentation' if idle else ''}"
 
 
 def _points(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
