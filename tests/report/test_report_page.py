@@ -432,3 +432,20 @@ def test_the_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     found = capsys.readouterr()
     assert found.out == ""
     assert f"{tmp_path} is not a run directory: it has no config.json" in found.err
+
+
+def test_curves_that_hide_one_another_are_named(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    about = {"role": "student", "member": None, "split": "train", "loss": 1.0}
+    lines = [
+        {**about, "stage": f"train-{key}", "epoch": epoch, "accuracy": 0.1 * epoch + (key == "other") / 100}
+        for key in ("student", "student-kd", "other")
+        for epoch in (1, 2)
+    ]
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write("".join(json.dumps(line) + "\n" for line in lines))
+    words = "Equal in every epoch, one line over the other: student; student-kd."
+    assert words in page_of(run, tmp_path).visible
+    assert words in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
+    assert "Equal in every epoch" not in page_of(tiny, tmp_path).visible

@@ -26,12 +26,14 @@ class Curves:
         accuracy, loss: what to draw, accuracies in percent.
         legend: (name, colour by name) of the trainings.
         epochs: how far the axis reaches.
+        same: groups of trainings whose lines coincide, so that one hides the others.
     """
 
     accuracy: tuple[Line, ...]
     loss: tuple[Line, ...]
     legend: tuple[tuple[str, str], ...]
     epochs: int
+    same: tuple[tuple[str, ...], ...]
 
 
 def curves(run: Run, role: str) -> Curves | None:
@@ -55,7 +57,12 @@ def curves(run: Run, role: str) -> Curves | None:
                     x, y = zip(*points, strict=True)
                     drawn[value].append(Line(f"{name}, {split}", color, x, y, **style))
     epochs = max(int(line["epoch"]) for line in lines if "epoch" in line)
-    return Curves(tuple(drawn["accuracy"]), tuple(drawn["loss"]), tuple(legend), epochs)
+    same: dict[tuple[Sequence[float], ...], list[str]] = {}
+    for line in drawn["accuracy"]:
+        if line.name.endswith(", train"):
+            same.setdefault((line.x, line.y), []).append(line.name.removesuffix(", train"))
+    groups = tuple(tuple(names) for names in same.values() if len(names) > 1)
+    return Curves(tuple(drawn["accuracy"]), tuple(drawn["loss"]), tuple(legend), epochs, groups)
 
 
 def _key(line: dict[str, Any]) -> str:

@@ -111,6 +111,8 @@ def _learning(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
                 name, title = f"{role}-{what}.svg", f"{role.capitalize()}: {what} by epoch"
                 pictures[name] = curves_figure(title, heading, lines, Theme(page=False), epochs=found.epochs)
                 parts.append(f"![{title}]({folder}/{name})")
+        if found and found.same:
+            parts.append(_escape(wording.coincide(found.same)))
     return ["## Learning curves", *parts] if parts else []
 
 

@@ -209,7 +209,7 @@ def _curves(run: Run, role: str) -> dict[str, Any] | None:
         )
         if lines
     ]
-    return {"title": who, "panels": panels, "legend": found.legend}
+    return {"title": who, "panels": panels, "legend": found.legend, "words": wording.coincide(found.same)}
 
 
 def _families(used: set[str]) -> list[tuple[str, list[str]]]:

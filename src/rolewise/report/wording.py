@@ -117,6 +117,11 @@ def search_words(role: str, run: Run, found: Tracks) -> list[str]:
     return said
 
 
+def coincide(same: Sequence[Sequence[str]]) -> str:
+    """Which curves lie on one another; nothing if none do."""
+    return " ".join(f"Equal in every epoch, one line over the other: {'; '.join(names)}." for names in same)
+
+
 def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
     """A schedule as lines: which epochs, which ops with probability and magnitude of each copy in use."""
     lines, start = [], 1
