@@ -10,10 +10,9 @@ images of channels x channels. Both sides read the same features, the student's 
 """
 
 import argparse
-import itertools
 import json
+import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,11 +22,13 @@ from typing import Any
 
 import torch
 from common import RESULTS, alternate, ratio, record, summary
+from kd_plain import plain_ii_kd, plain_kd_svd
 from torch import Tensor
 from torch.nn import functional as F
 
 import rolewise as rw
 from rolewise import kd, networks
+from rolewise.data import Split
 from rolewise.kd import Outputs
 from rolewise.kd.base import collect
 from rolewise.kd.eigen import power_iteration
@@ -74,48 +75,6 @@ def features(data_root: str | None, steps: int) -> tuple[Outputs, Outputs]:
         seen = collect(student, images[-BATCH:], student.taps)
         taught = collect(teacher.eval(), images[-BATCH:], teacher.taps, "teacher")
     return tuple(Outputs(x.logits, x.features, labels[-BATCH:], ids) for x in (seen, taught))
-
-
-# The plain form.
-
-
-def plain_vectors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Aligned leading right singular vectors, from two full SVDs."""
-    target = torch.linalg.svd(teacher.flatten(2).mT, full_matrices=False)[2][:, 0]
-    target = torch.where(target.sum(1, keepdim=True) < 0, -target, target)
-    candidates = torch.linalg.svd(student.flatten(2).mT, full_matrices=False)[2][:, :4]
-    cosines = (candidates * target.unsqueeze(1)).sum(2)
-    best = cosines.detach().abs().argmax(1)
-    rows = torch.arange(len(best))
-    return candidates[rows, best] * cosines[rows, best].detach().sign().unsqueeze(1), target
-
-
-def plain_kernels(layers: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The squared differences of the RBF kernels, as images of channels x channels."""
-    total = layers[0][0].new_zeros(())
-    for (s_0, t_0), (s_1, t_1) in itertools.pairwise(layers):
-        student = torch.exp(-((s_1.unsqueeze(2) - s_0.unsqueeze(1)) ** 2) / 8)
-        teacher = torch.exp(-((t_1.unsqueeze(2) - t_0.unsqueeze(1)) ** 2) / 8)
-        total = total + ((student - teacher) ** 2).sum()
-    return total
-
-
-def plain_kd_svd(student: Outputs, teacher: Outputs) -> Tensor:
-    pairs = zip(student.features, teacher.features, strict=True)
-    return plain_kernels([plain_vectors(s, t) for s, t in pairs])
-
-
-def plain_ii_kd(heads: kd.MHGD) -> Callable[[Outputs, Outputs], Tensor]:
-    """KD-SVD, MHGD (which decomposes again) and RKD, each in its plain form."""
-
-    def loss(student: Outputs, teacher: Outputs) -> Tensor:
-        pairs = list(zip(student.features, teacher.features, strict=True))
-        layers = [plain_vectors(s, t) for s, t in pairs]
-        alive = tuple(torch.ones(len(student.logits), dtype=torch.bool) for _ in layers)
-        vectors = kd.spectral.Aligned(tuple(s for s, _ in layers), tuple(t for _, t in layers), alive)
-        return plain_kd_svd(student, teacher) + heads.from_vectors(vectors) + kd.RKD()(student, teacher)
-
-    return loss
 
 
 # Measurements.
@@ -192,19 +151,24 @@ def _certain(student: Outputs, teacher: Outputs) -> dict[str, float]:
 
 
 def peak_memory(student: Outputs, teacher: Outputs) -> dict[str, Any]:
-    """MB above the resident features at the peak of one step of all KD terms, each form in a process of its own."""
+    """MB above the resident features at the peak of one step of all KD terms, each form in a process of its own.
+
+    The C library is told to hand freed blocks back at once (otherwise both peaks hold up to 50 MB that nobody uses).
+    """
+    returning = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.pt"
         torch.save([[x.logits, *x.features] for x in (student, teacher)], path)
         found = {}
         for form in ("plain", "ours"):
             command = [sys.executable, __file__, "--peak-of", form, "--features", str(path)]
-            found[form] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            run = subprocess.run(command, check=True, capture_output=True, text=True, env=returning)
+            found[form] = float(run.stdout)
     return {"MB": found, "ours / plain": found["ours"] / found["plain"]}
 
 
 def _one_peak(form: str, path: str) -> None:
-    """In a process of its own: prints the growth of the peak resident size over one step, in MB."""
+    """In a process of its own: prints how far resident memory rises during one step, in MB."""
     torch.set_num_threads(1)
     student, teacher = (Outputs(x[0], tuple(x[1:])) for x in torch.load(path, weights_only=True))
     ours = kd.IIKD(trained=False)
@@ -212,9 +176,20 @@ def _one_peak(form: str, path: str) -> None:
     run = backward(ours if form == "ours" else plain_ii_kd(ours.mhgd), student, teacher)
     small = [Outputs(x.logits[:2], tuple(f[:2] for f in x.features)) for x in (student, teacher)]
     backward(ours, *small)()  # libraries allocate what they keep
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # the peak starts anew; it is inherited from the parent otherwise
+    before = _resident("VmRSS")
     run()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((_resident("VmHWM") - before) / 1024)
+
+
+def _resident(field: str) -> int:
+    """A line of /proc/self/status in kB: VmRSS, what is resident now, or VmHWM, its peak."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise SystemExit("Peak memory is read from /proc/self/status, which this system does not have.")
+    return int(found[1])
 
 
 def bare_step() -> Callable[[], Any]:
@@ -259,7 +234,7 @@ def costs(student: Outputs, teacher: Outputs, rounds: int) -> dict[str, Any]:
 def _prepare(loss: kd.KDLoss) -> None:
     """One pass over a few images: what is trained does not change what a step costs."""
     generator = torch.Generator().manual_seed(0)
-    split = rw.data.Split(
+    split = Split(
         images=torch.randint(0, 256, (BATCH, 32, 32, 3), generator=generator, dtype=torch.uint8),
         labels=torch.zeros(BATCH, dtype=torch.int64),
         ids=torch.arange(BATCH),
@@ -305,7 +280,8 @@ def main() -> None:
         }
         images = "CIFAR-100 images" if options.data_root else "smooth random images"
         note = f"ResNet18, batch {BATCH}, one thread; features after {options.steps} steps on {images}"
-        record("kd", figures, command="python " + " ".join(sys.argv), note=note)
+        command = " ".join("DIR" if word == options.data_root else word for word in sys.argv)
+        record("kd", figures, command=f"python {command}", note=note)
     write_docs()
 
 

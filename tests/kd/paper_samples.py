@@ -97,6 +97,15 @@ def network_like(seed: int, *, n: int = 16, noise: float = 0.0) -> Outputs:
     return Outputs(torch.randn(n, 10, generator=generator), tuple(features))
 
 
+def grams(n: int, m: int, spectrum: Callable[[Tensor], Tensor], seed: int = 0) -> Tensor:
+    """Random symmetric matrices of trace 1 whose eigenvalues are `spectrum(0..m-1)`, signs of entries mixed."""
+    g = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(n, m, m, generator=g, dtype=torch.float64))[0]
+    values = spectrum(torch.arange(m, dtype=torch.float64))
+    gram = basis * (values / values.sum()) @ basis.mT
+    return (gram + gram.mT) / 2
+
+
 class Teacher(nn.Module):
     """A tiny network with a tap per stage."""
 

@@ -50,7 +50,19 @@ _HOMES = {
 }
 _CLASSES = {class_name: module for module, class_name in _HOMES.values()}
 
-__all__ = ["DML", "IIKD", "KDSVD", "LOSSES", "MHGD", "RKD", "VARIANTS", "KDLoss", "Outputs", "SoftLabels", "load_loss"]
+__all__ = [
+    "DML",
+    "IIKD",
+    "KDSVD",
+    "LOSSES",
+    "MHGD",
+    "RKD",
+    "VARIANTS",
+    "KDLoss",
+    "Outputs",
+    "SoftLabels",
+    "load_loss",
+]
 
 
 class _Losses(Mapping[str, type[KDLoss]]):

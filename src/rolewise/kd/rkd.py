@@ -18,7 +18,7 @@ def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows divided by their length; a row shorter than 1e-6 has no direction, gives 0 and takes no gradient."""
     squared = x.square().sum(1, keepdim=True)
     long = squared > TINY
-    return torch.where(long, x, 0) * torch.where(long, squared, 1).rsqrt()
+    return x * torch.where(long, torch.where(long, squared, 1).rsqrt(), 0)
 
 
 def differences(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n d"]:

@@ -193,6 +193,9 @@ class _AlignedVectors(torch.autograd.Function):
         aligned = [torch.where(sign != 0, sign * v, 0) for sign, v in zip(signs, vectors, strict=True)]
         targets = [torch.where(a.unsqueeze(1), t, 0) for a, t in zip(alive, targets, strict=True)]
         ctx.mark_non_differentiable(*targets, *alive)
+        ctx.save_for_backward(*maps[:count])  # which notices if someone changes them in place
+        for layer in student:
+            layer.maps = layer.maps.new_empty(0)
         return (*aligned, *targets, *alive)
 
     @staticmethod
@@ -200,6 +203,8 @@ class _AlignedVectors(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with _full_precision():
             count = len(ctx.layers)
+            for layer, maps in zip(ctx.layers, ctx.saved_tensors, strict=True):
+                layer.maps = maps
             arriving = [
                 torch.where(sign != 0, sign * g, 0)
                 for sign, g in zip(ctx.signs, gradients[:count], strict=True)
