@@ -1,4 +1,4 @@
-"""Training batches: crop, flip, cutout, normalisation, types, layouts. (`test_augment_reference.py`: the exact values.)"""
+"""Training batches: crop, flip, cutout, normalisation, types, layouts. (Exact values: `test_augment_reference.py`.)"""
 
 import pickle
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -109,7 +110,7 @@ def read_document(text: str, name: str) -> Document:
     except RecursionError:
         raise InputError(f"{name}: nested too deeply for a schedule.") from None
     except ValueError as error:  # a repeated key, NaN, an integer of thousands of digits
-        raise InputError(f"{name}, line {_line_of_word(text, str(error))}: {error}.") from None
+        raise InputError(f"{name}, line {_refused(text)}: {error}.") from None
     version = values.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise InputError(
@@ -149,11 +150,23 @@ def _constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON value")
 
 
-def _line_of_word(text: str, message: str) -> int:
-    """The last line with the word that a message is about; for want of a position."""
-    found = re.search(r'"(.*)"|^(\S+)', message)
-    word = (found.group(1) or found.group(2)) if found else ""
-    return text.count("\n", 0, max(0, text.rfind(word))) + 1
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?P<key>\s*:)?|[{}]|(?P<word>NaN|-?Infinity|-?\d{4000,})')
+
+
+def _refused(text: str) -> int:
+    """The line of the first key that comes twice in its object, or of the first value that is none of JSON's."""
+    keys: list[set[str]] = [set()]
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        if word == "{":
+            keys.append(set())
+        elif word == "}":
+            keys.pop()
+        elif token["word"] or (token["key"] and json.loads(word.rstrip(": \t\r\n")) in keys[-1]):
+            return text.count("\n", 0, token.start()) + 1
+        elif token["key"]:
+            keys[-1].add(json.loads(word.rstrip(": \t\r\n")))
+    return text.count("\n") + 1
 
 
 def _said(fault: Any) -> str:
@@ -200,3 +213,20 @@ def line_of(text: str, path: tuple[int | str, ...]) -> int:
     for part in path:
         position = child(position, part) or position  # a part that is no key (pydantic's tags) leads nowhere
     return text.count("\n", 0, position) + 1
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of our files, as `schedule.schema.json` beside this file holds it.
+
+    `python -m rolewise.augment.format` writes that file.
+    """
+    schema = Document.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "rolewise schedule, format version 1"
+    return schema
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("schedule.schema.json").write_text(
+        json.dumps(json_schema(), indent=1) + "\n", "utf-8"
+    )
