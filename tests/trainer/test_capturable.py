@@ -50,7 +50,9 @@ def objective(name, method="products"):
         "mhgd": {"method": method, "trained": False},
         "ii-kd": {"method": method, "trained": False},
     }
-    return Distill(network(1).eval(), kd.LOSSES[name](**arguments.get(name, {})))
+    task = Distill(network(1).eval(), kd.LOSSES[name](**arguments.get(name, {})), prepare_epochs=1)
+    task.prepare(split(16), seed=0)
+    return task
 
 
 def trainer(name, method="products", **changes):
