@@ -9,8 +9,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make, paper_norm
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make, paper_norm
 
 POOLED = 4  # height and width that the linear layers see
 
@@ -38,7 +38,7 @@ class AlexNet(Network):
             self.add_module(f"act{number}", nn.ReLU())
         self.fc8 = nn.Linear(4096, num_classes, bias=False)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         for number in range(1, 6):
             x = self._stage("conv", number, x)
             if number in (1, 2, 5):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from rolewise._types import FeatureMap, Logits
+from rolewise._types import Logits
 from rolewise.errors import InputError, check_integer
 from rolewise.seeds import torch_generator
 
+Maps = Float[Tensor, "n _ _ _"]  # (n, c, h, w); a layer may change all but n
 Norm = Callable[[int], nn.BatchNorm2d]
 
 
@@ -37,7 +39,7 @@ class Network(nn.Module):
 
     fc: nn.Linear
 
-    def logits(self, features: FeatureMap) -> Logits:
+    def logits(self, features: Maps) -> Logits:
         """Global average pool and classifier."""
         found: Tensor = self.fc(features.mean((2, 3)))
         return found

@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make
 
 # Expansion, channels at full width, blocks, stride of the first block.
 _STAGES = (
@@ -42,9 +42,9 @@ class InvertedResidual(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.residual = stride == 1 and inputs == outputs
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         wide = self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x))))))
-        output: FeatureMap = self.bn3(self.conv3(wide))
+        output: Maps = self.bn3(self.conv3(wide))
         return output + x if self.residual else output
 
 
@@ -72,7 +72,7 @@ class MobileNetV2(Network):
         self.bn2, self.act2 = nn.BatchNorm2d(_LAST), nn.ReLU()
         self.fc = nn.Linear(_LAST, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         x = self.act1(self.bn1(self.conv1(x)))
         for number in range(1, len(_STAGES) + 1):
             x = getattr(self, f"layer{number}")(x)

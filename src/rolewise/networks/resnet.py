@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, Norm, make, paper_norm
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, Norm, make, paper_norm
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
         if stride != 1 or inputs != width:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), norm(width))
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         x = self.act_in(x)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         x = self.act(self.bn1(self.conv1(x)))
@@ -84,7 +84,7 @@ class ResNet(Network):
         self.act_points = tuple(points)
         self.fc = nn.Linear(inputs, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         x = self.act(self.bn1(self.conv1(x)))
         for name in self.taps:
             x = getattr(self, name)(x)

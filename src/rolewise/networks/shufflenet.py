@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make
 
 _STEM = 24
 
 
-def shuffle(x: FeatureMap, groups: int) -> FeatureMap:
+def shuffle(x: Maps, groups: int) -> Maps:
     """Takes the channels in turn from each of `groups` equal groups."""
     _, channels, height, width = x.shape
     grouped = x.reshape(-1, groups, channels // groups, height, width)
@@ -49,7 +49,7 @@ class GroupedBlock(nn.Module):
         self.bn3 = nn.BatchNorm2d(own)
         self.stride = stride
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         x = self.act_in(x)
         output = shuffle(self.act1(self.bn1(self.conv1(x))), self.groups)
         output = self.bn3(self.conv3(self.act2(self.bn2(self.conv2(output)))))
@@ -81,7 +81,7 @@ class ShuffleNetV1(Network):
         self.act_points = tuple(points)
         self.fc = nn.Linear(inputs, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         x = self.act(self.bn1(self.conv1(x)))
         return self.logits(self.layer3(self.layer2(self.layer1(x))))
 
@@ -104,7 +104,7 @@ class SplitBlock(nn.Module):
         self.conv3 = _conv(half, half)
         self.bn3 = nn.BatchNorm2d(half)
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         passed, x = self.act_in(x).chunk(2, 1)
         x = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
         x = torch.relu(self.bn3(self.conv3(x)))
@@ -129,7 +129,7 @@ class DownBlock(nn.Module):
         self.conv5 = _conv(half, half)
         self.bn5 = nn.BatchNorm2d(half)
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         x = self.act_in(x)
         left = torch.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = self.bn4(self.conv4(self.act(self.bn3(self.conv3(x)))))
@@ -161,7 +161,7 @@ class ShuffleNetV2(Network):
         self.bn2, self.act2 = nn.BatchNorm2d(1024), nn.ReLU()
         self.fc = nn.Linear(1024, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.act_in(self.layer3(self.layer2(self.layer1(x))))
         return self.logits(self.act2(self.bn2(self.conv2(x))))

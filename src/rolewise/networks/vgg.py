@@ -10,8 +10,8 @@ from functools import partial
 from torch import nn
 from torch.nn.functional import max_pool2d
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -33,7 +33,7 @@ class VGG(Network):
         self.taps, self.act_points = tuple(ends[1:]), tuple(acts[:-1])
         self.fc = nn.Linear(inputs, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         large = x.shape[2] >= 64
         for stage in range(len(_WIDTHS)):
             x = getattr(self, f"stage{stage}")(x)

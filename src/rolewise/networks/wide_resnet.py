@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from rolewise._types import FeatureMap, Logits
-from rolewise.networks.base import Network, make
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make
 from rolewise.networks.resnet import conv3x3
 
 
@@ -26,10 +26,10 @@ class WideBlock(nn.Module):
         if inputs != width:
             self.shortcut = nn.Conv2d(inputs, width, 1, stride, bias=False)
 
-    def forward(self, x: FeatureMap) -> FeatureMap:
+    def forward(self, x: Maps) -> Maps:
         activated = self.act1(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(activated)
-        output: FeatureMap = shortcut + self.conv2(self.act2(self.bn2(self.conv1(activated))))
+        output: Maps = shortcut + self.conv2(self.act2(self.bn2(self.conv1(activated))))
         return output
 
 
@@ -62,7 +62,7 @@ class WideResNet(Network):
         self.bn, self.act = nn.BatchNorm2d(inputs), nn.ReLU()
         self.fc = nn.Linear(inputs, num_classes)
 
-    def forward(self, x: FeatureMap) -> Logits:
+    def forward(self, x: Maps) -> Logits:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         return self.logits(self.act(self.bn(x)))
 

@@ -65,8 +65,9 @@ class _Weights(torch.autograd.Function):
         n = levels(bits)
         tanh = torch.tanh(weight)
         low, high = tanh.aminmax()
-        inverse = _inverse(torch.maximum(-low, high))
-        ctx.save_for_backward(tanh, inverse)
+        maximum = torch.maximum(-low, high)
+        inverse = _inverse(maximum)
+        ctx.save_for_backward(tanh, maximum)
         # The level i is stored as i and decoded as i * (2/n) - 1 in two roundings: the arithmetic of a
         # DequantizeLinear and a Sub, so that an exported file decodes to the same bits.
         return (tanh * (inverse * (n / 2))).add_(n / 2).round_().mul_(2 / n).sub_(1)
@@ -74,12 +75,12 @@ class _Weights(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        tanh, inverse = ctx.saved_tensors
+        tanh, maximum = ctx.saved_tensors
+        inverse = _inverse(maximum)
         product = torch.mul(grad, tanh)
         total = product.sum()
-        # t/m is +-1 where |t| is the maximum and rounds to less elsewhere, so this is sign(t) there and 0
-        # elsewhere.
-        at_maximum = torch.mul(tanh, inverse, out=product).trunc_()
+        # t/m (a true division) is +-1 where |t| is the maximum and rounds to less elsewhere: sign(t) there, else 0.
+        at_maximum = torch.div(tanh, torch.where(maximum > 0, maximum, 1), out=product).trunc_()
         share = total * inverse.square() / torch.linalg.vector_norm(at_maximum, 1).clamp_min(1)
         flat = torch.mul(grad, inverse).addcmul_(at_maximum, share, value=-1)
         return torch.ops.aten.tanh_backward(flat, tanh), None

@@ -61,7 +61,7 @@ class LSQ(Method):
     """Learned steps `weight_step` and `act_step`, each `()`, beside the float weights.
 
     The weights' step starts at 2 mean|w| / sqrt(Q_P) as published. For activations the paper takes the same of the
-    first batch; here the start needs no data: mean|a| is that of a ReLU after BatchNorm with unit scale,
+    first batch; here the start needs no data: the mean is that of a ReLU after BatchNorm with unit scale,
     1/sqrt(2 pi). `calibrate` sets it from images.
     """
 
@@ -96,7 +96,9 @@ class LSQ(Method):
 
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():
-            _parameter(module, "act_step").copy_(2 * activation.abs().mean() / math.sqrt(levels(bits)))
+            _parameter(module, "act_step").copy_(
+                2 * activation.float().clamp_min(0).mean() / math.sqrt(levels(bits))
+            )
 
     def weight(self, layer: nn.Module, bits: int) -> Tensor:
         weight, high = float_weight(layer), _high(bits)

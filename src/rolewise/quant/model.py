@@ -20,7 +20,7 @@ from rolewise.quant.layers import (
 from rolewise.quant.methods import find_method
 
 M = TypeVar("M", bound=nn.Module)
-Bits = int | tuple[int, int] | list[int]
+Bits = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _special(layers: Mapping[str, Bits] | None, names: Iterable[str]) -> dict[st
     for name, bits in (layers or {}).items():
         if not any(_covers(name, one) for one in known):
             raise InputError(unknown("layer or act point in `layers`", name, known))
-        pair = tuple(bits) if isinstance(bits, tuple | list) else (bits, bits)
+        pair = tuple(bits) if isinstance(bits, Sequence) else (bits, bits)
         if len(pair) != 2:
             raise InputError(
                 f'`layers["{name}"]` must be one bit-width or (weights, activations), got {bits!r}.'

@@ -41,8 +41,9 @@ def frozen_weights(model: nn.Module) -> Iterator[None]:
 def calibrate(model: nn.Module, images: Tensor) -> None:
     """Sets the steps or bounds that LSQ or PACT learn for activations to fit one batch; DoReFa has none.
 
-    Act point after act point, in one forward pass in eval mode: each sees what the already quantized ones before it
-    give.
+    Act point after act point, in one forward pass: each sees what the already quantized ones before it give. The
+    pass is one of training mode, for BatchNorm's running averages are those of another network before training, or
+    of none; they are put back afterwards.
 
     Args:
         model: a quantized network.
@@ -53,7 +54,9 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
         seen = inputs[0] if output is None else output
         METHODS[str(module.act_method)].calibrate(module, seen, int(module.act_bits))  # type: ignore[arg-type]
 
-    training, handles = model.training, []
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    handles = []
     for module in quantized_activations(model).values():
         if isinstance(module, QuantizedActivation):
             handles.append(module.register_forward_pre_hook(fit))
@@ -61,11 +64,15 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
             handles.append(module.register_forward_hook(fit, prepend=True))
     try:
         with torch.no_grad():
-            model.eval()(images)
+            model.train()(images)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
+        for module, training in modes.items():
+            module.training = training
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
 
 
 def decode_weights(model: nn.Module) -> nn.Module:
