@@ -1,6 +1,7 @@
 """The KD terms in plain PyTorch, as published: full SVDs, RBF kernels as channels x channels images."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def plain_vectors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def plain_kernels(layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The squared differences of the RBF kernels, as images of channels x channels."""
     total = layers[0][0].new_zeros(())
-    for (s_0, t_0), (s_1, t_1) in itertools.pairwise(layers):
+    for (s_0, t_0), (s_1, t_1) in pairwise(layers):
         student = torch.exp(-((s_1.unsqueeze(2) - s_0.unsqueeze(1)) ** 2) / 8)
         teacher = torch.exp(-((t_1.unsqueeze(2) - t_0.unsqueeze(1)) ** 2) / 8)
         total = total + ((student - teacher) ** 2).sum()

@@ -237,6 +237,8 @@ class Pipeline:
                 details=True,
             )
             cost["images"] = result.images
+            cost["seconds"] = result.cost.wall_seconds  # over all sittings
+            cost["cpu_seconds"] = result.cost.cpu_seconds
         result.schedule.save(self.run.file(file))
         self._record("searches", {role: result.summary()})
         self.run.mark_done(name)
@@ -377,8 +379,8 @@ class Pipeline:
         wall, before = time.monotonic(), os.times()
         yield cost
         after = os.times()
-        cost["seconds"] = time.monotonic() - wall
-        cost["cpu_seconds"] = sum(after[:4]) - sum(before[:4])
+        cost.setdefault("seconds", time.monotonic() - wall)
+        cost.setdefault("cpu_seconds", sum(after[:4]) - sum(before[:4]))
         self._record("costs", cost)
 
 

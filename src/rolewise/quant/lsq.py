@@ -29,7 +29,8 @@ class _LearnedStep(torch.autograd.Function):
         scaled = wide / safe
         ctx.save_for_backward(scaled)
         ctx.low, ctx.high, ctx.scale, ctx.step_type = low, high, scale, step.dtype
-        return scaled.clamp(low, high).round_().mul_(safe).to(x.dtype)
+        # Adding 0 makes +0 of -0, which no integer code tells apart.
+        return scaled.clamp(low, high).round_().add_(0).mul_(safe).to(x.dtype)
 
     @staticmethod
     @once_differentiable

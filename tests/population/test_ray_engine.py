@@ -1,0 +1,122 @@
+"""The Ray engine on a cluster of several nodes on this machine: actors and nodes die, the result stays."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fake_trainer import Script
+from searches import Heard, fake_plan, run_fake, told
+
+from rolewise.errors import InputError, Interrupted, MissingExtraError
+from rolewise.population.plan import Machine
+
+pytestmark = [
+    pytest.mark.ray,
+    # Ray leaves sockets and processes to the end of the interpreter, and uses what its dependencies have deprecated.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+]
+
+
+def script_in(folder: Path, **changes) -> Script:
+    (folder / "notes").mkdir(exist_ok=True)
+    return Script(folder / "notes", **changes)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one CPU each; the second one can be removed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors must find the fake trainer
+        from ray.cluster_utils import Cluster
+
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        found.second = found.add_node(num_cpus=1)
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """What one process gives."""
+    folder = tmp_path_factory.mktemp("one")
+    return told(run_fake(fake_plan(script_in(folder)), folder / "run"), folder / "run")
+
+
+def test_an_actor_dies_and_the_result_is_that_of_the_local_engine(cluster, one, tmp_path):
+    script = script_in(tmp_path, crash=frozenset({(2, 4)}))
+    progress = Heard()
+    machine = Machine("ray", ray_address=cluster.address)
+    result = run_fake(fake_plan(script), tmp_path / "run", machine=machine, progress=progress)
+    assert told(result, tmp_path / "run") == one
+    assert result.restarts == 1
+    assert any("A Ray actor died (ActorDiedError) at member 2" in note for note in progress.notes)
+    assert progress.images == result.images
+
+
+def test_a_stop_brings_back_all_members_and_the_local_engine_goes_on(cluster, one, tmp_path):
+    progress, begun = Heard(), []
+
+    def soon():
+        begun.append(time.monotonic())
+        return progress.rounds != [] and time.monotonic() - begun[0] > 1
+
+    slow = script_in(tmp_path, step_seconds=0.05)
+    machine = Machine("ray", ray_address=cluster.address)
+    with pytest.raises(Interrupted):
+        run_fake(fake_plan(slow), tmp_path / "run", machine=machine, stop=soon, progress=progress)
+    result = run_fake(fake_plan(script_in(tmp_path)), tmp_path / "run")
+    assert told(result, tmp_path / "run") == one
+    assert result.images == 8 * 12 * 3 * 4
+
+
+def test_no_room_for_a_member_is_said_at_once(cluster):
+    machine = Machine("ray", ray_address=cluster.address, gpus_per_member=0.5)
+    with pytest.raises(InputError, match="No node of the Ray cluster has room for one member, which needs 0.5 GPUs"):
+        machine.start(fake_plan(Script(Path())).spec, 4, Heard())
+
+
+def test_a_node_dies_in_the_middle_and_the_result_stays(cluster, one, tmp_path):
+    script = script_in(tmp_path, step_seconds=0.03)
+    progress = Heard()
+
+    def remove():
+        while not progress.rounds:
+            time.sleep(0.05)
+        time.sleep(0.3)  # amid the second interval
+        cluster.remove_node(cluster.second, allow_graceful=False)
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    machine = Machine("ray", ray_address=cluster.address)
+    result = run_fake(fake_plan(script), tmp_path / "run", machine=machine, progress=progress)
+    thread.join()
+    assert told(result, tmp_path / "run") == one
+    assert result.restarts == 1
+    assert any("A Ray actor died" in note for note in progress.notes)
+
+
+def test_without_ray_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r'The Ray engine needs Ray, which is not installed: pip install "rolewise\[ray\]"'):
+        Machine("ray").start(fake_plan(Script(Path())).spec, 4, Heard())
+
+
+def test_options_of_the_other_engine_are_refused():
+    spec = fake_plan(Script(Path())).spec
+    with pytest.raises(InputError, match="`ray_address` belongs to the Ray engine"):
+        Machine(ray_address="auto").start(spec, 4, Heard())
+    with pytest.raises(InputError, match="`gpus_per_member` belongs to the Ray engine"):
+        Machine(gpus_per_member=0.5).start(spec, 4, Heard())
+    with pytest.raises(InputError, match='Unknown engine "rey".*Did you mean "ray"'):
+        Machine("rey").start(spec, 4, Heard())
+    with pytest.raises(InputError, match="`workers` must be an integer at least 1, got 0"):
+        Machine(workers=0).start(spec, 4, Heard())
+    with pytest.raises(InputError, match="`gpus_per_member` must be a number of at least 0, got -1"):
+        Machine("ray", gpus_per_member=-1).start(spec, 4, Heard())
