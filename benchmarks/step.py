@@ -1,4 +1,4 @@
-"""A training step taken apart, against bare PyTorch, in one run: augmentation and loop, quantization, teacher, each KD term.
+"""A training step taken apart, against bare PyTorch, in one run: loop, augmentation, quantization, teacher, KD terms.
 
     python benchmarks/step.py                  # ResNet18 and narrow ResNet8, one thread; then two threads
     python benchmarks/step.py --rounds 2       # quicker, coarser
@@ -52,7 +52,9 @@ def bare(name: str, precision: str) -> Callable[[], None]:
     settings = teacher_settings(1, precision=precision)
     place = settings.placement()
     model = place.place(network(name)).train()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+    )
     images = torch.randn(BATCH, 3, 32, 32).to(place.dtype)
     if place.channels_last:
         images = images.to(memory_format=torch.channels_last)
@@ -68,7 +70,9 @@ def bare(name: str, precision: str) -> Callable[[], None]:
     return step
 
 
-def trained(name: str, precision: str, *, bits: int, objective: Objective, augment: bool = True) -> Callable[[], None]:
+def trained(
+    name: str, precision: str, *, bits: int, objective: Objective, augment: bool = True
+) -> Callable[[], None]:
     """One step of a `Trainer`, its batches augmented under a policy that applies two operations to most images."""
     model = network(name)
     if bits < 32:
@@ -156,7 +160,9 @@ def threads(name: str, precision: str, rounds: int, seconds: float) -> dict[str,
     for _ in range(rounds):
         two_threads.append(_rate(step, seconds))
         results, start = context.Queue(), context.Barrier(2)
-        pair = [context.Process(target=_alone, args=(name, precision, seconds, results, start)) for _ in range(2)]
+        pair = [
+            context.Process(target=_alone, args=(name, precision, seconds, results, start)) for _ in range(2)
+        ]
         for process in pair:
             process.start()
         two_processes.append(sum(results.get() for _ in pair))
@@ -170,7 +176,9 @@ def threads(name: str, precision: str, rounds: int, seconds: float) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--skip-threads", action="store_true")

@@ -229,16 +229,16 @@ def load_tree(
     Raises:
         InputError: a text without `=`, or a key below something that is no section.
     """
-    tree = json.loads(json.dumps(tree))
+    copy: dict[str, Any] = json.loads(json.dumps(tree))
     for text in assignments:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
-        _put(tree, key.strip(), _value(value))
+        _put(copy, key.strip(), _value(value))
     for key, value in options.items():
         if value is not None:
-            _put(tree, key, value)
-    return tree
+            _put(copy, key, value)
+    return copy
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:
@@ -281,7 +281,7 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f'the key "{key}" is given twice', key_node.start_mark

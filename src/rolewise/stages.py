@@ -64,6 +64,23 @@ TRAININGS = {
 }
 
 
+def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettings:
+    """The numbers of a role's final training, or of the members of its search."""
+    section: TrainConfig = config.role(role).train
+    machine, numbers = config.machine, section.model_dump()
+    if searching:
+        numbers["epochs"] = config.search.epochs
+        numbers["batch_size"] = config.search.batch_size or section.batch_size
+    return TrainSettings(
+        **numbers,
+        device=machine.device,
+        precision=machine.precision,
+        channels_last=machine.channels_last,
+        compile=machine.compile,
+        threads=1 if searching else machine.threads or cores(),
+    ).resolved()
+
+
 class Pipeline:
     """A run: its settings, its directory, and its parts made from them.
 
@@ -103,19 +120,7 @@ class Pipeline:
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
-        section: TrainConfig = self.config.role(role).train
-        machine, numbers = self.config.machine, section.model_dump()
-        if searching:
-            numbers["epochs"] = self.config.search.epochs
-            numbers["batch_size"] = self.config.search.batch_size or section.batch_size
-        return TrainSettings(
-            **numbers,
-            device=machine.device,
-            precision=machine.precision,
-            channels_last=machine.channels_last,
-            compile=machine.compile,
-            threads=1 if searching else machine.threads or cores(),
-        ).resolved()
+        return train_settings(self.config, role, searching=searching)
 
     # Networks and objectives.
 

@@ -54,7 +54,14 @@ def fake_plan(script: Script, seed: int = 3, model=None, **options) -> Plan:
 
 
 def run_fake(
-    plan: Plan, folder: Path | None = None, *, workers=1, progress=None, stop=lambda: False, seconds=0.0, machine=None
+    plan: Plan,
+    folder: Path | None = None,
+    *,
+    workers=1,
+    progress=None,
+    stop=lambda: False,
+    seconds=0.0,
+    machine=None,
 ) -> SearchResult:
     """One sitting; in a folder it begins or goes on."""
     progress = progress or Heard()
@@ -63,7 +70,9 @@ def run_fake(
         there = (folder / "config.json").exists()
         run = RunDirectory.open(folder) if there else RunDirectory.create(folder, {})
     try:
-        with (machine or Machine(workers=workers)).start(plan.spec, plan.options.population, progress) as engine:
+        with (machine or Machine(workers=workers)).start(
+            plan.spec, plan.options.population, progress
+        ) as engine:
             return plan.run(engine, run=run, checkpoint_seconds=seconds, progress=progress, should_stop=stop)
     finally:
         if run is not None:
@@ -97,4 +106,9 @@ def told(result: SearchResult, folder: Path) -> dict[str, bytes | list]:
     result.schedule.save(folder / "told.json")
     files = [folder / name for name in ("metrics.jsonl", "lineage.jsonl")]  # a control has no lineage
     logs = {file.name: file.read_bytes() if file.exists() else b"" for file in files}
-    return {**logs, "schedule": (folder / "told.json").read_bytes(), "summary": result.summary(), "history": result.history}
+    return {
+        **logs,
+        "schedule": (folder / "told.json").read_bytes(),
+        "summary": result.summary(),
+        "history": result.history,
+    }

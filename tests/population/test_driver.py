@@ -79,7 +79,11 @@ def test_what_is_logged(script, tmp_path):
     lineage = read_lineage(tmp_path / "run")
     assert len(lineage) == 2 * 3  # two of eight, at epochs 3, 6 and 9; none at the end
     assert [line["epoch"] for line in lineage] == [3, 3, 6, 6, 9, 9]
-    finals = {line["member"]: line["accuracy"] for line in metrics if line["split"] == "validation" and line["epoch"] == 12}
+    finals = {
+        line["member"]: line["accuracy"]
+        for line in metrics
+        if line["split"] == "validation" and line["epoch"] == 12
+    }
     assert [finals[member] for member in range(8)] == list(result.scores)
     by_epoch = {epoch: (scores, moves) for epoch, scores, moves in progress.rounds}
     for line in lineage:
@@ -90,7 +94,13 @@ def test_what_is_logged(script, tmp_path):
     assert by_epoch[12][1] == []
     # what is told adds up
     assert progress.images == result.images == 8 * 12 * STEPS * 4
-    assert progress.started == {"stage": "search-teacher", "epochs": 12, "images": 20, "members": 8, "done": 0}
+    assert progress.started == {
+        "stage": "search-teacher",
+        "epochs": 12,
+        "images": 20,
+        "members": 8,
+        "done": 0,
+    }
     assert f"member {result.best}" in progress.finished
     assert result.cost.evaluations == 8 * 4
 
@@ -114,7 +124,9 @@ def test_all_members_begin_with_zeros_and_weights_of_their_own(script):
 def test_given_weights_are_every_members_beginning(script, monkeypatch):
     begun = []
     become = FakeTrainer.load_state
-    monkeypatch.setattr(FakeTrainer, "load_state", lambda self, state: (begun.append(state), become(self, state)))
+    monkeypatch.setattr(
+        FakeTrainer, "load_state", lambda self, state: (begun.append(state), become(self, state))
+    )
     model = Small()
     plan = fake_plan(script, model=model, population=4, epochs=1, interval=1)
     given_plan = type(plan)(
@@ -183,7 +195,9 @@ def test_a_stop_is_heeded_between_two_batches(script, tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(0.0, range(8, 60, 7)), (1e9, [5, 9, 13, 17])])
-def test_killed_at_any_step_on_the_file_system_it_ends_the_same(script, tmp_path, uninterrupted, seconds, steps):
+def test_killed_at_any_step_on_the_file_system_it_ends_the_same(
+    script, tmp_path, uninterrupted, seconds, steps
+):
     """With a checkpoint at every boundary, and with none at all."""
     killed = 0
     for step in steps:
@@ -218,7 +232,9 @@ def test_young_checkpoints_spare_new_ones(script, tmp_path, monkeypatch):
 
     saves = []
     original = CheckpointStore.save
-    monkeypatch.setattr(CheckpointStore, "save", lambda self, *a, **k: (saves.append(a), original(self, *a, **k))[1])
+    monkeypatch.setattr(
+        CheckpointStore, "save", lambda self, *a, **k: (saves.append(a), original(self, *a, **k))[1]
+    )
     run_fake(fake_plan(script), tmp_path / "often", seconds=0.0)
     assert len(saves) == 3  # at 3, 6, 9; the end needs none
     assert len(list((tmp_path / "often" / "checkpoints" / "search-teacher").iterdir())) == 2
@@ -249,7 +265,9 @@ def test_a_diverged_member_is_last_is_replaced_and_is_counted(script, tmp_path):
         "Member 5 diverged by epoch 5.",
     ]
     assert progress.rounds[0][1][0] == -math.inf
-    losses = [line for line in read_metrics(tmp_path / "run") if line["member"] == 0 and line["split"] == "train"]
+    losses = [
+        line for line in read_metrics(tmp_path / "run") if line["member"] == 0 and line["split"] == "train"
+    ]
     assert [line["epoch"] for line in losses][:4] == [1, 2, 4, 5]  # not trained on after it diverged
     assert losses[1]["loss"] is None
 
@@ -259,10 +277,21 @@ def test_more_diverged_members_than_are_replaced_wait_untrained(script, tmp_path
     result = run_fake(fake_plan(script), tmp_path / "run")
     lines = read_lineage(tmp_path / "run")
     # two a round, the highest ids first, never from a diverged source
-    assert [(line["epoch"], line["target"]) for line in lines] == [(3, 3), (3, 4), (6, 1), (6, 2), (9, 0), *last(lines)]
+    assert [(line["epoch"], line["target"]) for line in lines] == [
+        (3, 3),
+        (3, 4),
+        (6, 1),
+        (6, 2),
+        (9, 0),
+        *last(lines),
+    ]
     assert all(line["source_score"] is not None for line in lines)
     assert result.diverged == 5
-    trained = [line["epoch"] for line in read_metrics(tmp_path / "run") if line["member"] == 0 and line["split"] == "train"]
+    trained = [
+        line["epoch"]
+        for line in read_metrics(tmp_path / "run")
+        if line["member"] == 0 and line["split"] == "train"
+    ]
     assert trained == [1, 10, 11, 12]
 
 
@@ -280,7 +309,9 @@ def test_a_member_that_diverges_after_the_last_exploit_is_not_chosen(script):
 
 def test_all_members_diverging_is_the_end_with_a_reason(script, tmp_path):
     script = with_script(script, diverge=frozenset((member, 4) for member in range(8)))
-    with pytest.raises(RunError, match="All 8 members diverged by epoch 6; the loss was nan in epoch 5.*learning rate"):
+    with pytest.raises(
+        RunError, match="All 8 members diverged by epoch 6; the loss was nan in epoch 5.*learning rate"
+    ):
         run_fake(fake_plan(script), tmp_path / "run")
     with pytest.raises(RunError, match="All 8 members"):  # nor does it help to go on
         run_fake(fake_plan(script), tmp_path / "run")
@@ -309,7 +340,9 @@ def test_a_warm_start_is_followed_until_overwritten(script, tmp_path):
     warm = Schedule([(4, Policy.from_vector([1] * 60)), (8, Policy.from_vector([2] * 60))])
     result = run_fake(fake_plan(script, warm_start=warm), tmp_path / "run")
     lines = read_lineage(tmp_path / "run")
-    assert {tuple(line["old"]) for line in lines if line["epoch"] == 3} == {(1,) * 60}  # what comes next is explored
+    assert {tuple(line["old"]) for line in lines if line["epoch"] == 3} == {
+        (1,) * 60
+    }  # what comes next is explored
     untouched = set(range(8)) - {line["source"] for line in lines} - {line["target"] for line in lines}
     for line in lines:
         if line["epoch"] == 6 and line["source"] not in {one["target"] for one in lines if one["epoch"] == 3}:

@@ -212,7 +212,7 @@ def test_a_warm_start_is_what_members_begin_with():
         ('["a", "1", 2, 3, {"hp_policy": []}, {"hp_policy": []}]\n', "line 1"),
         ("[" * 5000 + "\n", "line 1"),
         (
-            '["0", "1", 2, 300, %s, %s]\n' % (ZEROS, ZEROS),
+            f'["0", "1", 2, 300, {ZEROS}, {ZEROS}]\n',
             "`epoch` must be an integer from 0 to 200, got 300",
         ),
     ],

@@ -53,7 +53,9 @@ def test_a_worker_that_dies_is_replaced_and_its_task_done_again(one, tmp_path):
 
 def test_a_task_that_kills_each_worker_ends_the_search_and_nothing_is_lost(one, tmp_path):
     always = script_in(tmp_path, crash=frozenset({(2, 4)}), crashes=1000)
-    with pytest.raises(RunError, match=r"The worker of member 2 died 3 times \(exit status 7\).*`--resume`.*`workers`"):
+    with pytest.raises(
+        RunError, match=r"The worker of member 2 died 3 times \(exit status 7\).*`--resume`.*`workers`"
+    ):
         run_fake(fake_plan(always), tmp_path / "run", workers=2, seconds=1e9)
     result = run_fake(fake_plan(script_in(tmp_path)), tmp_path / "run", workers=2)
     assert told(result, tmp_path / "run") == one
@@ -163,7 +165,10 @@ def test_workers_leave_signals_to_the_search_and_end_with_it(tmp_path):
     statuses = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", textwrap.dedent(code)],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert process.stdout.readline() == "batch\n"
         workers = children_named(process.pid)

@@ -78,7 +78,9 @@ def test_a_stop_brings_back_all_members_and_the_local_engine_goes_on(cluster, on
 
 def test_no_room_for_a_member_is_said_at_once(cluster):
     machine = Machine("ray", ray_address=cluster.address, gpus_per_member=0.5)
-    with pytest.raises(InputError, match="No node of the Ray cluster has room for one member, which needs 0.5 GPUs"):
+    with pytest.raises(
+        InputError, match="No node of the Ray cluster has room for one member, which needs 0.5 GPUs"
+    ):
         machine.start(fake_plan(Script(Path())).spec, 4, Heard())
 
 
@@ -104,7 +106,10 @@ def test_a_node_dies_in_the_middle_and_the_result_stays(cluster, one, tmp_path):
 
 def test_without_ray_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r'The Ray engine needs Ray, which is not installed: pip install "rolewise\[ray\]"'):
+    with pytest.raises(
+        MissingExtraError,
+        match=r'The Ray engine needs Ray, which is not installed: pip install "rolewise\[ray\]"',
+    ):
         Machine("ray").start(fake_plan(Script(Path())).spec, 4, Heard())
 
 

@@ -98,8 +98,8 @@ def digits() -> Trained:
 
 @pytest.fixture(scope="session")
 def cifar10(cifar10_root: Path) -> Trained:
-    """`resnet8-small` on 2,000 training images of CIFAR-10; measured on 2,000 test images."""
+    """`resnet8-small` on 1,500 training images of CIFAR-10; measured on 1,000 test images."""
     data = load_data("cifar10", cifar10_root)
-    train, test = data.train.subset(torch.arange(2000)), data.test.subset(torch.arange(2000))
+    train, test = data.train.subset(torch.arange(1500)), data.test.subset(torch.arange(1000))
     pair = normalised(train, train), train.labels
     return trained("cifar10", "resnet8-small", pair, (normalised(test, train), test.labels), epochs=4)

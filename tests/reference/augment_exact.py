@@ -98,7 +98,10 @@ def count_chains(image: np.ndarray, seconds: Iterable[Case], seed: int = 0) -> C
     for second in seconds:
         result = ours(once, second, then)
         expected = np.stack(
-            [np.asarray(pillow_op(one, *second, center=tuple(then[i].tolist()))) for i, one in enumerate(pillow)]
+            [
+                np.asarray(pillow_op(one, *second, center=tuple(then[i].tolist())))
+                for i, one in enumerate(pillow)
+            ]
         )
         same = (result == expected).reshape(len(firsts), -1).all(axis=1)
         counts["compared"] += len(firsts)

@@ -69,7 +69,9 @@ STRENGTHS: dict[str, list[float]] = {
 SIGNED = ("Rotate", "TranslateX", "TranslateY", "ShearX", "ShearY")
 
 
-def pillow_op(image: Image.Image, name: str, magnitude: int, sign: int, center: tuple[int, int]) -> Image.Image:
+def pillow_op(
+    image: Image.Image, name: str, magnitude: int, sign: int, center: tuple[int, int]
+) -> Image.Image:
     """One published op at a published magnitude."""
     strength = STRENGTHS[name][magnitude] * (sign if name in SIGNED else 1)
     return cutout(image, int(strength), center) if name == "Cutout" else PILLOW[name](image, strength)

@@ -37,7 +37,9 @@ class Placement:
     def place(self, model: nn.Module) -> nn.Module:
         """`model` on this device, in this memory format (in place)."""
         model.to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model  # type: ignore[call-overload,no-any-return]
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     @property
     def dtype(self) -> torch.dtype:
@@ -46,7 +48,7 @@ class Placement:
 
 
 class Objective:
-    """Forward and backward of one batch; called in the order `prepare`, `bind`, then per epoch `set_epoch`, `backward`s."""
+    """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
 
     metrics: tuple[str, ...] = ("loss", "correct")
 
@@ -97,7 +99,7 @@ class CrossEntropy(Objective):
         with self._placement.autocast():
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 

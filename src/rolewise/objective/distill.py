@@ -135,7 +135,7 @@ class Distill(Objective):
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)
         else:
-            (self.task_weight * task + self._lambda * distance).backward()
+            torch.autograd.backward(self.task_weight * task + self._lambda * distance)
             dropped = torch.zeros_like(task)
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
@@ -153,8 +153,8 @@ class Distill(Objective):
         combined, dropped = clip_and_add(
             task_gradients, kd_gradients, weight=self._lambda, sigmoid=self._sigmoid, mode=self.lambda_mode
         )
-        for parameter, gradient in zip(parameters, combined, strict=True):
-            parameter.grad = gradient
+        for parameter, total in zip(parameters, combined, strict=True):
+            parameter.grad = total
         return dropped
 
     def state(self) -> dict[str, Tensor]:

@@ -61,14 +61,15 @@ class MutualLearning(Objective):
             peer_logits = self._peer(images)
         student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
         self._optimizer.zero_grad(set_to_none=True)
-        (F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())).backward()
+        peer_total = F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())
+        torch.autograd.backward(peer_total)
         self._optimizer.step()
         with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
             after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
         task = F.cross_entropy(student.logits, labels)
         distance = self.loss(student, after)
         total = task + self.weight * distance
-        total.backward()
+        torch.autograd.backward(total)
         counts = correct(logits, labels), correct(after.logits, labels)
         return torch.stack((total.detach(), counts[0], task.detach(), distance.detach(), counts[1]))
 

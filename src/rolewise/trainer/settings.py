@@ -129,7 +129,8 @@ def make_optimizer(
     model: nn.Module, own: list[nn.Parameter], settings: TrainSettings
 ) -> torch.optim.Optimizer:
     """The optimizer, fused, its learning rate a tensor on the device (so that a captured step sees it change)."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             weight = name == "weight" and isinstance(module, nn.Conv2d | nn.Linear)
