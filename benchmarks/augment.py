@@ -135,11 +135,9 @@ def threads_against_processes(images: np.ndarray, rounds: int, passes: int = 10)
         processes.append(sum(passes * half / pipe.recv() for pipe in pipes))
     for pipe in pipes:
         pipe.send(False)
-    single = passes * half / work(policy, images[:half], 1, passes)
     return {
         "two threads images/s": summary(threads),
         "two processes images/s": summary(processes),
-        "one thread images/s": round(single),
         "threads / processes": ratio(threads, processes),
     }
 
