@@ -65,7 +65,7 @@ def test_the_directory_is_complete(run):
 
 @pytest.mark.parametrize(("role", "file"), [("teacher", "A_T.json"), ("student", "A_S.json")])
 def test_each_schedule_is_what_the_lineage_traces_for_the_best_member(run, role, file):
-    """Traced here from the log's lines alone: from the last copy that made the member back to the zeros of the start."""
+    """Traced here from the log's lines alone: from the last copy of the member back to the zeros of the start."""
     scores = {}
     for line in lines(run, "metrics.jsonl"):
         last = (line["role"], line["split"], line["epoch"]) == (role, "validation", 5)
