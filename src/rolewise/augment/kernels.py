@@ -46,10 +46,13 @@ def draw(start: Any, index: Any, below: Any) -> Any:
 
 
 @compiled
-def choose(program: Any, start: Any, h: Any, w: Any, order: Any, chosen: Any) -> Any:
+def choose(program: Any, row: Any, start: Any, h: Any, w: Any, order: Any, chosen: Any) -> Any:
     """Writes the ops of one image as rows (slot, sign, x, y) to `chosen` and returns their number."""
     slots = len(program.kernel)
     budget = program.amount
+    if program.mode == GIVEN:
+        chosen[:budget] = program.given[row]
+        return budget
     index = 0
     if program.mode == WALK:
         index += 1
@@ -365,11 +368,7 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
     along = 3 if out.interleaved == 1 else 1
     for row in range(part[0], part[1]):
         load(images, index[row] * size * channels, interleaved, channels, size, a)
-        count = program.amount
-        if program.mode == GIVEN:
-            chosen[:count] = program.given[row]
-        else:
-            count = choose(program, stream(keys[0], ids[row]), h, w, order, chosen)
+        count = choose(program, row, stream(keys[0], ids[row]), h, w, order, chosen)
         if len(out.trace) > 0:
             out.trace[row] = -1
             out.trace[row, :count] = chosen[:count]

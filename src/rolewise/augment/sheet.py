@@ -1,6 +1,8 @@
 """A contact sheet: originals beside augmented images, each with the ops that were applied."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -54,19 +56,33 @@ def contact_sheet(
     cell = (max(shown[0], side) + _MARGIN, shown[1] + words * _LINE + _MARGIN)
     top = _MARGIN + 2 * _LINE
     sheet = Image.new("RGB", (_MARGIN + cell[0] * len(columns), top + cell[1] * len(images)), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(11)
-    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=font)
-    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN), title, fill=_INK, font=_font())
     for column, (batch, texts) in enumerate(zip(pictures, columns, strict=True)):
         for row, (image, lines) in enumerate(zip(batch, texts, strict=True)):
-            x, y = _MARGIN + column * cell[0], top + row * cell[1]
-            sheet.paste(Image.fromarray(image).resize(shown, method), (x, y))
-            for number, line in enumerate(lines):
-                draw.text(
-                    (x, y + shown[1] + 1 + number * _LINE), line, fill=_INK if column else _FAINT, font=font
-                )
+            corner = (_MARGIN + column * cell[0], top + row * cell[1])
+            _put(sheet, corner, image, shown, lines, _INK if column else _FAINT)
     return sheet
+
+
+def _put(
+    sheet: Image.Image,
+    corner: tuple[int, int],
+    image: np.ndarray,
+    size: tuple[int, int],
+    lines: Sequence[str],
+    color: tuple[int, int, int],
+) -> None:
+    """One image with the words below it; enlarged by repeating pixels, so that they can be told apart."""
+    method = Image.Resampling.NEAREST if size[0] >= image.shape[1] else Image.Resampling.LANCZOS
+    sheet.paste(Image.fromarray(image).resize(size, method), corner)
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        draw.text((corner[0], corner[1] + size[1] + 1 + number * _LINE), line, fill=color, font=_font())
+
+
+@cache
+def _font() -> Any:
+    return ImageFont.load_default(11)
 
 
 def captions(applied: Sequence[Applied]) -> list[str]:
