@@ -1,7 +1,7 @@
 """A stand-in for `Trainer` that takes microseconds a step and misbehaves on command.
 
-Its weights after a step are a function of the weights before and of (seed, role, member, epoch, step, policy), as a
-real trainer's are, so that any mistake about states, policies or members shows in the numbers.
+Its weights after a step are a function of the weights before and of (seed, role, member, epoch, step,
+policy), as a real trainer's are, so that any mistake about states, policies or members shows in the numbers.
 """
 
 import hashlib

@@ -14,7 +14,8 @@ from rolewise.population.plan import Machine
 
 pytestmark = [
     pytest.mark.ray,
-    # Ray leaves sockets and processes to the end of the interpreter, and uses what its dependencies have deprecated.
+    # Ray leaves sockets and processes to the end of the interpreter, and uses what its dependencies have
+    # deprecated.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
@@ -111,6 +112,14 @@ def test_without_ray_the_message_names_the_extra(monkeypatch):
         match=r'The Ray engine needs Ray, which is not installed: pip install "rolewise\[ray\]"',
     ):
         Machine("ray").start(fake_plan(Script(Path())).spec, 4, Heard())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no address", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_said_soon(address):
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=f'Cannot reach a Ray cluster at "{address}".*Check `ray_address`'):
+        Machine("ray", ray_address=address).start(fake_plan(Script(Path())).spec, 4, Heard())
+    assert time.monotonic() - begun < 30
 
 
 def test_options_of_the_other_engine_are_refused():

@@ -7,6 +7,7 @@ else.
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 import traceback
@@ -25,6 +26,7 @@ from rolewise.population.wire import pack, split_tensors, unpack
 from rolewise.progress import Progress
 
 _POLL_SECONDS = 0.1
+_KNOCK_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
@@ -274,13 +276,26 @@ def _connect(ray: Any, address: str | None, limit: int) -> None:
     else:
         about["address"] = address
     try:
+        if address is not None:
+            _knock(address)
         with _own_signals():
             ray.init(**about)
     except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
         where = "start Ray on this machine" if address is None else f'reach a Ray cluster at "{address}"'
         raise InputError(
-            f"Cannot {where}: {error} Check `ray_address` with `ray status`, or use the local engine."
+            f"Cannot {where}: {str(error).rstrip('.')}. Check `ray_address` with `ray status`, or use the local engine."
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Tries the port of "host:port" once: Ray itself would try for many minutes before it says anything.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 @contextmanager
