@@ -1,18 +1,14 @@
 """Makes the references in `tests/reference` importable; networks trained on real images for a few seconds."""
 
-import copy
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from trained_networks import Trained, normalised, trained
 
-from rolewise.data import Split, load_data
-from rolewise.networks import build
-from rolewise.quant import frozen_weights, quantize
+from rolewise.data import load_data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 
@@ -26,80 +22,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@dataclass
-class Trained:
-    """A teacher and its 2- and 4-bit students, with real images to measure them on."""
-
-    name: str
-    images: Tensor
-    labels: Tensor
-    teacher: nn.Module
-    students: dict[int, nn.Module] = field(default_factory=dict)
-
-
-def normalised(split: Split, constants: Split) -> Tensor:
-    pixels = split.images.float() / 255
-    found = (pixels - torch.tensor(constants.mean)) / torch.tensor(constants.std)
-    return found.permute(0, 3, 1, 2).contiguous()
-
-
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    with torch.no_grad(), frozen_weights(model):
-        return (model.eval()(images).argmax(1) == labels).float().mean().item()
-
-
-def fit(
-    model: nn.Module, images: Tensor, labels: Tensor, epochs: int, optimizer: torch.optim.Optimizer
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        optimizer.param_groups[0]["lr"],
-        total_steps=epochs * (len(images) // 64),
-        cycle_momentum=False,
-    )
-    model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(images), generator=generator).split(64):
-            if len(batch) == 64:
-                loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    model.eval()
-
-
-def trained(
-    name: str, network: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], epochs: int
-) -> Trained:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    teacher = build(network)
-    sgd = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    fit(teacher, *train, epochs, sgd)
-    found = Trained(name, *test, teacher)
-    for bits in (2, 4):
-        student = quantize(copy.deepcopy(teacher), bits, bits)
-        fit(student, *train, max(2, epochs // 2), torch.optim.Adam(student.parameters(), 3e-3))
-        found.students[bits] = student
-    torch.set_num_threads(threads)
-    return found
-
-
 @pytest.fixture(scope="session")
 def digits() -> Trained:
     """`cnn-tiny` on the digits of the package; measured on all 1,797, for there are only 360 test images."""
     data = load_data("digits")
     train, test = normalised(data.train, data.train), normalised(data.test, data.train)
     everything = torch.cat([train, test]), torch.cat([data.train.labels, data.test.labels])
-    return trained("digits", "cnn-tiny", (train, data.train.labels), everything, epochs=12)
+    return trained("digits", "cnn-tiny", (train, data.train.labels), everything, epochs=8)
 
 
 @pytest.fixture(scope="session")
 def cifar10(cifar10_root: Path) -> Trained:
-    """`resnet8-small` on 1,500 training images of CIFAR-10; measured on 1,000 test images."""
+    """`resnet8-small` on 960 training images of CIFAR-10; measured on 1,000 test images."""
     data = load_data("cifar10", cifar10_root)
-    train, test = data.train.subset(torch.arange(1500)), data.test.subset(torch.arange(1000))
+    train, test = data.train.subset(torch.arange(960)), data.test.subset(torch.arange(1000))
     pair = normalised(train, train), train.labels
     return trained("cifar10", "resnet8-small", pair, (normalised(test, train), test.labels), epochs=4)

@@ -12,9 +12,9 @@ import onnxruntime
 import packed_files
 import pytest
 import torch
-from conftest import Trained
 from onnx import TensorProto, helper
 from torch import Tensor, nn
+from trained_networks import Trained
 
 from rolewise.errors import InputError, MissingExtraError
 from rolewise.networks import build

@@ -6,9 +6,9 @@ import numpy as np
 import packed_files
 import pytest
 import torch
-from conftest import Trained, accuracy
 from hypothesis import given
 from hypothesis import strategies as st
+from trained_networks import Trained, accuracy
 
 from rolewise.networks import build
 from rolewise.pretrained import export, load_network, save_network
