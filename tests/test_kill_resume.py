@@ -78,6 +78,8 @@ class Run:
     def end(self, seconds: float = 300) -> int:
         status = self.process.wait(seconds)
         self._reader.join(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
         return status
 
     def kill(self) -> int:

@@ -1,5 +1,6 @@
 """The paper's two stages and the baselines, on a run directory: what is complete is not done again."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -191,17 +192,20 @@ class Pipeline:
         """Trains the loss's own parts on the teacher, once for search, final run, baselines and resume."""
         if objective.loss.prepared:
             return
-        path, teacher = self.run.file("kd.safetensors"), digest(objective.teacher)
+        path = self.run.file("kd.safetensors")
+        # One key: safetensors writes several in an order that differs from process to process.
+        about = json.dumps(
+            {"teacher": digest(objective.teacher), "loss": self.config.kd.loss}, sort_keys=True
+        )
         if path.exists():
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("teacher") == teacher:
+                if (file.metadata() or {}).get("about") == about:
                     objective.loss.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                     return
         with self._cost("prepare-kd"), torch_threads(self.settings("student").threads):
             objective.prepare(self.data.train, seed=self.config.seed)
         state = {name: tensor.contiguous() for name, tensor in objective.loss.state_dict().items()}
-        metadata = {"teacher": teacher, "loss": self.config.kd.loss}
-        write_atomic(path, safetensors_save(state, metadata=metadata))
+        write_atomic(path, safetensors_save(state, metadata={"about": about}))
 
     # The two kinds of work.
 

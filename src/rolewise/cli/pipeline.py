@@ -207,7 +207,7 @@ def _show_results(pipeline: "Pipeline") -> None:
         cells = (
             row["name"],
             f"{row['weight_bits']}/{row['act_bits']}",
-            row["kd"] or "-",
+            Path(row["kd"]).name if row["kd"] else "-",  # of a file of one's own, the last part
             row["schedule"] or "-",
         )
         table.add_row(*cells, f"{100 * row['accuracy']:.2f} %")

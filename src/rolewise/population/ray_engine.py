@@ -272,13 +272,12 @@ def _connect(ray: Any, address: str | None, limit: int) -> None:
     if address is None:
         # "local": without it Ray would silently join whatever cluster RAY_ADDRESS or a file in /tmp names.
         about |= {"address": "local", "num_cpus": min(limit, cores()), "include_dashboard": False}
-        about["_node_ip_address"] = "127.0.0.1"
     else:
         about["address"] = address
     try:
         if address is not None:
             _knock(address)
-        with _own_signals():
+        with _own_signals(), _loopback(ray, address is None):
             ray.init(**about)
     except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
         where = "start Ray on this machine" if address is None else f'reach a Ray cluster at "{address}"'
@@ -311,3 +310,24 @@ def _own_signals() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _loopback(ray: Any, wanted: bool) -> Iterator[None]:
+    """A Ray that is started meanwhile listens on the loopback interface alone, and says nothing.
+
+    Ray turns a `_node_ip_address` of 127.0.0.1 into the machine's own address, and then listens on all interfaces; only
+    its switch for systems without clusters keeps the loopback address.
+    """
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    constants = ray._private.ray_constants
+    clusters = constants.ENABLE_RAY_CLUSTER
+    if wanted:
+        constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = clusters
+        logger.setLevel(level)
