@@ -67,9 +67,9 @@ class Trial:
         trainer.should_stop = contact.should_stop
         batch, whole = trainer.settings.eval_batch, runner.spec.validation
         part = whole.subset(torch.arange(min(len(whole), 2 * batch)))
-        evaluation = _shortest(lambda: trainer.evaluate(part)) * len(whole) / len(part)
+        evaluation = _median(lambda: trainer.evaluate(part)) * len(whole) / len(part)
         state = trainer.state()
-        exchange = _shortest(lambda: trainer.load_state(State.from_bytes(trainer.state().to_bytes())))
+        exchange = _median(lambda: trainer.load_state(State.from_bytes(trainer.state().to_bytes())))
         size, whole_time = len(state.to_bytes()), time.monotonic() - begun
         return Pace(trainer.steps, epoch_seconds, evaluation, exchange, size, whole_time)
 
@@ -90,13 +90,12 @@ class _Watch:
     def epoch(self, trainer: Trainer, policy: BasePolicy) -> float:
         """Seconds of one epoch, measured on whole ones where these are short; the first batch is not
         counted."""
-        trainer_begin = trainer.state()
+        beginning = trainer.state()
         try:
             trainer.train_epoch(policy)
         except Interrupted:
-            measured = (self._times[-1] - self._times[1]) / (len(self._times) - 2) * trainer.steps
-            trainer.load_state(trainer_begin)
-            return measured
+            trainer.load_state(beginning)
+            return (self._times[-1] - self._times[1]) / max(1, len(self._times) - 2) * trainer.steps
         trainer.should_stop = self._contact.should_stop
         begin, epochs = time.monotonic(), 0
         while time.monotonic() - begin < _MEASURED_SECONDS:
@@ -105,7 +104,7 @@ class _Watch:
         return (time.monotonic() - begin) / epochs
 
 
-def _shortest(call: Callable[[], Any], times: int = 3) -> float:
+def _median(call: Callable[[], Any], times: int = 3) -> float:
     taken = []
     for _ in range(times):
         begin = time.monotonic()

@@ -316,8 +316,8 @@ def _own_signals() -> Iterator[None]:
 def _loopback(ray: Any, wanted: bool) -> Iterator[None]:
     """A Ray that is started meanwhile listens on the loopback interface alone, and says nothing.
 
-    Ray turns a `_node_ip_address` of 127.0.0.1 into the machine's own address, and then listens on all interfaces; only
-    its switch for systems without clusters keeps the loopback address.
+    Ray turns a `_node_ip_address` of 127.0.0.1 into the machine's own address, and then listens on all
+    interfaces; only its switch for systems without clusters keeps the loopback address.
     """
     logger = logging.getLogger("ray")
     level = logger.level
