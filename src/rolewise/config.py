@@ -164,13 +164,20 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
 def _presets() -> dict[str, dict[str, Any]]:
     presets: dict[str, dict[str, Any]] = {
         "demo": {
-            "search": {"population": 8, "epochs": 10, "interval": 2},
+            # Of the first seeds the first in which both searches end with an augmentation: something to look at. It was
+            # not chosen by test accuracy.
+            "seed": 2,
+            # Few images a search: augmentation matters where data are scarce.
+            "data": {"search_train": 320, "search_validation": 600},
+            "search": {"population": 8, "epochs": 20, "interval": 1},
             "teacher": {
                 "network": "cnn-tiny",
-                "train": {"epochs": 20, "batch_size": 64, "lr": 0.05, "flip": False, "crop": 2},
+                "train": {"epochs": 20, "batch_size": 64, "lr": 0.1, "flip": False, "crop": 2},
             },
             "student": {"train": {"epochs": 20, "batch_size": 64, "lr": 2e-3, "flip": False, "crop": 2}},
             "kd": {"prepare_epochs": 5},
+            # A network this small gains nothing from a second thread.
+            "machine": {"threads": 1},
         },
         "cifar10-small": {
             "data": {"name": "cifar10", "search_train": 2000, "search_validation": 2000},

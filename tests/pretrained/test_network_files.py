@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rolewise.errors import InputError
+from rolewise.errors import InputError, InputTypeError
 from rolewise.networks import build
-from rolewise.pretrained import describe, digest, load_network, save_network
+from rolewise.pretrained import describe, digest, export, load_network, save_network
 from rolewise.quant import quantization, quantize
 
 X = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -367,3 +367,13 @@ def test_an_exchange_of_the_disk_leaves_the_old_file(tmp_path: Path):
     with pytest.raises(OSError):
         save_network(build("cnn-tiny"), tmp_path / "absent" / "net")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["net", "net.safetensors", "net.onnx"])
+def test_extra_must_be_json(tmp_path: Path, name: str):
+    write = export if name.endswith(".onnx") else save_network
+    with pytest.raises(InputTypeError, match="`extra` must be JSON .*Tensor is not JSON serializable"):
+        write(build("cnn-tiny"), tmp_path / name, extra={"accuracy": torch.tensor(0.5)})
+    assert list(tmp_path.iterdir()) == []
+    path = write(build("cnn-tiny"), tmp_path / name, extra={"accuracy": float("nan"), "size": (32, 32)})
+    assert describe(path)["extra"] == {"accuracy": None, "size": [32, 32]}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rolewise import networks
-from rolewise.errors import InputError
+from rolewise.errors import InputError, InputTypeError
 from rolewise.quant import quantization
+from rolewise.runs.files import finite
 
 FORMAT = "rolewise.network"
 FORMAT_VERSION = 1
@@ -61,6 +62,19 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 def canonical(value: Any) -> str:
     """JSON whose text depends on the value alone."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def check_extra(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`extra` as JSON will have it; NaN and infinities become null.
+
+    Raises:
+        InputTypeError: something that JSON cannot hold.
+    """
+    found: dict[str, Any] = finite(dict(extra or {}))
+    try:
+        return dict(json.loads(json.dumps(found)))
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"`extra` must be JSON (numbers, texts, lists, dicts): {error}.") from error
 
 
 def differences(left: Any, right: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

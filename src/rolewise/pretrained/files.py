@@ -23,6 +23,7 @@ from rolewise.pretrained.description import (
     FORMAT,
     FORMAT_VERSION,
     canonical,
+    check_extra,
     check_same,
     check_tensors,
     describe_model,
@@ -101,10 +102,11 @@ def write_pair(
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         **stated,
-        "extra": dict(extra or {}),
+        "extra": check_extra(extra),
     }
+    beside_data = to_json(text)
     write_atomic(target, data)
-    write_atomic(beside, to_json(text))
+    write_atomic(beside, beside_data)
     return target
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from rolewise import __version__
 from rolewise.errors import InputError
-from rolewise.pretrained.description import FORMAT, FORMAT_VERSION, canonical, describe_model
+from rolewise.pretrained.description import FORMAT, FORMAT_VERSION, canonical, check_extra, describe_model
 from rolewise.pretrained.onnx_graph import STORAGE, Graph, check_opset
 from rolewise.pretrained.onnx_operators import IN_PLACE, OPERATORS, Call
 from rolewise.quant import decode_weights
@@ -67,7 +67,7 @@ def export_onnx(
         "form": "onnx",
         **describe_model(low),
         "image_size": list(image_size),
-        "extra": dict(extra or {}),
+        "extra": check_extra(extra),
     }
     decode_weights(low)
     graph = Graph(opset, "UINT2" if opset >= STORAGE["UINT2"][1] else "UINT4")
