@@ -24,5 +24,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Every op against the newest Pillow 11, 12 and 13, each in an environment of its own. DATA_ROOT: real CIFAR images too.
+exact: $(STAMP)
+	$(BIN)/python benchmarks/exact.py $(if $(DATA_ROOT),--data-root $(DATA_ROOT))
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run_all.py
+
 clean:
 	rm -rf $(VENV)

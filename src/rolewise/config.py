@@ -100,6 +100,9 @@ class SearchConfig(Section):
     gpus_per_member: float = Field(0.0, ge=0)
     warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
     early_stop: bool = False
+    method: Literal["pbt", "random", "constant", "randaugment"] = Field(
+        "pbt", description="the search, or a control of equal budget"
+    )
 
 
 class KDConfig(Section):

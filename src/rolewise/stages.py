@@ -240,6 +240,7 @@ class Pipeline:
                 gpus_per_member=section.gpus_per_member,
                 warm_start=self._warm_start(role),
                 early_stop=section.early_stop,
+                method=section.method,
                 checkpoint_seconds=self.config.machine.checkpoint_seconds,
                 progress=self.progress,
                 should_stop=self.should_stop,

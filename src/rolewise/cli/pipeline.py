@@ -78,6 +78,9 @@ def search(
     population: Annotated[int | None, typer.Option("--population", help="Members, 4 to 64.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="pbt, or a control: random, constant, randaugment.")
+    ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", help="Of a running Ray cluster.")
@@ -97,6 +100,7 @@ def search(
         "search.population": population,
         "search.epochs": epochs,
         "search.interval": interval,
+        "search.method": method,
         "search.engine": engine,
         "search.ray_address": ray_address,
         "search.gpus_per_member": gpus_per_member,
