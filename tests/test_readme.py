@@ -70,7 +70,7 @@ def test_commands_and_options_exist():
 
 
 def test_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if not link.startswith("http")]
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", README) if not link.startswith("http")]
     assert len(links) > 10
     for link in links:
         assert (ROOT / link).exists(), link

@@ -185,9 +185,9 @@ def _presets() -> dict[str, dict[str, Any]]:
         "cifar10-small": {
             "data": {"name": "cifar10", "search_train": 2000, "search_validation": 2000},
             "search": {"population": 8, "epochs": 10, "interval": 2},
-            "teacher": {"network": "resnet8-small", "train": {"epochs": 8, "lr": 0.1}},
-            "student": {"train": {"epochs": 6, "lr": 2e-3}},
-            "kd": {"prepare_epochs": 2},
+            "teacher": {"network": "resnet8-small", "train": {"epochs": 6, "lr": 0.1}},
+            "student": {"train": {"epochs": 3, "lr": 2e-3}},
+            "kd": {"prepare_epochs": 1},
         },
     }
     for data in ("cifar10", "cifar100"):
