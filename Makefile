@@ -13,8 +13,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export]'
 	touch $@
 
+# A second `make demo` goes on with the run that is there, or shows its result.
 demo: $(STAMP)
-	$(BIN)/rolewise run --out $(OUT)
+	$(BIN)/rolewise run $(if $(wildcard $(OUT)/config.json),--resume,--out) $(OUT)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
