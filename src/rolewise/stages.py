@@ -4,8 +4,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from rolewise.quant import quantize
 from rolewise.runs import RunDirectory, write_atomic
 from rolewise.seeds import torch_generator
 from rolewise.trainer import Result, Trainer, TrainSettings, fit, test, torch_threads
+from rolewise.trainer.parallel import Group
 
 SCHEDULES = {"teacher": "A_T", "student": "A_S"}
 
@@ -90,6 +91,7 @@ class Pipeline:
         run: the open run directory.
         progress: is told what happens.
         should_stop: asked before each batch.
+        group: the processes that train together; the first one of them writes.
     """
 
     def __init__(
@@ -99,10 +101,20 @@ class Pipeline:
         *,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
+        group: Group | None = None,
     ) -> None:
-        self.config, self.run = config, run
+        self.config, self.run, self.group = config, run, group
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.group is None or self.group.rank == 0
+
+    def in_turn(self) -> AbstractContextManager[None]:
+        """The process that writes does what the context holds before the others do."""
+        return nullcontext() if self.group is None else self.group.in_turn()
 
     @cached_property
     def data(self) -> Data:
@@ -121,7 +133,10 @@ class Pipeline:
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
-        return train_settings(self.config, role, searching=searching)
+        found = train_settings(self.config, role, searching=searching)
+        if self.group is None:
+            return found
+        return replace(found, threads=max(1, found.threads // self.group.local_size))
 
     # Networks and objectives.
 
@@ -185,7 +200,8 @@ class Pipeline:
             decay_factor=section.decay_factor,
             prepare_epochs=section.prepare_epochs,
         )
-        self._prepare(objective)
+        with self.in_turn():
+            self._prepare(objective)
         return objective
 
     def _prepare(self, objective: Distill) -> None:
@@ -281,6 +297,7 @@ class Pipeline:
                 role=training.role,
                 should_stop=self.should_stop,
                 progress=self.progress,
+                group=self.group,
             )
             save_seconds = self.config.machine.checkpoint_seconds
             history = fit(trainer, schedule, run=self.run, stage=f"train-{key}", save_seconds=save_seconds)
@@ -330,6 +347,8 @@ class Pipeline:
         settings: TrainSettings,
         schedule: str | None,
     ) -> None:
+        if not self.leads:
+            return
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
         save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})

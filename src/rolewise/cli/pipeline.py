@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rolewise.cli import common
+from rolewise.cli import common, together
 from rolewise.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run(
 
     Without options: handwritten digits and a small network, in under three minutes.
     """
+    together.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
         "teacher.file": teacher,
         "baselines": baselines,
@@ -95,6 +96,7 @@ def search(
 ) -> None:
     """Searches one role's schedule: A_T.json of the teacher, or A_S.json of the student with its teacher."""
     _check_role(role)
+    together.refuse_torchrun("search")
     options = _options(seed, data, data_root, device, workers, kd) | {
         "teacher.file": teacher,
         "search.population": population,
@@ -137,19 +139,24 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the training.")] = None,
     quiet: common.Quiet = False,
 ) -> None:
-    """Trains the teacher, or the student with its teacher, under a schedule, and tests it once at the end."""
+    """Trains the teacher, or the student with its teacher, under a schedule, and tests it once at the end.
+
+    Started by torchrun, several processes share every batch.
+    """
     _check_role(role)
     options = _options(seed, data, data_root, device, None, kd) | {
         "teacher.file": teacher,
         f"{role}.schedule": schedule,
         f"{role}.train.epochs": epochs,
     }
-    with common.open_run(
+    with together.open_run(
         out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
     ) as pipeline:
-        _take_teacher(pipeline, role)
+        with pipeline.in_turn():
+            _take_teacher(pipeline, role)
         pipeline.train(role)
-        _show_results(pipeline)
+        if pipeline.leads:
+            _show_results(pipeline)
 
 
 def _check_role(role: str) -> None:

@@ -1,6 +1,7 @@
 """What an objective is, where networks run, and the objective without a teacher."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.base import TrainingImages
+
+# Begins to average gradients over the processes of a training; the function that it returns waits for the result.
+Average = Callable[[Sequence[Tensor | None]], Callable[[], list[Tensor | None]]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class Objective:
     """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
 
     metrics: tuple[str, ...] = ("loss", "correct")
+    shares_batches: bool = False  # whether `backward` averages its gradients with `average`
+    average: Average | None = None  # set by a trainer whose batches are shared among processes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What can travel to another process; see `average`."""
+        return {key: value for key, value in self.__dict__.items() if key != "average"}
 
     def prepare(self, split: TrainingImages, *, seed: int) -> None:
         """Trains what must be ready before the student is (once; search, final run and resume share it)."""
@@ -60,6 +70,10 @@ class Objective:
 
     def parameters(self) -> list[nn.Parameter]:
         """The objective's own parameters that are trained with the network."""
+        return []
+
+    def own_modules(self) -> list[nn.Module]:
+        """The modules of the objective's own that see the batches in training mode."""
         return []
 
     def set_epoch(self, epoch: int, passed: int) -> None:
@@ -75,6 +89,14 @@ class Objective:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
         raise TypeError(f"{type(self).__name__} has no `backward`.")
 
+    def _average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Averages what lies in `.grad` over the processes, if there are several."""
+        if self.average is None:
+            return
+        held = [parameter for parameter in parameters if parameter.grad is not None]
+        for parameter, gradient in zip(held, self.average([p.grad for p in held])(), strict=True):
+            parameter.grad = gradient
+
     def state(self) -> dict[str, Tensor]:
         """The tensors that a checkpoint needs."""
         return {}
@@ -85,6 +107,8 @@ class Objective:
 
 class CrossEntropy(Objective):
     """Cross-entropy with the labels: a teacher's objective, and a student's that has no teacher."""
+
+    shares_batches = True
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement
@@ -100,12 +124,21 @@ class CrossEntropy(Objective):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels)
         torch.autograd.backward(loss)
+        self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """How many of the batch are classified rightly (a scalar on the device)."""
     return (logits.argmax(1) == labels).sum().float()
+
+
+def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """`gradient` in the memory format of `parameter`, as fused optimizers need: they go through both as memory lies."""
+    found = [
+        g == p for g, p, n in zip(gradient.stride(), parameter.stride(), gradient.shape, strict=True) if n > 1
+    ]
+    return gradient if all(found) else torch.empty_like(parameter).copy_(gradient)
 
 
 def factor(name: str, value: float) -> float:

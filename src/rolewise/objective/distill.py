@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import Objective, Placement, correct, factor
+from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
 from rolewise.seeds import derive_seed, torch_generator
 
+Gradients = Sequence[Tensor | None]
 LAMBDA_MODES = ("post_clip", "pre_clip", "ignored")
 
 
@@ -38,6 +39,7 @@ class Distill(Objective):
     """
 
     metrics = ("loss", "correct", "task", "kd", "kd_dropped")
+    shares_batches = True
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Distill(Objective):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what `bind` made: it is made anew wherever the objective arrives."""
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
 
     def prepare(self, split: TrainingImages, *, seed: int) -> None:
         if not self.loss.prepared:
@@ -112,6 +114,9 @@ class Distill(Objective):
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
+    def own_modules(self) -> list[nn.Module]:
+        return [self.loss]
+
     def set_epoch(self, epoch: int, passed: int) -> None:
         self._lambda.fill_(self.weight * self.decay_factor**passed if self.decay else self.weight)
         sigmoid = 1 / (1 + math.exp(-epoch))
@@ -136,6 +141,7 @@ class Distill(Objective):
             dropped = self._two_gradients(model, self.task_weight * task, distance)
         else:
             torch.autograd.backward(self.task_weight * task + self._lambda * distance)
+            self._average([*model.parameters(), *self.parameters()])
             dropped = torch.zeros_like(task)
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
@@ -145,16 +151,22 @@ class Distill(Objective):
         """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         own = self.parameters()
-        task_gradients = torch.autograd.grad(task, parameters, retain_graph=True, allow_unused=True)
-        both = torch.autograd.grad(distance, parameters + own, allow_unused=True)
+        task_gradients: Gradients = torch.autograd.grad(
+            task, parameters, retain_graph=True, allow_unused=True
+        )
+        # Over several processes the clip compares the global gradients; the first are sent during the second pass.
+        averaged_task = None if self.average is None else self.average(task_gradients)
+        both: Gradients = torch.autograd.grad(distance, parameters + own, allow_unused=True)
+        if self.average is not None and averaged_task is not None:
+            both, task_gradients = self.average(both)(), averaged_task()
         kd_gradients, own_gradients = both[: len(parameters)], both[len(parameters) :]
         for parameter, gradient in zip(own, own_gradients, strict=True):
-            parameter.grad = None if gradient is None else self._lambda * gradient
+            parameter.grad = None if gradient is None else in_layout(self._lambda * gradient, parameter)
         combined, dropped = clip_and_add(
             task_gradients, kd_gradients, weight=self._lambda, sigmoid=self._sigmoid, mode=self.lambda_mode
         )
         for parameter, total in zip(parameters, combined, strict=True):
-            parameter.grad = total
+            parameter.grad = None if total is None else in_layout(total, parameter)
         return dropped
 
     def state(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from rolewise.data import Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
 from rolewise.quant import frozen_weights
+from rolewise.trainer.parallel import Group
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def evaluate(
     batch: int = 1000,
     batch_statistics: bool = False,
     should_stop: Callable[[], bool] | None = None,
+    group: Group | None = None,
 ) -> Evaluation:
     """Evaluates `model` on all images of `split`; its mode and its buffers are as before afterwards.
 
@@ -44,6 +46,7 @@ def evaluate(
         batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
             role-wise release did; for comparisons with the paper's numbers alone.
         should_stop: asked before each batch.
+        group: the processes that share the batches; all get the same result.
     Raises:
         Interrupted: `should_stop` said so; nothing has changed.
     """
@@ -51,14 +54,21 @@ def evaluate(
     sums = torch.zeros(2, dtype=torch.float64, device=placement.device)
     mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else _eval_mode(model)
     with torch.inference_mode(), mode, frozen_weights(model):
-        for start in range(0, len(split), size):
+        first, stride = (0, size) if group is None else (group.rank * size, group.size * size)
+        for start in range(
+            first, first + len(split), stride
+        ):  # as often in every process, so that all agree to stop
             if should_stop is not None and should_stop():
                 raise Interrupted("stopped during an evaluation")
+            if start >= len(split):
+                continue
             pixels, labels = split.images[start : start + size], split.labels[start : start + size]
             images = normalize(
                 pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
             )
             sums += _sums(model, images.to(placement.device), labels.to(placement.device), placement)
+    if group is not None:
+        group.sum_(sums)
     correct, loss = sums.tolist()
     return Evaluation(correct / len(split), loss / len(split), len(split))
 

@@ -36,12 +36,18 @@ class Feeder:
         settings: batch size, crop, flip, cutout.
         placement: device, dtype and memory format of the batches.
         key: what the random streams are keyed by, such as (seed, role, member).
+        share: this process's part of every batch; None is the whole.
     """
 
     def __init__(
-        self, split: Split, settings: TrainSettings, placement: Placement, key: tuple[int | str | None, ...]
+        self,
+        split: Split,
+        settings: TrainSettings,
+        placement: Placement,
+        key: tuple[int | str | None, ...],
+        share: slice | None = None,
     ) -> None:
-        self.split, self.placement, self.key = split, placement, key
+        self.split, self.placement, self.key, self.share = split, placement, key, share
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
         self._augment = BatchAugmenter(
@@ -83,6 +89,9 @@ class Feeder:
     def _make(self, order: Tensor, steps: range, epoch: int, policy: Any) -> list[Batch]:
         n = self.batch_size
         index = order[steps.start * n : steps.stop * n]
+        if self.share is not None:
+            index = index.view(-1, n)[:, self.share].flatten()
+            n = self.share.stop - self.share.start
         ids = self.split.ids[index]
         images = self._augment(
             self.split.images,

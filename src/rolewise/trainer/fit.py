@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import CheckpointStore, RunDirectory, StopFlag
 from rolewise.trainer.evaluation import Evaluation
+from rolewise.trainer.follower import Follower
 from rolewise.trainer.loop import EpochMetrics, Trainer
+from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
 
@@ -58,6 +61,8 @@ def train(
 ) -> Result:
     """Trains `model` in place on all training images, tests it once after the last epoch, leaves it in eval mode.
 
+    Under `torchrun` all processes call it alike and share the batches; the first one writes.
+
     Args:
         model: a teacher, or a student made by `quantize` or otherwise.
         data: from `load_data`.
@@ -86,9 +91,10 @@ def train(
     check_schedule(augment, epochs)
     objective = objective or CrossEntropy()
     role = "student" if student else "teacher"
+    group = join(chosen.device)
     with (
         torch_threads(chosen.threads),
-        _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}) as output,
+        _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}, group) as output,
     ):
         objective.prepare(data.train, seed=seed)
         trainer = Trainer(
@@ -100,6 +106,7 @@ def train(
             role=role,
             should_stop=output.should_stop,
             progress=progress,
+            group=group,
         )
         history = fit(trainer, augment, run=output.run, stage="train", validation=validation)
         return test(trainer, data.test, history)
@@ -138,6 +145,8 @@ def fit(
     epochs = trainer.settings.epochs
     log = _Log(trainer, run, run.checkpoints(stage) if run else None, stage)
     log.resume()
+    if trainer.group is not None:
+        trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
     trainer.progress.start(
         stage, epochs=epochs, images=trainer.steps * trainer.settings.batch_size, done=trainer.epoch
     )
@@ -149,6 +158,8 @@ def fit(
             measured = None if validation is None else trainer.evaluate(validation)
         except Interrupted:
             log.save()
+            if trainer.group is not None:
+                trainer.group.barrier()  # where one process ends, torchrun stops the others, writing or not
             raise
         _check_finite(metrics, trainer)
         log.epoch(metrics, measured)
@@ -205,7 +216,8 @@ class _Log:
                 )
 
     def save(self, *, best: bool = False) -> None:
-        if self.store is None or self.run is None:
+        group = self.trainer.group
+        if self.store is None or self.run is None or (group is not None and group.rank != 0):
             return
         state = self.trainer.state()
         information = {
@@ -257,12 +269,20 @@ def _changed(settings: TrainSettings, changes: dict[str, Any]) -> TrainSettings:
 class _Output:
     """A run directory with its stop flag for the time of one `train`, or nothing where no folder was named."""
 
-    def __init__(self, out: str | Path | None, resume: bool, config: dict[str, Any]) -> None:
+    def __init__(
+        self, out: str | Path | None, resume: bool, config: dict[str, Any], group: Group | None
+    ) -> None:
         self.run: RunDirectory | None = None
         self.should_stop: Callable[[], bool] | None = None
         self._flag: StopFlag | None = None
         if out is not None:
-            self.run = RunDirectory.open(Path(out)) if resume else RunDirectory.create(Path(out), config)
+            with nullcontext() if group is None else group.in_turn():
+                if group is not None and group.rank != 0:
+                    self.run = Follower(out)
+                else:
+                    self.run = (
+                        RunDirectory.open(Path(out)) if resume else RunDirectory.create(Path(out), config)
+                    )
 
     def __enter__(self) -> "_Output":
         if self.run is not None:

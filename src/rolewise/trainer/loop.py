@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from rolewise.objective import Objective
 from rolewise.progress import Progress
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
 
@@ -54,8 +56,10 @@ class Trainer:
         member: number within a population, None outside a search.
         should_stop: asked before every batch; when it says yes, `Interrupted` is raised with the state intact.
         progress: told of every batch.
+        group: the processes that share each batch, see `rolewise.trainer.parallel`; None is this one alone.
     Raises:
-        InputError: fewer images than one batch, or another number of classes than the network gives.
+        InputError: fewer images than one batch, or another number of classes than the network gives; a batch or an
+            objective that cannot be shared.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Trainer:
         member: int | None = None,
         should_stop: Callable[[], bool] | None = None,
         progress: Progress | None = None,
+        group: Group | None = None,
     ) -> None:
         if len(split) < settings.batch_size:
             raise InputError(
@@ -77,6 +82,8 @@ class Trainer:
                 f"choose a batch of at most {len(split)}."
             )
         self.settings = settings.resolved()
+        if group is not None:
+            _check_shared(objective, self.settings)
         self.placement = self.settings.placement()
         self.model = self.placement.place(model)
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
@@ -89,12 +96,23 @@ class Trainer:
             self.model.compile()
         self.epoch, self.step = 0, 0
         self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
+        self.group = group
+        if group is not None:
+            self._join(group)
         self.set_member(member)
+
+    def _join(self, group: "Group") -> None:
+        """Makes every process start from the first one's network, and stop after the same batch."""
+        group.copy_first_([*self.model.state_dict().values(), *self.objective.state().values()])
+        self.objective.average = group.average
+        stop = self.should_stop
+        self.should_stop = lambda: group.vote(stop())
 
     def set_member(self, member: int | None) -> None:
         """Continues as another member of the population: its order of images, its augmentation."""
         self.member = member
-        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member))
+        share = None if self.group is None else self.group.share(self.settings.batch_size)
+        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member), share)
 
     @property
     def steps(self) -> int:
@@ -110,15 +128,27 @@ class Trainer:
         self.model.train()
         set_lr(self.optimizer, self.settings.lr_at(self.epoch))
         self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
-        for batch in self.feeder.batches(self.epoch, policy, self.step):
-            if self.should_stop():
-                raise Interrupted(
-                    f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
-                )
-            self.train_step(batch)
-            self.step += 1
-            self.progress.batch(len(batch.labels))
+        with nullcontext() if self.group is None else self.group.batch_norms(self._modules):
+            for batch in self.feeder.batches(self.epoch, policy, self.step):
+                if self.should_stop():
+                    self._gather()
+                    raise Interrupted(
+                        f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
+                    )
+                self.train_step(batch)
+                self.step += 1
+                self.progress.batch(self.settings.batch_size)
+        self._gather()
         return self._end_epoch()
+
+    @property
+    def _modules(self) -> list[nn.Module]:
+        return [self.model, *self.objective.own_modules()]
+
+    def _gather(self) -> None:
+        """The epoch's metrics so far are those of all processes' parts; `correct` is the mean part's count."""
+        if self.group is not None:
+            self.group.mean_(self._sums)
 
     def train_step(self, batch: Batch) -> None:
         """Forward, backward, update; no wait for the device."""
@@ -129,6 +159,8 @@ class Trainer:
     def _end_epoch(self) -> EpochMetrics:
         sums = dict(zip(self.objective.metrics, self._sums.tolist(), strict=True))
         images = self.steps * self.settings.batch_size
+        if self.group is not None:
+            sums["correct"] *= self.group.size
         values = {name: value / self.steps for name, value in sums.items() if name != "correct"}
         values["accuracy"] = sums["correct"] / images
         self._sums.zero_()
@@ -146,6 +178,7 @@ class Trainer:
             batch=self.settings.eval_batch,
             batch_statistics=batch_statistics,
             should_stop=self.should_stop,
+            group=self.group,
         )
 
     def state(self) -> State:
@@ -168,6 +201,16 @@ class Trainer:
         self.objective.load_state(state.part("objective"))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
+
+
+def _check_shared(objective: Objective, settings: TrainSettings) -> None:
+    if not objective.shares_batches:
+        raise InputError(
+            f"{type(objective).__name__} averages no gradients, so several processes cannot share its "
+            "batches: train it without torchrun."
+        )
+    if settings.compile:
+        raise InputError("`compile` is for a single process: leave it out under torchrun.")
 
 
 def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None:

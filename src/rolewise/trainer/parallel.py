@@ -12,7 +12,7 @@ import atexit
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +45,9 @@ def join(device: str) -> "Group | None":
     if not launched():
         return None
     if _group is None:
-        kind = "cuda" if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()) else "cpu"
+        kind = (
+            "cuda" if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()) else "cpu"
+        )
         local = int(os.environ["LOCAL_RANK"])
         if kind == "cuda":
             if local >= torch.cuda.device_count():
@@ -56,9 +58,18 @@ def join(device: str) -> "Group | None":
             torch.cuda.set_device(local)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
-            atexit.register(dist.destroy_process_group)
+            atexit.register(_leave)
         _group = Group(torch.device(kind, local) if kind == "cuda" else torch.device("cpu"))
     return _group
+
+
+def _leave() -> None:
+    """Ends this process's part in the talk: what is still under way first, then the threads that carry it."""
+    global _group
+    if _group is not None:
+        _group.finish_vote()
+    _group = None
+    dist.destroy_process_group()
 
 
 class Group:
@@ -107,7 +118,8 @@ class Group:
 
         def result() -> list[Tensor | None]:
             _wait(work)
-            parts = iter(zip(flat.split([gradient.numel() for gradient in dense]), dense, strict=True))
+            sizes = [gradient.numel() for gradient in dense]
+            parts = iter(zip(torch.split(flat, sizes), dense, strict=True))
 
             def restored() -> Tensor:
                 part, like = next(parts)
@@ -149,6 +161,13 @@ class Group:
         _wait(before[0])
         return bool(before[1].item())
 
+    def finish_vote(self) -> None:
+        """Waits a moment for the answer to the last vote, which nobody will ask for."""
+        before, self._vote = self._vote, None
+        if before is not None:
+            with suppress(RuntimeError):
+                before[0].wait(timedelta(seconds=5))
+
     def barrier(self) -> None:
         """Waits until all are here."""
         _wait(dist.all_reduce(torch.zeros(1), group=self._hosts, async_op=True))
@@ -189,15 +208,17 @@ class Group:
         if self.rank == 0:
             self.barrier()
 
-    def batch_norms(self, model: nn.Module) -> Any:
+    def batch_norms(self, modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
         """While the context lasts, batch normalisation in training mode takes the global batch's statistics."""
-        return synchronized(model, self.mean_, self.size)
+        return synchronized(modules, self.mean_, self.size)
 
 
 def _dense(gradient: Tensor) -> Tensor:
     """Without holes and overlaps, so that its memory can be sent as it lies."""
     gradient = gradient.detach()
-    strides = sorted((stride, size) for size, stride in zip(gradient.shape, gradient.stride(), strict=True) if size > 1)
+    strides = sorted(
+        (stride, size) for size, stride in zip(gradient.shape, gradient.stride(), strict=True) if size > 1
+    )
     expected = 1
     for stride, size in strides:
         if stride != expected:

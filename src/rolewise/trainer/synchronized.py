@@ -1,6 +1,6 @@
 """Batch normalisation over a batch that several processes share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,9 +50,11 @@ def _along(channels: Tensor, x: Tensor) -> Tensor:
 def _forward(layer: _BatchNorm, mean_over: Mean, size: int, input: Tensor) -> Tensor:
     """What `layer` does in training mode, with the global batch's statistics; in float32 as under autocast."""
     if not (layer.training or layer.running_mean is None):
-        return type(layer).forward(layer, input)
+        plain: Tensor = type(layer).forward(layer, input)
+        return plain
     single = input if input.dtype == torch.float64 else input.float()
-    y, mean, variance = _Normalise.apply(single, layer.eps, mean_over)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor, Tensor] = _Normalise.apply(single, layer.eps, mean_over)  # type: ignore[no-untyped-call]
+    y, mean, variance = found
     if layer.training and layer.running_mean is not None and layer.running_var is not None:
         _move_averages(layer, mean, variance, size * input.numel() // input.shape[1])
     if layer.weight is not None:
@@ -77,15 +79,15 @@ def _move_averages(layer: _BatchNorm, mean: Tensor, variance: Tensor, count: int
 
 
 @contextmanager
-def synchronized(model: nn.Module, mean_over: Mean, size: int) -> Iterator[None]:
-    """While the context lasts, the batch normalisations of `model` share their statistics.
+def synchronized(modules: Sequence[nn.Module], mean_over: Mean, size: int) -> Iterator[None]:
+    """While the context lasts, the batch normalisations in `modules` share their statistics.
 
     Args:
-        model: its modules stay what they are; their `forward` is replaced for the time.
+        modules: they stay what they are; the `forward` of batch normalisations is replaced for the time.
         mean_over: the mean of a tensor over all processes, in place.
         size: how many processes there are.
     """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
     for layer in layers:
         layer.forward = lambda input, layer=layer: _forward(layer, mean_over, size, input)  # type: ignore[method-assign,misc]
     try:
