@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.base import TrainingImages
+from rolewise.objective.forward import Forward
 
 # Begins to average gradients over the processes of a training; the function that it returns waits for the result.
 Average = Callable[[Sequence[Tensor | None]], Callable[[], list[Tensor | None]]]
@@ -26,11 +27,13 @@ class Placement:
         device: of the networks and the batches.
         precision: "fp32", or "bf16" for autocast.
         channels_last: memory format of convolutions.
+        compile: whether the training step calls networks through torch.compile.
     """
 
     device: torch.device
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
+    compile: bool = False
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which networks are called."""
@@ -112,6 +115,10 @@ class CrossEntropy(Objective):
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement
+        self._forward = Forward(model, compiled=placement.compile)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
 
     def backward(
         self,
@@ -121,7 +128,7 @@ class CrossEntropy(Objective):
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
-            logits = model(images)
+            logits = self._forward.of(model)(images).logits
         loss = F.cross_entropy(logits.float(), labels)
         torch.autograd.backward(loss)
         self._average(model.parameters())

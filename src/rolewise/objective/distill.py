@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
+from rolewise.objective.forward import Forward
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -91,6 +92,10 @@ class Distill(Objective):
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
+        self._forward = Forward(model, self._taps, compiled=placement.compile)
+        self._teacher_forward = Forward(
+            self._teacher, self._teacher_taps, "teacher", compiled=placement.compile
+        )
         self.loss.to(placement.device)
 
     def _build(self, model: nn.Module, split: TrainingImages, seed: int) -> None:
@@ -130,9 +135,9 @@ class Distill(Objective):
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
-            seen = collect(model, images, self._taps)
+            seen = self._forward.of(model)(images)
             with torch.no_grad():
-                taught = collect(self._teacher, images, self._teacher_taps, "teacher")
+                taught = self._teacher_forward(images)
         student = Outputs(seen.logits, seen.features, labels, ids).float()
         teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
         task = F.cross_entropy(student.logits, labels)

@@ -92,8 +92,6 @@ class Trainer:
         _check_classes(self.model, split, self.placement.device)
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
-        if self.settings.compile:
-            self.model.compile()
         self.epoch, self.step = 0, 0
         self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
         self.group = group

@@ -32,7 +32,7 @@ class TrainSettings:
         eval_batch: images a batch of an evaluation.
         precision: "fp32", "bf16" or "auto" (bf16 where the processor computes in it).
         channels_last: memory format of convolutions; None: where bf16 is used or on a GPU.
-        compile: torch.compile of the network.
+        compile: torch.compile of the networks in the training step (a minute of compiling at the start).
         device: "cpu", "cuda" or "cuda:1".
         threads: of torch on a CPU; members of a search always use one.
     """
@@ -103,7 +103,9 @@ class TrainSettings:
         """Where and how the networks run."""
         settings = self.resolved()
         precision: Literal["fp32", "bf16"] = "bf16" if settings.precision == "bf16" else "fp32"
-        return Placement(torch.device(settings.device), precision, bool(settings.channels_last))
+        return Placement(
+            torch.device(settings.device), precision, bool(settings.channels_last), settings.compile
+        )
 
     def passed(self, epoch: int) -> int:
         """How many milestones lie at or before the 0-based `epoch`."""
