@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -277,33 +276,44 @@ def read_file(path: Path) -> dict[str, Any]:
         )
     text = path.read_text(encoding="utf-8")
     try:
-        tree = tomllib.loads(text) if path.suffix == ".toml" else _UniqueKeys(text).get_single_data()
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError) as error:
+        tree = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"`--config`: {path} must hold named settings, got {type(tree).__name__}.")
     return tree["config"] if isinstance(tree.get("config"), dict) else tree  # a run's own `config.json`
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML of plain values whose repeated keys are errors: the last would win in silence."""
+def _yaml(text: str) -> Any:
+    """YAML of plain values whose repeated keys are errors: the last would win in silence.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f'the key "{key}" is given twice', key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    Raises:
+        ValueError: it is none.
+    """
+    import yaml  # here, because settings that come from Python need no YAML
+
+    class UniqueKeys(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, Hashable) or key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f'the key "{key}" is given twice', key_node.start_mark
+                    )
+                seen.add(key)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return UniqueKeys(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
 
 
 def _value(text: str) -> Any:
     try:
-        return _UniqueKeys(text).get_single_data()
-    except yaml.YAMLError as error:
+        return _yaml(text)
+    except ValueError as error:
         raise InputError(f"`--set`: cannot read the value {text!r}: {' '.join(str(error).split())}") from None
 
 

@@ -1,6 +1,7 @@
 """A policy: how the images of one epoch are augmented."""
 
 import random
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rolewise.augment import kernels
@@ -115,13 +115,14 @@ class BasePolicy(ABC):
         seed = random.getrandbits(62) if seed is None else seed
         epoch = 0 if epoch is None else epoch
         color = _check_fill(fill)
-        if isinstance(images, Image.Image):
+        pillow = sys.modules.get("PIL.Image")  # who holds a PIL image has loaded it; nobody else needs to
+        if pillow is not None and isinstance(images, pillow.Image):
             if images.mode not in ("RGB", "L"):
                 raise InputError(
                     f'`images` must be a PIL image of mode RGB or L, got {images.mode}: .convert("RGB").'
                 )
             pixels = np.array(images.convert("RGB"))
-            return Image.fromarray(self._run(frames(pixels), seed, epoch, ids, threads, fill=color))
+            return pillow.fromarray(self._run(frames(pixels), seed, epoch, ids, threads, fill=color))
         return self._run(frames(images), seed, epoch, ids, threads, fill=color)
 
     def trace(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rolewise.data.cifar import load_cifar
 from rolewise.data.digits import load_digits
-from rolewise.data.folder import load_folder
 from rolewise.data.split import Data, Split, channel_statistics
 from rolewise.errors import InputError, InputTypeError, unknown
 
@@ -64,4 +63,8 @@ def load_data(
     if not isinstance(root, str | os.PathLike):
         raise InputTypeError(f"`root` must be a path, got {root!r}.")
     path = Path(root).expanduser()
-    return load_folder(path, size=size, skip_bad=skip_bad) if name == "folder" else load_cifar(name, path)
+    if name != "folder":
+        return load_cifar(name, path)
+    from rolewise.data.folder import load_folder  # it alone needs Pillow
+
+    return load_folder(path, size=size, skip_bad=skip_bad)
