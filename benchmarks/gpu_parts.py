@@ -1,0 +1,115 @@
+"""What `gpu.py` checks and times: a step in every form, on random images."""
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
+import torch
+
+import rolewise as rw
+from rolewise import kd, networks
+from rolewise.data import Split
+from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.trainer import Batch, Trainer, student_settings, teacher_settings
+
+Figures = dict[str, Any]
+
+# Bits of weights and activations, loss, whether its gradient is clipped (None: as the loss states).
+KINDS: dict[str, tuple[int, str | None, bool | None]] = {
+    "plain": (32, None, None),
+    "4-bit": (4, None, None),
+    "4-bit + soft": (4, "soft", None),
+    "4-bit + soft, two backwards": (4, "soft", True),  # all of a clipped step but its KD terms
+    "4-bit + rkd": (4, "rkd", None),
+    "4-bit + kd-svd": (4, "kd-svd", None),
+    "4-bit + mhgd": (4, "mhgd", None),
+    "4-bit + ii-kd": (4, "ii-kd", None),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is.
+
+    Args:
+        network: of student and teacher.
+        classes: of the data.
+        batch: images a step.
+        steps: of a timing, and of a short training.
+        rounds: of a timing.
+        members: sizes of a population.
+        streams: over how many a population is spread.
+        device: of all of it.
+        modes: how a step is run.
+    """
+
+    network: str
+    classes: int
+    batch: int
+    steps: int
+    rounds: int
+    members: tuple[int, ...]
+    streams: tuple[int, ...]
+    device: str
+    modes: tuple[str, ...]
+
+
+def full(device: str) -> Size:
+    modes = ("eager", "compiled", "graphed", "compiled and graphed")
+    return Size("resnet18", 100, 128, 50, 5, (4, 16), (1, 2, 4), device, modes)
+
+
+def smoke(device: str) -> Size:
+    return Size("cnn-tiny", 10, 8, 2, 1, (2,), (1, 2), device, ("eager", "graphed"))
+
+
+@functools.cache
+def split(size: Size) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    n = 2 * size.steps * size.batch
+    images = torch.randint(0, 256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, size.classes, (n,), generator=generator)
+    classes = tuple(map(str, range(size.classes)))
+    return Split(images, labels, torch.arange(n), classes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def network(size: Size, seed: int) -> Any:
+    model = networks.build(size.network, num_classes=size.classes)
+    model.reset(torch.Generator().manual_seed(seed))
+    return model
+
+
+@functools.cache
+def _objective(size: Size, loss: str, clip: bool | None) -> Objective:
+    made = Distill(network(size, 1).eval(), kd.LOSSES[loss](), clip=clip, prepare_epochs=1)
+    made.prepare(split(size).subset(torch.arange(2 * size.batch)), seed=0)
+    return made
+
+
+def trainer(size: Size, kind: str, *, seed: int = 0, **changes: Any) -> Trainer:
+    """Ready to step in epoch 5, where the clip's sigmoid is near 1."""
+    bits, loss, clip = KINDS[kind]
+    model = network(size, seed)
+    if bits < 32:
+        rw.quantize(model, bits, bits)
+    task = CrossEntropy() if loss is None else copy.deepcopy(_objective(size, loss, clip))
+    settings = teacher_settings if bits == 32 else student_settings
+    numbers = {"batch_size": size.batch, "precision": "bf16", "device": size.device, **changes}
+    made = Trainer(model, task, split(size), settings(10, **numbers), seed=0)
+    made.model.train()
+    task.set_epoch(5, 0)
+    return made
+
+
+def batches(one: Trainer, count: int) -> list[Batch]:
+    """On the trainer's device."""
+    found = [batch for batch, _ in zip(one.feeder.batches(0, None), range(count), strict=False)]
+    wait(one.settings.device)
+    return found
+
+
+def wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
