@@ -218,8 +218,9 @@ class Pipeline:
                 if (file.metadata() or {}).get("about") == about:
                     objective.loss.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                     return
-        with self._cost("prepare-kd"), torch_threads(self.settings("student").threads):
-            objective.prepare(self.data.train, seed=self.config.seed)
+        settings = self.settings("student")
+        with self._cost("prepare-kd"), torch_threads(settings.threads):
+            objective.prepare(self.data.train, seed=self.config.seed, device=settings.device)
         state = {name: tensor.contiguous() for name, tensor in objective.loss.state_dict().items()}
         write_atomic(path, safetensors_save(state, metadata={"about": about}))
 

@@ -253,3 +253,23 @@ def test_mutual_learning_moves_both_and_resumes(pair, batch):
     student.zero_grad()
     resumed = other.backward(student, *batch).tolist()
     assert resumed == continued
+
+
+def test_a_loss_is_prepared_on_the_device_and_comes_back(monkeypatch):
+    """There is one device here, so where the networks are sent is watched."""
+    events = []
+
+    class Prepared(KDLoss):
+        prepared = False
+
+        def prepare(self, teacher, split, *, epochs=40, seed=0):
+            events.append(("prepare", epochs))
+
+    task = Distill(Net().eval(), Prepared(), prepare_epochs=3)
+    for name, module in (("teacher", task.teacher), ("loss", task.loss)):
+        monkeypatch.setattr(module, "to", lambda device, name=name: events.append((name, str(device))))
+    task.prepare(Split(), seed=0, device="cuda:1")
+    assert events == [("teacher", "cuda:1"), ("prepare", 3), ("teacher", "cpu"), ("loss", "cpu")]
+    events.clear()
+    task.prepare(Split(), seed=0)
+    assert events[0] == ("teacher", "cpu")

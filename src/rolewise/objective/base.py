@@ -65,8 +65,14 @@ class Objective:
         """What can travel to another process; see `average`."""
         return {key: value for key, value in self.__dict__.items() if key != "average"}
 
-    def prepare(self, split: TrainingImages, *, seed: int) -> None:
-        """Trains what must be ready before the student is (once; search, final run and resume share it)."""
+    def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
+        """Trains what must be ready before the student is (once; search, final run and resume share it).
+
+        Args:
+            split: the training images.
+            seed: of every random stream.
+            device: where; None is wherever the networks lie. They are back there afterwards.
+        """
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         """Makes everything that depends on the network and the device."""

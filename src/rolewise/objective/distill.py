@@ -76,11 +76,18 @@ class Distill(Objective):
         """Without what `bind` made: it is made anew wherever the objective arrives."""
         return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
 
-    def prepare(self, split: TrainingImages, *, seed: int) -> None:
-        if not self.loss.prepared:
+    def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
+        if self.loss.prepared:
+            return
+        home = next(self.teacher.parameters()).device
+        self.teacher.to(device or home)
+        try:
             self.loss.prepare(
                 self.teacher, split, epochs=self.prepare_epochs, seed=derive_seed(seed, "kd-prepare")
             )
+        finally:
+            self.teacher.to(home)
+            self.loss.to(home)
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         check_teacher(self.teacher)

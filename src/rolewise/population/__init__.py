@@ -137,7 +137,8 @@ def search(
     """
     options = SearchOptions(population, epochs, interval, quantile, resample, early_stop, method, warm_start)
     if objective is not None and isinstance(objective, Objective):
-        objective.prepare(data.train, seed=seed)
+        device = str(changes.get("device", "cpu" if settings is None else settings.device))
+        objective.prepare(data.train, seed=seed, device=TrainSettings(1, device=device).resolved().device)
     plan = make_plan(
         model,
         data,

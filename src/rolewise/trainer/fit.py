@@ -96,7 +96,7 @@ def train(
         torch_threads(chosen.threads),
         _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}, group) as output,
     ):
-        objective.prepare(data.train, seed=seed)
+        objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
         trainer = Trainer(
             model,
             objective,
