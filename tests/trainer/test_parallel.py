@@ -21,7 +21,7 @@ from rolewise.trainer.parallel import Group, _dense
 from rolewise.trainer.synchronized import synchronized
 
 HERE = Path(__file__).parent
-EXACT = ("cross-entropy", "soft", "fitnet:clip", "cross-entropy:bn", "soft:bn", "fitnet:clip:bn")
+EXACT = ("cross-entropy", "soft", "soft:clip", "fitnet:clip", "cross-entropy:bn", "soft:bn", "fitnet:clip:bn")
 CASES = (*EXACT, "soft:bn:4bit", "fitnet:clip:4bit")
 LIMIT = 120  # seconds; a collective that hangs must not hang the suite
 STUDENT = [
@@ -77,9 +77,14 @@ def test_losses_of_every_step_equal_those_of_one_process(followed, case):
     torch.testing.assert_close(first["losses"][:, 0], one["losses"][:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(first["metrics"], one["metrics"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(first["evaluation"], one["evaluation"], rtol=1e-5, atol=1e-5)
+    # FitNet's regressor ends in a ReLU and learns by Adam: there, one process whose initial weights differ in their
+    # last bit is found up to 2.4e-4 away from itself.
+    atol = 5e-4 if case.startswith("fitnet") else 1e-5
     for key in one:
         if key.startswith("state."):
-            torch.testing.assert_close(first[key], one[key], rtol=1e-4, atol=1e-5, msg=key)
+            torch.testing.assert_close(
+                first[key], one[key], rtol=1e-4, atol=atol, msg=lambda words, key=key: f"{key}: {words}"
+            )
             assert torch.equal(first[key], second[key]), key
     assert one["losses"][:, 0].std() > 0
 
