@@ -1,6 +1,6 @@
 """Augmentation against Pillow, the published pipeline and itself, paired in one run.
 
-    python benchmarks/augment.py --data-root FOLDER   # with cifar-10-batches-py in it; without it, made-up images
+    python benchmarks/augment.py --data-root DIR   # with cifar-10-batches-py in it; without it, made-up images
     python benchmarks/augment.py --rounds 3           # quicker, coarser
 
 Bounds: at least 20 times a lean Pillow pipeline for the ops (3 times at 224 x 224), at least 60 times the published
@@ -223,7 +223,6 @@ def main() -> None:
     record(
         "augment",
         figures,
-        command="python benchmarks/augment.py " + " ".join(sys.argv[1:]),
         note=f"One thread, CPU time, except threads and import (wall). Images: {kind}. Bounds: see the script.",
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,13 +48,28 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
     return summary([a / b for a, b in zip(slow, fast, strict=True)])
 
 
-def record(name: str, figures: Mapping[str, Any], *, command: str, note: str = "") -> Path:
-    """Writes `results/<name>.json`: the figures with commit, hardware, versions, and the command that measured them."""
+def command_line() -> str:
+    """This process's command, the folder of the data set left open."""
+    words = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    if "--data-root" in words[:-1]:
+        words[words.index("--data-root") + 1] = "DIR"
+    return " ".join(words)
+
+
+def record(name: str, figures: Mapping[str, Any], *, command: str | None = None, note: str = "") -> Path:
+    """Writes `results/<name>.json`: the figures with commit, hardware, versions, and the command that measured them.
+
+    Args:
+        name: of the benchmark.
+        figures: what it measured.
+        command: `command_line()` unless another one leads to it.
+        note: what a reader must know besides.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {
         "name": name,
-        "command": command,
+        "command": command or command_line(),
         "measured": time.strftime("%Y-%m-%d"),
         "environment": environment(),
         "note": note,

@@ -1,6 +1,6 @@
 """Compares every op with the newest Pillow 11, 12 and 13, each unpacked into a throw-away folder. `make exact`.
 
-    python benchmarks/exact.py --data-root FOLDER   # with cifar-10-batches-py in it, for photographs as well
+    python benchmarks/exact.py --data-root DIR   # with cifar-10-batches-py in it, for photographs as well
 
 The counts are printed and written to `results/exact.json`. Exit status 1 if a single byte differs.
 """
@@ -85,7 +85,7 @@ def main() -> int:
     record(
         "exact",
         figures,
-        command="make exact",
+        command="make exact" + (" DATA_ROOT=DIR" if options.data_root else ""),
         note="One comparison: all bytes of one image, alpha plane included.",
     )
     print(f"{differ} comparisons differ")

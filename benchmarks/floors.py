@@ -102,7 +102,7 @@ def feeding(name: str, precision: str) -> dict[str, Any]:
 
 
 def evaluation(name: str, precision: str, rounds: int) -> dict[str, Any]:
-    """4-bit evaluation: batches of 1,000 with weights quantized once, against batches of 128 quantizing each time."""
+    """4-bit evaluation with weights quantized once, against batches of 128 quantizing each time."""
     model = rw.quantize(network(name), 4, 4).eval()
     place = teacher_settings(1, precision=precision).placement()
     model = place.place(model)
@@ -141,7 +141,7 @@ def main() -> None:
             "evaluation": evaluation(name, precision, 3),
         }
     figures["resnet8-small"]["feeding"] = feeding("resnet8-small", precision)
-    record("floors", figures, command="python benchmarks/floors.py", note="Batch 128, one thread.")
+    record("floors", figures, note="Batch 128, one thread.")
 
 
 if __name__ == "__main__":

@@ -280,8 +280,7 @@ def main() -> None:
         }
         images = "CIFAR-100 images" if options.data_root else "smooth random images"
         note = f"ResNet18, batch {BATCH}, one thread; features after {options.steps} steps on {images}"
-        command = " ".join("DIR" if word == options.data_root else word for word in sys.argv)
-        record("kd", figures, command=f"python {command}", note=note)
+        record("kd", figures, note=note)
     write_docs()
 
 

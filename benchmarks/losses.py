@@ -106,11 +106,9 @@ def main() -> None:
             "students": found,
             "lowest share of no KD": min(one["share of no KD"] for one in found.values()),
         }
-    place = " --data-root FOLDER" if options.data_root else ""
     record(
         f"losses-{options.data}",
         figures,
-        command=f"python benchmarks/losses.py --data {options.data}{place}",
         note="cnn-tiny, 4-bit, from the teacher's weights, one seed. `none` is the student without KD.",
     )
 

@@ -249,7 +249,7 @@ def main() -> None:
             figures |= part(settings)
             print(f"{name}: done", file=sys.stderr)
     if arguments.only is None:
-        record("search", figures, command=f"python benchmarks/search.py {' '.join(sys.argv[1:])}".strip())
+        record("search", figures)
     else:
         print(figures)
 

@@ -195,7 +195,6 @@ def main() -> None:
     record(
         "step",
         figures,
-        command="python benchmarks/step.py",
         note="CPU time per step, batch 128. `to bare`: the bare forward/backward/update alternates with every side.",
     )
 

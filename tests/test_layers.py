@@ -11,7 +11,7 @@ LAYERS = [
     {"cli", "doctor"},
     {"report"},
     {"experiments"},
-    {"stages", "config", "estimate"},
+    {"stages", "config"},
     {"population"},
     {"trainer", "interop"},
     {"objective"},
@@ -20,8 +20,8 @@ LAYERS = [
     {"errors", "seeds", "_types"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-# Within its layer, the settings are read by the stages and the estimate.
-ALLOWED = {("stages", "config"), ("estimate", "config"), ("estimate", "stages"), ("cli", "doctor")}
+# Within its layer, the settings are read by the stages.
+ALLOWED = {("stages", "config"), ("cli", "doctor")}
 
 
 def part_of(path: Path) -> str:

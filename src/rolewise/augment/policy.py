@@ -171,8 +171,7 @@ class Policy(BasePolicy):
     """A PBA policy: slots of (op, probability, magnitude), of which at most two fire on an image.
 
     Per image: a budget of 0, 1 or 2 ops (probability 0.2, 0.3, 0.5); the slots are shuffled and walked
-        through, each
-    applies its op with its probability, until the budget is used up or all slots are walked.
+    through, each applies its op with its probability, until the budget is used up or all slots are walked.
 
     Source: Ho et al., "Population Based Augmentation", ICML 2019.
 

@@ -88,7 +88,9 @@ def open_run(
             settings = resolve(settings)
         progress.note(f"run directory {run.path}, seed {settings.seed}")
         try:
-            yield Pipeline(settings, run, progress=progress, should_stop=flag)
+            pipeline = Pipeline(settings, run, progress=progress, should_stop=flag)
+            pipeline.note_room()
+            yield pipeline
         except Interrupted as error:
             raise Interrupted(f"{error}. Go on with: rolewise run --resume {run.path}") from error
         finally:

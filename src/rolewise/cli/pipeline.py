@@ -197,7 +197,7 @@ def _estimate(
 ) -> None:
     """What a run would do, and about how long it would take here."""
     from rolewise.config import load_config
-    from rolewise.estimate import estimate
+    from rolewise.stages import estimate
 
     settings = load_config(preset=preset, file=config, assignments=assignments or (), options=options)
     common.check(settings)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rolewise.errors import InputError
+
 
 def report(
     directory: Annotated[
@@ -17,8 +19,19 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Markdown with SVG files beside it, not HTML.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", help="Folder for TensorBoard events, written instead of a report."),
+    ] = None,
 ) -> None:
     """Writes the report of a run, complete or not, from its directory alone, and prints its path."""
-    from rolewise.report import write_markdown, write_report
+    from rolewise.report import write_events, write_markdown, write_report
 
-    print(write_markdown(directory, out) if markdown else write_report(directory, out))
+    if tensorboard is not None:
+        if markdown or out is not None:
+            raise InputError(
+                "`--tensorboard` writes events and no report: leave `--markdown` and `--out` out."
+            )
+        print(write_events(directory, tensorboard))
+    else:
+        print(write_markdown(directory, out) if markdown else write_report(directory, out))

@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100 as published: archive or unpacked files, binary or Python form, verified.
 
-Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009; formats and MD5 sums as
-    on
+Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009; formats and MD5 sums as on
 https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 

@@ -15,6 +15,7 @@ from rolewise.progress import Progress
 from rolewise.trainer import State, Trainer
 
 _MEASURED_SECONDS = 2.0  # enough to forget the start of an epoch
+_SCORED = 1000  # images
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Trial:
         trainer.should_stop = watch.should_stop
         epoch_seconds = watch.epoch(trainer, self.policy)
         trainer.should_stop = contact.should_stop
-        batch, whole = trainer.settings.eval_batch, runner.spec.validation
-        part = whole.subset(torch.arange(min(len(whole), 2 * batch)))
+        whole = runner.spec.validation
+        part = whole.subset(torch.arange(min(len(whole), _SCORED)))
         evaluation = _median(lambda: trainer.evaluate(part)) * len(whole) / len(part)
         state = trainer.state()
         exchange = _median(lambda: trainer.load_state(State.from_bytes(trainer.state().to_bytes())))

@@ -119,9 +119,8 @@ def round_levels(x: Tensor, n: int) -> Tensor:
 class _Activations(torch.autograd.Function):
     """a_q for 1 to 8 bits. The backward is the one of hardtanh, whose bounds are open, a hair outside [0, 1].
 
-    It keeps the input, which in a ResNet the ReLU before has kept already: on a CPU that takes half the time
-        of a
-    boolean mask that is made, kept and multiplied.
+    It keeps the input, which in a ResNet the ReLU before has kept already: on a CPU that takes half the time of
+    a boolean mask that is made, kept and multiplied.
     """
 
     @staticmethod

@@ -23,8 +23,7 @@ def frozen_weights(model: nn.Module) -> Iterator[None]:
     """Within the context each quantized weight is made once, for all forward passes without gradients.
 
     For evaluations: the weights must not change meanwhile. A forward pass with gradients quantizes as always,
-        and a
-    context within another one makes the weights anew.
+    and a context within another one makes the weights anew.
     """
     layers = list(quantized_weights(model).values())
     frozen: list[QuantizedWeight] = []

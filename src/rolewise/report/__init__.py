@@ -1,14 +1,17 @@
-"""The report of a run, from its directory alone: one HTML file, or Markdown with pictures."""
+"""The report of a run, from its directory alone: one HTML file, Markdown with pictures, or TensorBoard events."""
 
 import os
 from pathlib import Path
 from urllib.parse import quote
 
 from rolewise.errors import InputError
+from rolewise.report.events import write_events
 from rolewise.report.load import load
 from rolewise.report.markdown import markdown
 from rolewise.report.page import html_page
 from rolewise.runs import write_atomic
+
+__all__ = ["write_events", "write_markdown", "write_report"]
 
 
 def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rolewise.errors import InputError, check_integer
 from rolewise.objective import Placement
+from rolewise.trainer.evaluation import default_batch
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TrainSettings:
         crop: pixels of zero padding (in normalised space) before the random crop; 0: none.
         flip: random horizontal flip.
         cutout: side in pixels of a zero square; 0: none.
-        eval_batch: images a batch of an evaluation.
+        eval_batch: images a batch of an evaluation; None: what suits the device.
         precision: "fp32", "bf16" or "auto" (bf16 where the processor computes in it).
         channels_last: memory format of convolutions; None: where bf16 is used or on a GPU.
         compile: torch.compile of the networks in the training step (a minute of compiling at the start).
@@ -49,7 +50,7 @@ class TrainSettings:
     crop: int = 4
     flip: bool = True
     cutout: int = 0
-    eval_batch: int = 1000
+    eval_batch: int | None = None
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     channels_last: bool | None = None
     compile: bool = False
@@ -59,7 +60,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         check_integer("epochs", self.epochs, 1)
         check_integer("batch_size", self.batch_size, 2)
-        check_integer("eval_batch", self.eval_batch, 1)
+        if self.eval_batch is not None:
+            check_integer("eval_batch", self.eval_batch, 1)
         check_integer("crop", self.crop, 0)
         check_integer("cutout", self.cutout, 0)
         check_integer("threads", self.threads, 1)
@@ -97,7 +99,8 @@ class TrainSettings:
         layout = self.channels_last
         if layout is None:
             layout = precision == "bf16" or torch.device(device).type == "cuda"
-        return replace(self, device=device, precision=precision, channels_last=layout)
+        batch = self.eval_batch or default_batch(torch.device(device))
+        return replace(self, device=device, precision=precision, channels_last=layout, eval_batch=batch)
 
     def placement(self) -> Placement:
         """Where and how the networks run."""

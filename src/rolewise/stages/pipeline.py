@@ -1,11 +1,9 @@
-"""The paper's two stages and the baselines, on a run directory: what is complete is not done again."""
+"""A run: its stages, each from the parts that the settings describe, on one run directory."""
 
 import json
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,73 +12,21 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_save
 from torch import nn
 
-from rolewise import networks
 from rolewise.augment import Schedule
-from rolewise.config import Config, TrainConfig, cores
-from rolewise.data import Data, load_data
+from rolewise.config import Config, cores
+from rolewise.data import Data
 from rolewise.errors import InputError
-from rolewise.kd import KDLoss, load_loss
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import search
 from rolewise.pretrained import digest, load_network, save_network
 from rolewise.progress import Progress
-from rolewise.quant import quantize
-from rolewise.runs import RunDirectory, write_atomic
-from rolewise.seeds import torch_generator
+from rolewise.runs import RunDirectory, free_bytes, write_atomic
+from rolewise.stages import parts
+from rolewise.stages.records import Records
+from rolewise.stages.room import bytes_needed
+from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training
 from rolewise.trainer import Result, Trainer, TrainSettings, fit, test, torch_threads
 from rolewise.trainer.parallel import Group
-
-SCHEDULES = {"teacher": "A_T", "student": "A_S"}
-
-
-@dataclass(frozen=True)
-class Training:
-    """One final training of a run: who learns, under which schedule, with or without the teacher."""
-
-    key: str
-    title: str
-    role: str
-    schedule: str | None  # "A_T", "A_S", or None: crop and flip alone
-    kd: bool
-    baseline: bool = False
-
-    @property
-    def file(self) -> str:
-        """Where its network is kept in the run directory."""
-        return f"baselines/{self.key}.safetensors" if self.baseline else f"{self.key}.safetensors"
-
-
-TRAININGS = {
-    training.key: training
-    for training in (
-        Training("teacher", "Teacher after stage alpha", "teacher", "A_T", kd=False),
-        Training("student", "Student after stage beta", "student", "A_S", kd=True),
-        Training(
-            "student-plain", "Student without KD, without schedule", "student", None, kd=False, baseline=True
-        ),
-        Training("student-kd", "Student with KD only", "student", None, kd=True, baseline=True),
-        Training(
-            "student-a-t", "Student with KD, teacher's schedule", "student", "A_T", kd=True, baseline=True
-        ),
-    )
-}
-
-
-def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettings:
-    """The numbers of a role's final training, or of the members of its search."""
-    section: TrainConfig = config.role(role).train
-    machine, numbers = config.machine, section.model_dump()
-    if searching:
-        numbers["epochs"] = config.search.epochs
-        numbers["batch_size"] = config.search.batch_size or section.batch_size
-    return TrainSettings(
-        **numbers,
-        device=machine.device,
-        precision=machine.precision,
-        channels_last=machine.channels_last,
-        compile=machine.compile,
-        threads=1 if searching else machine.threads or cores(),
-    ).resolved()
 
 
 class Pipeline:
@@ -106,6 +52,7 @@ class Pipeline:
         self.config, self.run, self.group = config, run, group
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
+        self.records = Records(run)
 
     @property
     def leads(self) -> bool:
@@ -116,36 +63,28 @@ class Pipeline:
         """The process that writes does what the context holds before the others do."""
         return nullcontext() if self.group is None else self.group.in_turn()
 
+    def note_room(self) -> None:
+        """Says so if the disk may be too small for the run; a full one would stop it after hours."""
+        free, needed = free_bytes(self.run.path), bytes_needed(self.config, len(self.data.classes))
+        if free is not None and free < needed:
+            self.progress.note(
+                f"{self.run.path}: {free / 1e6:,.0f} MB are free there, and the run's checkpoints may take "
+                f"{needed / 1e6:,.0f} MB. A full disk stops it, to be resumed once there is room."
+            )
+
     @cached_property
     def data(self) -> Data:
         """The data set that teacher and student are for."""
-        one = self.config.data
-        return load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
-
-    def search_data(self, role: str) -> Data:
-        """The data set of a search: the paper transfers the teacher's schedule from CIFAR-10."""
-        other = self.config.teacher.search_data if role == "teacher" else None
-        return (
-            self.data
-            if other in (None, self.config.data.name)
-            else load_data(str(other), self.config.data.root)
-        )
+        return parts.load(self.config)
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
-        found = train_settings(self.config, role, searching=searching)
+        found = parts.train_settings(self.config, role, searching=searching)
         if self.group is None:
             return found
         return replace(found, threads=max(1, found.threads // self.group.local_size))
 
     # Networks and objectives.
-
-    def new_teacher(self, classes: int) -> nn.Module:
-        """The teacher's network before training."""
-        section = self.config.teacher
-        model = networks.build(section.network, num_classes=classes, **section.arguments)
-        model.reset(torch_generator(self.config.seed, "init", "teacher"))
-        return model
 
     def teacher(self) -> nn.Module:
         """The trained teacher, as its file has it."""
@@ -159,49 +98,21 @@ class Pipeline:
 
     def student(self) -> nn.Module:
         """The student before training: quantized, its weights the teacher's where names and shapes match."""
-        section = self.config.student
-        name = section.network or self.config.teacher.network
-        arguments = (
-            section.arguments if section.network else {**self.config.teacher.arguments, **section.arguments}
-        )
-        model = networks.build(name, num_classes=len(self.data.classes), **arguments)
-        model.reset(torch_generator(self.config.seed, "init", "student"))
-        if section.init == "teacher":
-            report = networks.init_from(model, self.teacher())
-            if report.missing:
-                self.progress.note(
-                    f"student: {len(report.missing)} tensors are not the teacher's: {_some(report.missing)}"
-                )
-        if section.weight_bits < 32 or section.act_bits < 32:
-            quantize(model, section.weight_bits, section.act_bits, method=section.quantizer)
+        teacher = self.teacher() if self.config.student.init == "teacher" else None
+        model, report = parts.new_student(self.config, len(self.data.classes), teacher)
+        own = () if report is None else (*report.missing, *report.mismatched)
+        if own:
+            self.progress.note(f"student: {len(own)} tensors are not the teacher's: {_some(own)}")
         return model
-
-    def loss(self) -> KDLoss | None:
-        """The distillation loss that the settings name."""
-        section = self.config.kd
-        if section.loss == "none":
-            return None
-        return load_loss(section.loss, variant=section.variant, **section.arguments)
 
     def objective(self, role: str, *, kd: bool = True) -> Objective:
         """What is minimised; a distillation loss comes prepared on the teacher."""
-        loss = self.loss() if role == "student" and kd else None
-        if loss is None:
+        if role == "teacher" or not kd or self.config.kd.loss == "none":
             return CrossEntropy()
-        section = self.config.kd
-        objective = Distill(
-            self.teacher(),
-            loss,
-            section.weight,
-            task_weight=section.task_weight,
-            decay=section.decay,
-            clip=section.clip,
-            lambda_mode=section.lambda_mode,
-            decay_factor=section.decay_factor,
-            prepare_epochs=section.prepare_epochs,
-        )
-        with self.in_turn():
-            self._prepare(objective)
+        objective = parts.new_objective(self.config, self.teacher())
+        if isinstance(objective, Distill):
+            with self.in_turn():
+                self._prepare(objective)
         return objective
 
     def _prepare(self, objective: Distill) -> None:
@@ -219,7 +130,7 @@ class Pipeline:
                     objective.loss.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                     return
         settings = self.settings("student")
-        with self._cost("prepare-kd"), torch_threads(settings.threads):
+        with self.records.cost("prepare-kd"), torch_threads(settings.threads):
             objective.prepare(self.data.train, seed=self.config.seed, device=settings.device)
         state = {name: tensor.contiguous() for name, tensor in objective.loss.state_dict().items()}
         write_atomic(path, safetensors_save(state, metadata={"about": about}))
@@ -231,10 +142,10 @@ class Pipeline:
         name, file = f"search-{role}", f"{SCHEDULES[role]}.json"
         if self.run.done(name):
             return Schedule.load(self.run.file(file))
-        data, section = self.search_data(role), self.config.search
-        model = self.new_teacher(len(data.classes)) if role == "teacher" else self.student()
+        data, section = parts.load_searched(self.config, role, self.data), self.config.search
+        model = parts.new_teacher(self.config, len(data.classes)) if role == "teacher" else self.student()
         objective = self.objective(role)
-        with self._cost(name) as cost:
+        with self.records.cost(name) as cost:
             result = search(
                 model,
                 data,
@@ -267,7 +178,7 @@ class Pipeline:
             cost["seconds"] = result.cost.wall_seconds  # over all sittings
             cost["cpu_seconds"] = result.cost.cpu_seconds
         result.schedule.save(self.run.file(file))
-        self._record("searches", {role: result.summary()})
+        self.records.add_search(role, result.summary())
         self.run.mark_done(name)
         return result.schedule
 
@@ -286,9 +197,9 @@ class Pipeline:
         settings = self.settings(training.role)
         schedule = self.schedule(training, settings.epochs)
         teaches = training.role == "teacher"
-        model = self.new_teacher(len(self.data.classes)) if teaches else self.student()
+        model = parts.new_teacher(self.config, len(self.data.classes)) if teaches else self.student()
         objective = self.objective(training.role, kd=training.kd)
-        with self._cost(f"train-{key}") as cost, torch_threads(settings.threads):
+        with self.records.cost(f"train-{key}") as cost, torch_threads(settings.threads):
             trainer = Trainer(
                 model,
                 objective,
@@ -338,8 +249,6 @@ class Pipeline:
             )
         return found.stretch(epochs)
 
-    # Records.
-
     def _finish(
         self,
         training: Training,
@@ -353,65 +262,12 @@ class Pipeline:
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
         save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})
-        student, kd = self.config.student, self.config.kd.loss
-        low = training.role == "student"
-        row = {
-            "key": training.key,
-            "name": training.title,
-            "role": training.role,
-            "weight_bits": student.weight_bits if low else 32,
-            "act_bits": student.act_bits if low else 32,
-            "kd": kd if training.kd and kd != "none" else None,
-            "schedule": schedule,
-            "accuracy": result.accuracy,
-            "loss": result.loss,
-            "n": result.n,
-            "accuracy_batch_statistics": result.batch_statistics,
-            "epochs": settings.epochs,
-            "seed": self.config.seed,
-            "baseline": training.baseline,
-        }
-        self._record("rows", row)
-        log = {
-            "accuracy": result.accuracy,
-            "loss": result.loss,
-            "accuracy_batch_statistics": result.batch_statistics,
-        }
-        self.run.append_metrics(
-            stage=f"train-{training.key}",
-            role=training.role,
-            member=None,
-            split="test",
-            epoch=settings.epochs,
-            **log,
-        )
+        self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
         self.run.mark_done(f"train-{training.key}")
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds so far."""
-        path = self.run.file("results.json")
-        empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
-        return self.run.read_json("results.json") if path.exists() else empty
-
-    def _record(self, part: str, entry: dict[str, Any]) -> None:
-        results = self.results()
-        if part == "searches":
-            results["searches"].update(entry)
-        else:
-            key = "key" if part == "rows" else "stage"
-            results[part] = [one for one in results[part] if one[key] != entry[key]] + [entry]
-        self.run.write_json("results.json", results)
-
-    @contextmanager
-    def _cost(self, stage: str) -> Iterator[dict[str, Any]]:
-        """Measures a stage; the clock goes into the results' costs and nowhere else."""
-        cost: dict[str, Any] = {"stage": stage, "images": None}
-        wall, before = time.monotonic(), os.times()
-        yield cost
-        after = os.times()
-        cost.setdefault("seconds", time.monotonic() - wall)
-        cost.setdefault("cpu_seconds", sum(after[:4]) - sum(before[:4]))
-        self._record("costs", cost)
+        return self.records.read()
 
 
 def stage_alpha(pipeline: Pipeline) -> None:

@@ -1,0 +1,155 @@
+"""What a run would do, and about how long it would take on this machine: measured on a few steps, then computed."""
+
+import copy
+import time
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from rolewise.config import Config, cores
+from rolewise.data import Data
+from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.population import Estimate
+from rolewise.population import estimate as estimate_search
+from rolewise.stages import parts
+from rolewise.stages.trainings import TRAININGS
+from rolewise.trainer import Trainer, torch_threads
+
+_TIMED_STEPS = 8
+_WARM, _TIMED = 256, 1024  # images on which the preparation of a loss is tried, and timed
+
+
+def estimate(config: Config, only: str | None = None) -> str:
+    """A text of one line a stage, and the sum.
+
+    Nothing is written and no test image is read. The teacher is untrained here, and a loss that trains parts of its own
+    on the teacher is given a short epoch of it; neither changes what a step costs.
+
+    Args:
+        config: resolved settings.
+        only: "teacher" or "student": that role's search alone.
+    """
+    rehearsal = _Rehearsal(config)
+    seconds: list[float] = []
+    lines: list[str] = []
+
+    def tell(what: str, text: str, takes: float) -> None:
+        lines.append(f"{what}: {text}")
+        seconds.append(takes)
+
+    roles = [only] if only else ["teacher", "student"]
+    if "student" in roles and rehearsal.preparing:
+        tell("preparing the loss on the teacher", _about(rehearsal.preparing), rehearsal.preparing)
+    for role in roles:
+        section = config.role(role)
+        if only or (section.schedule is None and not (role == "teacher" and config.teacher.file)):
+            found = rehearsal.search(role)
+            tell(f"search of the {role}'s schedule", str(found), found.seconds)
+    if only is None:
+        for training in TRAININGS.values():
+            if (training.baseline and not config.baselines) or (
+                training.key == "teacher" and config.teacher.file
+            ):
+                continue
+            takes = rehearsal.training(training.role, kd=training.kd)
+            tell(training.title, _about(takes), takes)
+        lines.append(f"together {_about(sum(seconds))}")
+    return "\n".join(lines)
+
+
+class _Rehearsal:
+    """The parts of a run, untrained, on which steps are timed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._trainings: dict[tuple[str, bool], float] = {}
+
+    @cached_property
+    def _data(self) -> Data:
+        return parts.load(self.config)
+
+    @cached_property
+    def _distillation(self) -> tuple[Objective, float]:
+        """The student's objective, prepared in a short epoch, and the seconds that the whole preparation takes."""
+        config, images = self.config, self._data.train
+        objective = parts.new_objective(config, parts.new_teacher(config, len(self._data.classes)).eval())
+        if not isinstance(objective, Distill) or objective.loss.prepared:
+            return objective, 0.0
+        objective.prepare_epochs = 1
+        device = parts.train_settings(config, "student", searching=False).device
+        warm, timed = (images.subset(torch.arange(min(n, len(images)))) for n in (_WARM, _TIMED))
+        copy.deepcopy(objective).prepare(warm, seed=config.seed, device=device)  # kernels are loaded
+        begun = time.monotonic()
+        objective.prepare(timed, seed=config.seed, device=device)
+        took = time.monotonic() - begun
+        return objective, took * config.kd.prepare_epochs * len(images) / len(timed)
+
+    @property
+    def preparing(self) -> float:
+        """Seconds in which the distillation loss trains its own parts on the teacher."""
+        return self._distillation[1]
+
+    def _parts(self, role: str, classes: int) -> tuple[nn.Module, Objective]:
+        if role == "teacher":
+            return parts.new_teacher(self.config, classes), CrossEntropy()
+        return parts.new_student(self.config, classes, None)[0], self._distillation[0]
+
+    def search(self, role: str) -> Estimate:
+        """What the search of a role's schedule takes."""
+        config = self.config
+        data = parts.load_searched(config, role, self._data)
+        model, objective = self._parts(role, len(data.classes))
+        return estimate_search(
+            model,
+            data,
+            objective=objective,
+            population=config.search.population,
+            epochs=config.search.epochs,
+            interval=config.search.interval,
+            method=config.search.method,
+            settings=parts.train_settings(config, role, searching=True),
+            train_images=config.data.search_train,
+            validation_images=config.data.search_validation,
+            workers=config.machine.workers or cores(),
+            engine=config.search.engine,
+            ray_address=config.search.ray_address,
+            gpus_per_member=config.search.gpus_per_member,
+        )
+
+    def training(self, role: str, *, kd: bool) -> float:
+        """Seconds of a final training, from the time of some steps."""
+        if (role, kd) not in self._trainings:
+            settings = parts.train_settings(self.config, role, searching=False)
+            model, objective = self._parts(role, len(self._data.classes))
+            with torch_threads(settings.threads):
+                trainer = Trainer(
+                    model,
+                    objective if kd else CrossEntropy(),
+                    self._data.train,
+                    replace(settings, epochs=1),
+                    seed=0,
+                )
+                step = _seconds_of_a_step(trainer)
+            self._trainings[role, kd] = step * settings.epochs * trainer.steps
+        return self._trainings[role, kd]
+
+
+def _seconds_of_a_step(trainer: Trainer) -> float:
+    trainer.model.train()
+    trainer.objective.set_epoch(0, 0)
+    marks = []
+    for batch in trainer.feeder.batches(0, None):
+        trainer.train_step(batch)
+        marks.append(time.monotonic())
+        if len(marks) > _TIMED_STEPS:
+            break
+    # The first step compiles and allocates, and counts once.
+    return (marks[-1] - marks[0]) / max(1, len(marks) - 1)
+
+
+def _about(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,105 @@
+"""Networks, losses and numbers as a run's settings describe them."""
+
+from torch import nn
+
+from rolewise import networks
+from rolewise.config import Config, TrainConfig, cores
+from rolewise.data import Data, load_data
+from rolewise.kd import KDLoss, load_loss
+from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.quant import quantize
+from rolewise.seeds import torch_generator
+from rolewise.trainer import TrainSettings
+
+
+def load(config: Config) -> Data:
+    """The data set that teacher and student are for."""
+    one = config.data
+    return load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+
+
+def load_searched(config: Config, role: str, data: Data) -> Data:
+    """The data set of a role's search: the paper transfers the teacher's schedule from CIFAR-10.
+
+    Args:
+        config: resolved settings.
+        role: "teacher" or "student".
+        data: what `load` gave, used again where the search has no other.
+    """
+    other = config.teacher.search_data if role == "teacher" else None
+    return data if other in (None, config.data.name) else load_data(str(other), config.data.root)
+
+
+def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettings:
+    """The numbers of a role's final training, or of the members of its search."""
+    section: TrainConfig = config.role(role).train
+    machine, numbers = config.machine, section.model_dump()
+    if searching:
+        numbers["epochs"] = config.search.epochs
+        numbers["batch_size"] = config.search.batch_size or section.batch_size
+    return TrainSettings(
+        **numbers,
+        device=machine.device,
+        precision=machine.precision,
+        channels_last=machine.channels_last,
+        compile=machine.compile,
+        threads=1 if searching else machine.threads or cores(),
+    ).resolved()
+
+
+def new_teacher(config: Config, classes: int) -> nn.Module:
+    """The teacher's network before training."""
+    section = config.teacher
+    model = networks.build(section.network, num_classes=classes, **section.arguments)
+    model.reset(torch_generator(config.seed, "init", "teacher"))
+    return model
+
+
+def new_student(
+    config: Config, classes: int, teacher: nn.Module | None
+) -> tuple[nn.Module, networks.InitReport | None]:
+    """The student before training, quantized.
+
+    Args:
+        config: resolved settings.
+        classes: how many.
+        teacher: whose weights the student starts from where names and shapes match; None for random ones.
+
+    Returns:
+        The student, and what it took from the teacher.
+    """
+    section = config.student
+    name = section.network or config.teacher.network
+    arguments = section.arguments if section.network else {**config.teacher.arguments, **section.arguments}
+    model = networks.build(name, num_classes=classes, **arguments)
+    model.reset(torch_generator(config.seed, "init", "student"))
+    report = None if teacher is None else networks.init_from(model, teacher)
+    if section.weight_bits < 32 or section.act_bits < 32:
+        quantize(model, section.weight_bits, section.act_bits, method=section.quantizer)
+    return model, report
+
+
+def new_loss(config: Config) -> KDLoss | None:
+    """The distillation loss that the settings name."""
+    section = config.kd
+    if section.loss == "none":
+        return None
+    return load_loss(section.loss, variant=section.variant, **section.arguments)
+
+
+def new_objective(config: Config, teacher: nn.Module) -> Objective:
+    """What the student minimises; a loss with parts of its own is not prepared yet."""
+    loss, section = new_loss(config), config.kd
+    if loss is None:
+        return CrossEntropy()
+    return Distill(
+        teacher,
+        loss,
+        section.weight,
+        task_weight=section.task_weight,
+        decay=section.decay,
+        clip=section.clip,
+        lambda_mode=section.lambda_mode,
+        decay_factor=section.decay_factor,
+        prepare_epochs=section.prepare_epochs,
+    )

@@ -1,0 +1,96 @@
+"""`results.json`: a row for each final training, what each search found, what each stage cost."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rolewise.config import Config
+from rolewise.runs import RunDirectory
+from rolewise.stages.trainings import Training
+from rolewise.trainer import Result
+
+_NAME = "results.json"
+
+
+class Records:
+    """The results of one run directory; each entry is written as soon as it is known."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+
+    def read(self) -> dict[str, Any]:
+        """All of it: `rows`, `searches`, `costs`."""
+        empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
+        return self.run.read_json(_NAME) if self.run.file(_NAME).exists() else empty
+
+    def add_row(
+        self, training: Training, result: Result, config: Config, *, epochs: int, schedule: str | None
+    ) -> None:
+        """The test of a final training: a row of the result table, and a line of the metrics."""
+        low, kd = training.role == "student", config.kd.loss
+        figures = {
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "accuracy_batch_statistics": result.batch_statistics,
+        }
+        row = {
+            "key": training.key,
+            "name": training.title,
+            "role": training.role,
+            "weight_bits": config.student.weight_bits if low else 32,
+            "act_bits": config.student.act_bits if low else 32,
+            "kd": kd if training.kd and kd != "none" else None,
+            "schedule": schedule,
+            **figures,
+            "n": result.n,
+            "epochs": epochs,
+            "seed": config.seed,
+            "baseline": training.baseline,
+        }
+        self._put("rows", "key", row)
+        self.run.append_metrics(
+            stage=f"train-{training.key}",
+            role=training.role,
+            member=None,
+            split="test",
+            epoch=epochs,
+            **figures,
+        )
+
+    def add_search(self, role: str, summary: Mapping[str, Any]) -> None:
+        """What the search of a role's schedule came to."""
+        results = self.read()
+        results["searches"][role] = dict(summary)
+        self.run.write_json(_NAME, results)
+
+    @contextmanager
+    def cost(self, stage: str) -> Iterator[dict[str, Any]]:
+        """Measures a stage; the clock goes into the results' costs and nowhere else.
+
+        What is interrupted is recorded as far as it came, and the next sitting adds to it; a sitting that is killed
+        is lost. Whoever knows better what the stage took over all sittings writes it into what this yields.
+        """
+        nothing: dict[str, Any] = {}
+        before = next((one for one in self.read()["costs"] if one["stage"] == stage), nothing)
+        cost: dict[str, Any] = {"stage": stage, "images": None, "finished": False}
+        wall, cpu = time.monotonic(), _cpu_seconds()
+        try:
+            yield cost
+            cost["finished"] = True
+        finally:
+            earlier = nothing if before.get("finished", True) else before
+            cost.setdefault("seconds", earlier.get("seconds", 0.0) + time.monotonic() - wall)
+            cost.setdefault("cpu_seconds", earlier.get("cpu_seconds", 0.0) + _cpu_seconds() - cpu)
+            self._put("costs", "stage", cost)
+
+    def _put(self, part: str, key: str, entry: Mapping[str, Any]) -> None:
+        results = self.read()
+        results[part] = [one for one in results[part] if one[key] != entry[key]] + [dict(entry)]
+        self.run.write_json(_NAME, results)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
