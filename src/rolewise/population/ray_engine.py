@@ -287,13 +287,13 @@ def _connect(ray: Any, address: str | None, limit: int) -> None:
 
 
 def _knock(address: str) -> None:
-    """Tries the port of "host:port" once: Ray itself would try for many minutes before it says anything.
+    """Tries the port of "host:port" or "ray://host:port" once: Ray itself would try for long before it says anything.
 
     Raises:
         OSError: nobody answers.
     """
-    host, colon, port = address.rpartition(":")
-    if colon and "/" not in address and port.isdigit():
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and "/" not in host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
