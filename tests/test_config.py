@@ -25,6 +25,24 @@ def test_sources_in_their_order(tmp_path):
     assert config.seed == 0
 
 
+@pytest.mark.parametrize(
+    ("sources", "preset"),
+    [
+        ({}, "demo"),
+        ({"options": {"data.name": "digits"}}, "demo"),
+        ({"options": {"data.name": "cifar100"}}, "cifar100-small"),
+        ({"options": {"data.name": "folder", "data.root": "photos"}}, "folder-small"),
+        ({"assignments": ["data.name=cifar10"]}, "cifar10-small"),
+        ({"preset": "demo", "options": {"data.name": "cifar10"}}, "demo"),
+    ],
+)
+def test_other_data_than_digits_have_a_small_preset_of_their_own(sources, preset):
+    config = load_config(**sources)
+    assert config.preset == preset
+    named = {**sources.get("options", {}), **dict(text.split("=") for text in sources.get("assignments", []))}
+    assert config.data.name == named.get("data.name", "digits")
+
+
 def test_toml_and_the_config_of_a_run(tmp_path):
     toml = tmp_path / "run.toml"
     toml.write_text('preset = "demo"\n[student]\nweight_bits = 2\n')

@@ -163,6 +163,17 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
     }
 
 
+def _small(data: dict[str, Any]) -> dict[str, Any]:
+    """A small network and few epochs, for a CPU."""
+    return {
+        "data": data,
+        "search": {"population": 8, "epochs": 10, "interval": 1},
+        "teacher": {"network": "resnet8-small", "train": {"epochs": 6, "lr": 0.1}},
+        "student": {"train": {"epochs": 3, "lr": 2e-3}},
+        "kd": {"prepare_epochs": 1},
+    }
+
+
 def _presets() -> dict[str, dict[str, Any]]:
     presets: dict[str, dict[str, Any]] = {
         "demo": {
@@ -181,13 +192,9 @@ def _presets() -> dict[str, dict[str, Any]]:
             # A network this small gains nothing from a second thread.
             "machine": {"threads": 1},
         },
-        "cifar10-small": {
-            "data": {"name": "cifar10", "search_train": 2000, "search_validation": 2000},
-            "search": {"population": 8, "epochs": 10, "interval": 2},
-            "teacher": {"network": "resnet8-small", "train": {"epochs": 6, "lr": 0.1}},
-            "student": {"train": {"epochs": 3, "lr": 2e-3}},
-            "kd": {"prepare_epochs": 1},
-        },
+        "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
+        "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
+        "folder-small": _small({"name": "folder"}),
     }
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
@@ -210,7 +217,8 @@ def load_config(
     """The resolved settings; later sources win: defaults, preset, file, `--set`, options of the command.
 
     Args:
-        preset: a name of `PRESETS`; None takes the file's, else "demo".
+        preset: a name of `PRESETS`; None takes the file's, else "demo" for digits, and for other data the small one of
+            their name, such as "cifar10-small".
         file: YAML or TOML, by suffix; JSON is YAML too, so a run's `config.json` will do.
         assignments: texts such as "student.weight_bits=2".
         options: dotted keys and values; those that are None are left out.
@@ -221,13 +229,20 @@ def load_config(
     """
     tree: dict[str, Any] = {}
     given = read_file(Path(file)) if file is not None else {}
-    name = preset or given.get("preset") or "demo"
+    name = preset or given.get("preset") or _default_preset(load_tree(given, assignments, options or {}))
     if name not in PRESETS:
         raise InputError(unknown("preset", name, PRESETS))
     _merge(tree, PRESETS[name])
     _merge(tree, given)
     tree["preset"] = name
     return parse_config(load_tree(tree, assignments, options or {}))
+
+
+def _default_preset(tree: Mapping[str, Any]) -> str:
+    """The preset for the data that the tree names."""
+    section = tree.get("data")
+    small = f"{section.get('name')}-small" if isinstance(section, Mapping) else "demo"
+    return small if small in PRESETS else "demo"
 
 
 def load_tree(
