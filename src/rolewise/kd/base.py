@@ -20,7 +20,8 @@ class Outputs:
         logits: `(n, k)`, one row an image.
         features: maps `(n, c, h, w)` of the tapped layers, shallow to deep; may be empty.
         labels: `(n,)`, the images' classes, for the losses that look at them (DKD, CRD).
-        ids: `(n,)`, the images' positions in the training set, for the losses that remember images (CRD).
+        ids: `(n,)`, which images these are, for the losses that remember them (CRD). An image keeps its id in every
+            part of a data set, so an id says nothing about how many images there are.
     """
 
     # Ranks are left to `check_pair`, whose message names both sides.
@@ -101,7 +102,7 @@ class KDLoss(nn.Module):
         Args:
             student, teacher: outputs of a small batch, in float32; they show the sizes.
             generator: draws the initial weights.
-            images: number of images in the training set.
+            images: number of images in the training split: so many different ids will occur.
         """
 
     def prepare(self, teacher: nn.Module, split: TrainingImages, *, epochs: int = 40, seed: int = 0) -> None:

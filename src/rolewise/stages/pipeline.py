@@ -177,6 +177,11 @@ class Pipeline:
             cost["images"] = result.images
             cost["seconds"] = result.cost.wall_seconds  # over all sittings
             cost["cpu_seconds"] = result.cost.cpu_seconds
+        if not result.overwritten:
+            self.progress.note(
+                f"{SCHEDULES[role]}: the best member, {result.best}, was never overwritten, so the schedule is the one "
+                "that all members began with"
+            )
         result.schedule.save(self.run.file(file))
         self.records.add_search(role, result.summary())
         self.run.mark_done(name)

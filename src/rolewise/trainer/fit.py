@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from rolewise.augment import Schedule
 from rolewise.data import Data, Split
-from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
+from rolewise.errors import InputError, InputTypeError, Interrupted, RunError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.progress import Progress
 from rolewise.quant import quantization
@@ -255,10 +255,6 @@ def _check_finite(metrics: EpochMetrics, trainer: Trainer) -> None:
 
 
 def _changed(settings: TrainSettings, changes: dict[str, Any]) -> TrainSettings:
-    from dataclasses import fields, replace
-
-    from rolewise.errors import unknown
-
     known = [one.name for one in fields(TrainSettings)]
     for name in changes:
         if name not in known:
