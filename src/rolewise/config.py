@@ -163,13 +163,19 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
     }
 
 
-def _small(data: dict[str, Any]) -> dict[str, Any]:
-    """A small network and few epochs, for a CPU."""
+def _small(
+    data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
+) -> dict[str, Any]:
+    """A small network and few epochs, of teacher and student, for a CPU."""
+    teacher, student = epochs
     return {
         "data": data,
         "search": {"population": 8, "epochs": 10, "interval": 1},
-        "teacher": {"network": "resnet8-small", "train": {"epochs": 6, "lr": 0.1}},
-        "student": {"train": {"epochs": 3, "lr": 2e-3}},
+        "teacher": {
+            "network": "resnet8-small",
+            "train": {"epochs": teacher, "lr": 0.1, "batch_size": batch_size},
+        },
+        "student": {"train": {"epochs": student, "lr": 2e-3, "batch_size": batch_size}},
         "kd": {"prepare_epochs": 1},
     }
 
@@ -194,7 +200,7 @@ def _presets() -> dict[str, dict[str, Any]]:
         },
         "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
         "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
-        "folder-small": _small({"name": "folder"}),
+        "folder-small": _small({"name": "folder"}, batch_size=32, epochs=(20, 10)),
     }
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
