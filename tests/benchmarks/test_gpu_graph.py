@@ -16,11 +16,11 @@ sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests" / "trainer")]
 
 import gpu_graph  # noqa: E402
 from gpu_graph import GraphedStep, graphed_trainers  # noqa: E402
+from small_training import network, split  # noqa: E402
 from tape import Tape  # noqa: E402
 
 import rolewise as rw  # noqa: E402
-from rolewise import kd, networks  # noqa: E402
-from rolewise.data import Split  # noqa: E402
+from rolewise import kd  # noqa: E402
 from rolewise.objective import CrossEntropy, Distill  # noqa: E402
 from rolewise.trainer import Trainer, student_settings, teacher_settings, torch_threads  # noqa: E402
 
@@ -88,24 +88,14 @@ def tapes(monkeypatch):
         yield
 
 
-def network(seed):
-    model = networks.build("cnn-tiny", num_classes=10)
-    model.reset(torch.Generator().manual_seed(seed))
-    return model
-
-
 def trainer(kind):
-    generator = torch.Generator().manual_seed(7)
-    images = torch.randint(0, 256, (32, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (32,), generator=generator)
-    classes = tuple(map(str, range(10)))
-    split = Split(images, labels, torch.arange(32), classes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    images = split(32)
     numbers = {"batch_size": 8, "precision": "fp32"}
     if kind == "teacher":
-        return Trainer(network(0), CrossEntropy(), split, teacher_settings(3, **numbers), seed=1)
+        return Trainer(network(0), CrossEntropy(), images, teacher_settings(3, **numbers), seed=1)
     task = Distill(network(1).eval(), kd.LOSSES[kind](), clip=True)
     model = rw.quantize(network(0), 4, 4)
-    return Trainer(model, task, split, student_settings(3, **numbers), seed=1, role="student")
+    return Trainer(model, task, images, student_settings(3, **numbers), seed=1, role="student")
 
 
 def same(one, other):

@@ -211,6 +211,9 @@ def test_a_warm_start_is_what_members_begin_with():
         ('["0", "1", 2, 3, [1], [2]]\n', "policies must hold 60 integers"),
         ('["a", "1", 2, 3, {"hp_policy": []}, {"hp_policy": []}]\n', "line 1"),
         ("[" * 5000 + "\n", "line 1"),
+        ("-" * 100_000 + "1\n", "line 1"),
+        ("+".join("1" * 100_000) + "\n", "line 1"),
+        ("__import__('os').system('exit')\n", "line 1.*neither JSON nor a Python literal"),
         (
             f'["0", "1", 2, 300, {ZEROS}, {ZEROS}]\n',
             "`epoch` must be an integer from 0 to 200, got 300",

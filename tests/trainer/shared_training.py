@@ -5,13 +5,13 @@ python shared_training.py OUT.pt NAME...
 
 import sys
 
+import small_training
 import torch
 from torch import nn
 
 import rolewise as rw
-from rolewise import kd, networks
+from rolewise import kd
 from rolewise.augment import Schedule
-from rolewise.data import Split
 from rolewise.objective import CrossEntropy, Distill
 from rolewise.trainer import Trainer, student_settings, teacher_settings
 from rolewise.trainer.parallel import join
@@ -39,9 +39,7 @@ class NoNorm(nn.Module):
 
 def network(seed, norm):
     if norm:
-        model = networks.build("cnn-tiny", num_classes=10)
-        model.reset(torch.Generator().manual_seed(seed))
-        return model
+        return small_training.network(seed)
     model = NoNorm()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -51,13 +49,7 @@ def network(seed, norm):
 
 
 def split():
-    generator = torch.Generator().manual_seed(7)
-    n = BATCH * STEPS
-    images = torch.randint(0, 256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (n,), generator=generator)
-    return Split(
-        images, labels, torch.arange(n), tuple(map(str, range(10))), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    )
+    return small_training.split(BATCH * STEPS)
 
 
 def trainer(name, group):

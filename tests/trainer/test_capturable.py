@@ -8,11 +8,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from small_training import network, split
 from tape import Tape, tensors_of
 
 import rolewise as rw
-from rolewise import kd, networks
-from rolewise.data import Split
+from rolewise import kd
 from rolewise.objective import CrossEntropy, Distill, Placement
 from rolewise.trainer import Batch, Trainer, student_settings, torch_threads
 from rolewise.trainer.settings import set_lr
@@ -26,20 +26,6 @@ BATCH = 8
 def _one_thread():
     with torch_threads(1):
         yield
-
-
-def network(seed):
-    model = networks.build("cnn-tiny", num_classes=10)
-    model.reset(torch.Generator().manual_seed(seed))
-    return model
-
-
-def split(n=64):
-    generator = torch.Generator().manual_seed(7)
-    images = torch.randint(0, 256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (n,), generator=generator)
-    classes = tuple(map(str, range(10)))
-    return Split(images, labels, torch.arange(n), classes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def objective(name, method="products"):

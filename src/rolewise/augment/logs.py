@@ -52,7 +52,7 @@ def read_log(text: str, name: str, ops: Sequence[str] | None) -> Log:
         if not line.strip():
             continue
         try:
-            rows.append(_row(_literal(line), number, names, stated=ops is not None))
+            rows.append(_row(read_literal(line), number, names, stated=ops is not None))
         except InputError as error:
             faults.append(f"{name}, line {number}: {error}")
     if faults:
@@ -84,8 +84,12 @@ def check_ops(ops: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(ops)
 
 
-def _literal(line: str) -> Any:
-    """A line as JSON, else as a Python literal: neither runs anything."""
+def read_literal(line: str) -> Any:
+    """A line as JSON, else as a Python literal: neither runs anything.
+
+    Raises:
+        InputError: it is neither, or nested too deeply.
+    """
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -5,12 +5,12 @@ One line is one exploit: target, source, target epoch, source epoch, old and new
 `rolewise.Schedule.load` reads one trial of either file; `read_global` reads a whole log.
 """
 
-import ast
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rolewise.augment.logs import read_literal
 from rolewise.errors import InputError
 from rolewise.population.lineage import ZEROS, Exploit, Lineage, Vector
 from rolewise.population.pbt import VECTOR_LENGTH
@@ -128,20 +128,13 @@ def _numbered(path: Path) -> Iterable[tuple[int, str]]:
 
 def _parse(path: Path, number: int, text: str) -> Exploit:
     try:
-        target, source, _, epoch, old, new = _literal(text)
+        target, source, _, epoch, old, new = read_literal(text)
         vectors = [tuple(int(entry) for entry in _policy(config)) for config in (old, new)]
         if any(len(vector) != VECTOR_LENGTH for vector in vectors):
             raise ValueError(f"policies must hold {VECTOR_LENGTH} integers")
         return Exploit(int(epoch), int(target), int(source), None, None, vectors[0], vectors[1])
-    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
-        raise InputError(f"{path}, line {number}, is no exploit: {error}.") from error
-
-
-def _literal(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return ast.literal_eval(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}, line {number}, is no exploit: {str(error).rstrip('.')}.") from error
 
 
 def _policy(config: Any) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import Estimate
 from rolewise.population import estimate as estimate_search
 from rolewise.stages import parts
-from rolewise.stages.trainings import TRAININGS
+from rolewise.stages.trainings import TRAININGS, has_a_t, searches
 from rolewise.trainer import Trainer, torch_threads
 
 _TIMED_STEPS = 8
@@ -43,15 +43,13 @@ def estimate(config: Config, only: str | None = None) -> str:
     if "student" in roles and rehearsal.preparing:
         tell("preparing the loss on the teacher", _about(rehearsal.preparing), rehearsal.preparing)
     for role in roles:
-        section = config.role(role)
-        if only or (section.schedule is None and not (role == "teacher" and config.teacher.file)):
+        if only or searches(config, role):
             found = rehearsal.search(role)
             tell(f"search of the {role}'s schedule", str(found), found.seconds)
     if only is None:
         for training in TRAININGS.values():
-            if (training.baseline and not config.baselines) or (
-                training.key == "teacher" and config.teacher.file
-            ):
+            left_out = not config.baselines or (training.schedule == "A_T" and not has_a_t(config))
+            if (training.baseline and left_out) or (training.key == "teacher" and config.teacher.file):
                 continue
             takes = rehearsal.training(training.role, kd=training.kd)
             tell(training.title, _about(takes), takes)

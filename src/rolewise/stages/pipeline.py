@@ -24,7 +24,7 @@ from rolewise.runs import RunDirectory, free_bytes, write_atomic
 from rolewise.stages import parts
 from rolewise.stages.records import Records
 from rolewise.stages.room import bytes_needed
-from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training
+from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training, has_a_t, searches
 from rolewise.trainer import Result, Trainer, TrainSettings, fit, test, torch_threads
 from rolewise.trainer.parallel import Group
 
@@ -281,14 +281,14 @@ def stage_alpha(pipeline: Pipeline) -> None:
     if section.file is not None:
         pipeline.take_teacher(Path(section.file))
         return
-    if section.schedule is None:
+    if searches(pipeline.config, "teacher"):
         pipeline.search("teacher")
     pipeline.train("teacher")
 
 
 def stage_beta(pipeline: Pipeline) -> None:
     """Search the student's own A_S with the fixed teacher, train the student under it."""
-    if pipeline.config.student.schedule is None:
+    if searches(pipeline.config, "student"):
         pipeline.search("student")
     pipeline.train("student")
 
@@ -296,8 +296,8 @@ def stage_beta(pipeline: Pipeline) -> None:
 def baselines(pipeline: Pipeline) -> None:
     """The students that the result is compared with; all start from the teacher's weights and see the same batches."""
     for training in TRAININGS.values():
-        needs_schedule = training.schedule == "A_T" and not pipeline.run.file("A_T.json").exists()
-        if training.baseline and not (needs_schedule and pipeline.config.teacher.schedule in (None, "none")):
+        known = has_a_t(pipeline.config) or pipeline.run.file("A_T.json").exists()
+        if training.baseline and (training.schedule != "A_T" or known):
             pipeline.train(training.key)
 
 

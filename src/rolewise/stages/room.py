@@ -1,7 +1,7 @@
 """Whether the disk has room for a run: told at the start, not after hours."""
 
-from rolewise import networks
 from rolewise.config import Config
+from rolewise.stages import parts
 
 _FLOAT = 4  # bytes
 _COPIES = 2  # of each parameter: itself and its momentum
@@ -13,19 +13,6 @@ def bytes_needed(config: Config, classes: int) -> int:
 
     A search keeps the state of every member; the checkpoints of a stage that is done stay where they are.
     """
-    section = config.student
-    sizes = {
-        "teacher": _parameters(config.teacher.network, classes, config.teacher.arguments),
-        "student": _parameters(
-            section.network or config.teacher.network,
-            classes,
-            section.arguments if section.network else {**config.teacher.arguments, **section.arguments},
-        ),
-    }
-    states = (config.search.population + len(sizes)) * _COPIES * _KEPT
-    return _FLOAT * states * sum(sizes.values())
-
-
-def _parameters(network: str, classes: int, arguments: dict[str, object]) -> int:
-    model = networks.build(network, num_classes=classes, **arguments)
-    return sum(parameter.numel() for parameter in model.parameters())
+    networks = parts.new_teacher(config, classes), parts.new_student(config, classes, None)[0]
+    parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    return _FLOAT * parameters * (config.search.population + len(networks)) * _COPIES * _KEPT

@@ -1,6 +1,8 @@
-"""The final trainings of a run, and what its schedules are called."""
+"""What a run consists of: its searches, its final trainings, and what its schedules are called."""
 
 from dataclasses import dataclass
+
+from rolewise.config import Config
 
 SCHEDULES = {"teacher": "A_T", "student": "A_S"}
 
@@ -36,3 +38,13 @@ TRAININGS = {
         ),
     )
 }
+
+
+def searches(config: Config, role: str) -> bool:
+    """Whether a whole run searches the role's schedule: none is named, and no teacher that was trained elsewhere."""
+    return config.role(role).schedule is None and not (role == "teacher" and config.teacher.file)
+
+
+def has_a_t(config: Config) -> bool:
+    """Whether a whole run has a schedule of the teacher's, searched or named."""
+    return searches(config, "teacher") or config.teacher.schedule not in (None, "none")
