@@ -5,12 +5,14 @@ import os
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from rolewise.errors import InputError, unknown
+from rolewise.settings import Integer, field_names, settings
+from rolewise.settings.search import SearchSettings
 
 _MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
 
@@ -85,22 +87,15 @@ class StudentConfig(Section):
         return bits
 
 
-class SearchConfig(Section):
-    """Population based augmentation."""
+@settings
+class SearchConfig(SearchSettings):
+    """The search, and what of it only a run knows."""
 
-    population: int = Field(16, ge=4, le=64)
-    epochs: int = Field(200, ge=1)
-    interval: int = Field(3, ge=1)
-    quantile: float = Field(0.25, gt=0, le=0.5)
-    resample: float = Field(0.2, ge=0, le=1)
-    batch_size: int | None = Field(None, ge=2, description="None: that of the role's training")
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    gpus_per_member: float = Field(0.0, ge=0)
-    warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
-    early_stop: bool = False
-    method: Literal["pbt", "random", "constant", "randaugment"] = Field(
-        "pbt", description="the search, or a control of equal budget"
+    batch_size: Integer | None = Field(
+        default=None, ge=2, description="images a step; none takes that of the role's training"
+    )
+    warm_start: str | None = Field(
+        default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
 
 
@@ -358,17 +353,17 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _known(location: tuple[Any, ...]) -> list[str]:
     """The keys of the section at `location`."""
-    model: Any = Config
+    section: Any = Config
     for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        section = get_type_hints(section)[part]
+    return field_names(section)
 
 
 def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors():
         location = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
+        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             lines.append(
                 unknown(
                     "setting",

@@ -1,6 +1,5 @@
-"""The run directory of one call of `search`: its own, somebody else's, or none."""
+"""Opens and closes the run directory of one `search()` call, and runs the search in it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,28 +7,60 @@ from typing import Any, Self
 
 from rolewise.augment import Schedule
 from rolewise.errors import InputError
-from rolewise.population.findings import SearchResult
+from rolewise.population.engine import make_engine
 from rolewise.population.lineage import Lineage
 from rolewise.population.plan import Plan
-from rolewise.population.standing import Cost
+from rolewise.population.result import SearchResult
+from rolewise.population.state import Cost, common_vectors
 from rolewise.population.text_logs import write_logs
+from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, StopFlag
 
 SCHEDULE_FILES = {"teacher": "A_T.json", "student": "A_S.json"}
 
 
-class Sitting:
-    """Opens what `search` was told to write into, and keeps the result there.
+def run_search(
+    plan: Plan,
+    *,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    run: RunDirectory | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> SearchResult:
+    """Runs a search on the engine that its settings name; see `rolewise.search` for arguments and errors.
 
-    A folder of its own (`out`) ends up with the schedule, and signals are heeded while the search runs; what
-    somebody else has opened (`run`) gets the logs alone.
+    Args:
+        run: open run directory to log into, instead of `out`; whoever opened it keeps the schedule.
+    """
+    with SearchOutput(plan, out=out, resume=resume, run=run, should_stop=should_stop) as output:
+        if (found := output.found()) is None:
+            with make_engine(plan.spec, plan.settings, workers=workers, progress=progress) as engine:
+                found = plan.run(
+                    engine,
+                    run=output.run,
+                    checkpoint_seconds=checkpoint_seconds,
+                    progress=progress,
+                    should_stop=output.should_stop,
+                )
+            output.keep(found)
+    return found
+
+
+class SearchOutput:
+    """The run directory of a search: its own, its caller's, or none.
+
+    A folder of its own (`out`) ends up with the schedule, and signals are handled while the search runs; a
+    directory that the caller has opened (`run`) gets the logs alone.
 
     Args:
         plan: the search.
-        out: a folder, or None.
-        resume: whether `out` is there already.
-        run: an open run directory, or None.
-        should_stop: what the caller asks of his own.
+        out: folder, or None.
+        resume: whether `out` exists already.
+        run: open run directory, or None.
+        should_stop: the caller's own wish to stop.
     """
 
     def __init__(
@@ -44,7 +75,7 @@ class Sitting:
         if out is not None and run is not None:
             raise InputError("Give `out` or `run`, not both: each names a run directory.")
         if resume and out is None:
-            raise InputError("`resume` needs `out`, the folder of the search that is to go on.")
+            raise InputError("`resume` needs `out`, the folder of the search to be resumed.")
         self._plan, self._out, self._resume = plan, out, resume
         self._role = plan.spec.role
         self._stage = f"search-{self._role}"
@@ -66,30 +97,29 @@ class Sitting:
             self.run.close()
 
     def should_stop(self) -> bool:
-        """Whether a signal came, or the caller said so."""
+        """Whether a signal came, or the caller wants to stop."""
         return self._asked() or (self._flag is not None and self._flag.requested)
 
     def found(self) -> SearchResult | None:
-        """The result, where an earlier sitting came to the end."""
+        """The result, where an earlier session came to the end."""
         if self._out is None or self.run is None or not self.run.done(self._stage):
             return None
-        kept, options = self.run.stage_info(self._stage), self._plan.options
+        kept, settings = self.run.stage_info(self._stage), self._plan.settings
         if kept["identity"] != self._plan.identity:
             raise InputError(f"The search in {self.run.path} is complete, and was made with other settings.")
         lineage = Lineage.read(
             self.run.path,
             role=self._role,
-            population=options.population,
-            epochs=options.epochs,
-            initial=options.initial,
+            population=settings.population,
+            epochs=settings.epochs,
+            initial=common_vectors(self._plan.strategy, self._plan.beginnings),
         )
         return SearchResult(
             schedule=Schedule.load(self.run.file(SCHEDULE_FILES[self._role])),
             lineage=lineage,
             cost=Cost(**kept["cost"]),
-            scores=_scores(kept["scores"]),
-            history=[{**entry, "scores": list(_scores(entry["scores"]))} for entry in kept["history"]],
-            **{name: kept[name] for name in ("best", "score", "diverged", "restarts")},
+            scores=tuple(kept["scores"]),
+            **{name: kept[name] for name in ("best", "score", "history", "diverged", "restarts")},
         )
 
     def keep(self, result: SearchResult) -> None:
@@ -105,8 +135,3 @@ class Sitting:
         kept |= {"cost": asdict(result.cost), "identity": self._plan.identity}
         self.run.mark_done(self._stage, kept)
         self.run.checkpoints(self._stage).clear()
-
-
-def _scores(kept: list[float | None]) -> tuple[float, ...]:
-    """JSON has no infinities: null is the score of a member that diverged."""
-    return tuple(-math.inf if score is None else score for score in kept)
