@@ -89,7 +89,7 @@ class Trainer:
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        _check_classes(self.model, split, self.placement.device)
+        check_classes(self.model, split, self.placement.device)
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
@@ -211,7 +211,12 @@ def _check_shared(objective: Objective, settings: TrainSettings) -> None:
         raise InputError("`compile` is for a single process: leave it out under torchrun.")
 
 
-def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
+def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
+    """Checks that the network tells as many classes apart as the data have.
+
+    Raises:
+        InputError: it does not.
+    """
     height, width = split.image_size
     was_training = model.training
     model.eval()
