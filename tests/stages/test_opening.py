@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +101,15 @@ def test_a_run_is_new_or_resumed(tmp_path):
     with pytest.raises(InputError, match="is not a run directory"), open_pipeline(resume=tmp_path / "b"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_code_of_the_documentation(tmp_path, monkeypatch):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "run-directory.md").read_text("utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    data = '"data.name": "cifar10", "data.root": "data"'
+    assert data in code
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace(data, ", ".join(f'"{key}": {value!r}' for key, value in SMALL.items())), names)
+    assert [row["weight_bits"] for row in names["results"]["rows"]] == [32, 2]
+    assert read_config("runs/two-bit")["config"]["machine"]["workers"] == 2
