@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import safetensors.torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from rolewise.errors import InputError, RunError
 from rolewise.runs import logs
@@ -149,6 +151,23 @@ class RunDirectory:
         """Write a JSON file whole or not at all; NaN and infinities become null."""
         path = self._writable(name)
         write_atomic(path, to_json(finite(value)))
+        return path
+
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> Path:
+        """Write a safetensors file whole or not at all; its folder is made if need be.
+
+        Args:
+            name: of the file.
+            tensors: by name.
+            metadata: at most one entry: safetensors writes several in an order that differs between processes.
+        """
+        path = self._writable(name)
+        if not path.parent.exists():
+            make_folder(path.parent)
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        write_atomic(path, safetensors.torch.save(plain, metadata=dict(metadata) if metadata else None))
         return path
 
     def read_json(self, name: str) -> Any:

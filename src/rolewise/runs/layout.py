@@ -16,6 +16,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = "lock"
 REPORT = "report.html"
 _BASELINES = "baselines"
+_TESTS = "tests"
 
 TRAIN = "train"  # the stage of a single `rolewise.train`
 PREPARE = "prepare-kd"
@@ -45,6 +46,11 @@ def schedule_file(role: str) -> str:
 def search_logs(role: str) -> str:
     """The folder of the search's logs in the form of other tools."""
     return f"pbt-{role}"
+
+
+def test_file(key: str) -> str:
+    """The file of what the network of the final training `key` said to every test image."""
+    return f"{_TESTS}/{key}.safetensors"
 
 
 def network_file(key: str, *, baseline: bool = False) -> str:

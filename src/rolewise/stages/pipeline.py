@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save as safetensors_save
 from torch import nn
 
 from rolewise._machine import cores
@@ -22,7 +21,7 @@ from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import search
 from rolewise.pretrained import digest, load_network, save_network
 from rolewise.progress import Progress
-from rolewise.runs import RunDirectory, free_bytes, layout, write_atomic
+from rolewise.runs import RunDirectory, free_bytes, layout
 from rolewise.stages import build
 from rolewise.stages.estimate import bytes_needed
 from rolewise.stages.results import Results
@@ -138,8 +137,8 @@ class Pipeline:
         settings = self.settings(STUDENT)
         with self.records.cost(layout.PREPARE), torch_threads(settings.threads):
             objective.prepare(self.data.train, seed=self.config.seed, device=settings.device)
-        state = {name: tensor.contiguous() for name, tensor in objective.loss.state_dict().items()}
-        write_atomic(path, safetensors_save(state, metadata={"about": about}))
+        state = objective.loss.state_dict()
+        self.run.write_tensors(layout.KD, state, {"about": about})
 
     # The two kinds of work.
 
@@ -273,6 +272,9 @@ class Pipeline:
     ) -> None:
         if not self.leads:
             return
+        self.run.write_tensors(
+            layout.test_file(training.key), {"logits": result.logits, "labels": result.labels}
+        )
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
         save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})

@@ -46,6 +46,7 @@ class Results:
             "n": result.n,
             "epochs": epochs,
             "seed": config.seed,
+            "precision": result.precision,
             "baseline": training.baseline,
         }
         self._put("rows", "key", row)

@@ -3,10 +3,11 @@
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from rolewise.augment import Schedule
 from rolewise.data import Data, Split
@@ -30,15 +31,21 @@ class Result:
         accuracy: on the test images after the last epoch, a fraction.
         loss: mean cross-entropy there.
         n: number of test images.
-        batch_statistics: the same accuracy with batch normalisation over each test batch, as the authors' release
-            measured; to compare with the paper's numbers alone.
+        batch_statistics: the same accuracy with batch normalization over each test batch, as the authors' release
+            measured; to compare with the paper's numbers alone. None where the network cannot be measured so.
+        precision: of the training, "fp32" or "bf16"; the test is in float32 always, as delivered files compute.
+        logits: of the test images (n, k), float32.
+        labels: of the test images (n,).
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
     """
 
     accuracy: float
     loss: float
     n: int
-    batch_statistics: float
+    batch_statistics: float | None
+    precision: str
+    logits: Tensor = field(repr=False, compare=False)
+    labels: Tensor = field(repr=False, compare=False)
     history: list[dict[str, float]] = field(repr=False)
 
 
@@ -111,11 +118,34 @@ def train(
 
 
 def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
-    """The one look at the test images, after the last epoch."""
-    measured = trainer.evaluate(split)
-    batch = trainer.evaluate(split, batch_statistics=True)
+    """The one look at the test images, after the last epoch.
+
+    It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
+    test differs from what an exported file computes. The network stays in the trainer's memory format.
+    """
+    placement = replace(trainer.placement, precision="fp32", compile=False)
+    measure = partial(trainer.evaluate, split, placement=placement)
+    measured = measure(keep_logits=True)
+    assert measured.logits is not None
+    batch: float | None
+    try:
+        batch = measure(batch_statistics=True).accuracy
+    except RunError:
+        raise
+    except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
+        trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
+        batch = None
     trainer.model.eval()
-    return Result(measured.accuracy, measured.loss, measured.n, batch.accuracy, history)
+    return Result(
+        measured.accuracy,
+        measured.loss,
+        measured.n,
+        batch,
+        trainer.placement.precision,
+        measured.logits,
+        split.labels,
+        history,
+    )
 
 
 def fit(
