@@ -395,12 +395,12 @@ def test_the_randaugment_grid_has_a_point_for_each_member(population):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"population": 3}, "`population`: input should be greater than or equal to 4, got 3"),
-        ({"population": 65}, "`population`: input should be less than or equal to 64, got 65"),
-        ({"population": 8.0}, "`population`: must be an integer, got 8.0"),
+        ({"population": 3}, "`population` must be greater than or equal to 4, got 3"),
+        ({"population": 65}, "`population` must be less than or equal to 64, got 65"),
+        ({"population": 8.0}, "`population` must be an integer, got 8.0"),
         ({"epochs": 0}, "`epochs`"),
         ({"interval": 0}, "`interval`"),
-        ({"interval": 13}, r"`interval`: must be at most `epochs` \(12\).*got 13"),
+        ({"interval": 13}, r"`interval` must be at most `epochs` \(12\).*got 13"),
         ({"quantile": 0.0}, "`quantile`"),
         ({"quantile": 0.51}, "`quantile`"),
         ({"resample": -0.1}, "`resample`"),

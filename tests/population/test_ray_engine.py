@@ -1,5 +1,6 @@
 """The Ray engine on a cluster of several nodes on this machine: actors and nodes die, the result stays."""
 
+import os
 import sys
 import threading
 import time
@@ -35,7 +36,8 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors must find the fake trainer
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # actors must find the fake trainer
         from ray.cluster_utils import Cluster
 
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -126,12 +128,12 @@ def test_a_cluster_that_is_not_there_is_said_soon(address):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ray_address": "auto"}, "`ray_address`: belongs to the Ray engine"),
-        ({"gpus_per_member": 0.5}, "`gpus_per_member`: belongs to the Ray engine"),
-        ({"engine": "rey"}, "`engine`: input should be 'local' or 'ray', got 'rey'"),
+        ({"ray_address": "auto"}, "`ray_address` belongs to the Ray engine"),
+        ({"gpus_per_member": 0.5}, "`gpus_per_member` belongs to the Ray engine"),
+        ({"engine": "rey"}, "`engine` must be 'local' or 'ray', got 'rey'"),
         (
             {"engine": "ray", "gpus_per_member": -1},
-            "`gpus_per_member`: input should be greater than or equal to 0",
+            "`gpus_per_member` must be greater than or equal to 0",
         ),
     ],
 )

@@ -4,7 +4,7 @@ Nothing in `backward` waits for the device: lambda and sigmoid(epoch) are device
 are static, so a whole step can be captured once and replayed.
 """
 
-from rolewise.objective.base import INITS, CrossEntropy, Init, Objective, Placement
+from rolewise.objective.base import INITS, CrossEntropy, Init, Objective, Placement, checked
 from rolewise.objective.distill import Distill, clip_and_add
 from rolewise.objective.mutual import MutualLearning
 
@@ -16,5 +16,6 @@ __all__ = [
     "MutualLearning",
     "Objective",
     "Placement",
+    "checked",
     "clip_and_add",
 ]

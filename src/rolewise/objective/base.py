@@ -166,6 +166,21 @@ class CrossEntropy(Objective):
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 
+def checked(objective: object) -> Objective:
+    """`objective`, or `CrossEntropy()` for None.
+
+    Raises:
+        InputTypeError: it is no objective.
+    """
+    if objective is None:
+        return CrossEntropy()
+    if not isinstance(objective, Objective):
+        raise InputTypeError(
+            f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
+        )
+    return objective
+
+
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Number of the batch's images that are classified correctly (a scalar on the device)."""
     return (logits.argmax(1) == labels).sum().float()

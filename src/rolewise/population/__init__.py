@@ -18,7 +18,7 @@ from rolewise.population.arguments import SearchArguments, plan_of
 from rolewise.population.controls import randaugment_grid
 from rolewise.population.estimation import Estimate, measure
 from rolewise.population.lineage import Branch, Exploit, Lineage
-from rolewise.population.methods import METHODS
+from rolewise.population.methods import METHODS, make_strategy
 from rolewise.population.output import run_search
 from rolewise.population.pbt import Move, boundaries, exploit, explore
 from rolewise.population.plan import Plan, make_plan
@@ -46,6 +46,7 @@ __all__ = [
     "exploit",
     "explore",
     "make_plan",
+    "make_strategy",
     "measure",
     "policy_statistics",
     "randaugment_grid",

@@ -8,7 +8,7 @@ from rolewise.errors import InputError, RunError
 from rolewise.population.lineage import Exploit
 from rolewise.population.state import FORMAT_VERSION, Member, SearchState
 from rolewise.progress import Progress
-from rolewise.runs import CheckpointStore, RunDirectory
+from rolewise.runs import CheckpointStore, RunDirectory, layout
 
 
 class SearchLog:
@@ -33,7 +33,7 @@ class SearchLog:
     ) -> None:
         if not seconds >= 0:
             raise InputError(f"`checkpoint_seconds` must be a number of at least 0, got {seconds}.")
-        self.stage = f"search-{role}"
+        self.stage = layout.search_stage(role)
         self._run, self._role = run, role
         self._identity = dict(identity)
         self._seconds, self._progress = seconds, progress or Progress()

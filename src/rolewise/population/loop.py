@@ -123,10 +123,9 @@ class SearchLoop:
         self._log.boundary(state.members, exploits)
         for member in state.members:
             member.reached, member.lines = False, []
-        states = [member.state for member in state.members]
-        for exploit in exploits:
-            target = state.members[exploit.target]
-            target.state, target.vector, target.status = states[exploit.source], exploit.new, "active"
+        for exploit in exploits:  # one after the other, as a lineage is read
+            target, source = state.members[exploit.target], state.members[exploit.source]
+            target.state, target.vector, target.status = source.state, exploit.new, "active"
             state.lineage.add(exploit)
         self._stop_hopeless(scores, {exploit.target for exploit in exploits})
         state.completed = boundary
@@ -143,13 +142,14 @@ class SearchLoop:
         rng = numpy_generator(self._seed, self._strategy.name, self._role, boundary)
         vectors = [self._vector(member, boundary) for member in self.state.members]
         exploits = []
-        for target, source, new in self._strategy.decide(scores, vectors, rng):
+        for target, source, new in self._strategy.decide(scores, tuple(vectors), rng):
             old = vectors[source]
             if old is None:
                 raise RunError(
                     f'Method "{self._strategy.name}" copied member {source}, whose policy is no PBA policy.'
                 )
             exploits.append(Exploit(boundary, target, source, scores[target], scores[source], old, new))
+            vectors[target] = new
         return exploits
 
     def _vector(self, member: Member, epoch: int) -> Vector | None:

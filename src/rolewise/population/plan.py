@@ -17,7 +17,7 @@ from rolewise._roles import STUDENT, check_role
 from rolewise.augment import Schedule
 from rolewise.data import Data
 from rolewise.errors import InputError, InputTypeError, check_integer
-from rolewise.objective import INITS, CrossEntropy, Init, Objective
+from rolewise.objective import INITS, Init, Objective, checked
 from rolewise.population.engine import Engine
 from rolewise.population.log import SearchLog
 from rolewise.population.loop import SearchLoop
@@ -155,11 +155,7 @@ def make_plan(
     """
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}.")
-    objective = CrossEntropy() if objective is None else objective
-    if not isinstance(objective, Objective):
-        raise InputTypeError(
-            f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
-        )
+    objective = checked(objective)
     check_integer("seed", seed, 0)
     role = check_role(objective.role_of(model) if role is None else role)
     init = objective.init if init is None else init

@@ -72,7 +72,9 @@ class Strategy(ABC):
     def decide(
         self, scores: Sequence[float | None], vectors: Sequence[Vector | None], rng: np.random.Generator
     ) -> list[Decision]:
-        """What happens to the members at a boundary; at most one decision for each target.
+        """What happens to the members at a boundary.
+
+        Decisions take effect in their order: a source that was a target before gives what it has become.
 
         Args:
             scores: validation accuracy by member, a fraction; None for one that diverged or was stopped.
