@@ -1,7 +1,7 @@
 """Augmentation: ops that equal Pillow's byte for byte, policies, and schedules of policies."""
 
 from rolewise.augment.baselines import RandAugment, TrivialAugment
-from rolewise.augment.batch import BatchAugmenter, normalize
+from rolewise.augment.batch import BatchAugmenter, normalization_table, normalize
 from rolewise.augment.ops import OPS, Op
 from rolewise.augment.policy import Applied, BasePolicy, Policy
 from rolewise.augment.schedule import Schedule
@@ -21,5 +21,6 @@ __all__ = [
     "ScheduleTransform",
     "TrivialAugment",
     "apply_op",
+    "normalization_table",
     "normalize",
 ]

@@ -136,18 +136,52 @@ class Outcome:
         return self.member
 
 
-class Runner:
-    """A worker's one trainer, into which the member of each job is loaded."""
+def make_trainer(spec: SearchSpec) -> Trainer:
+    """A trainer for the members of a search, with a network and an objective of its own."""
+    model, objective = copy.deepcopy(spec.model), copy.deepcopy(spec.objective)
+    make = {"seed": spec.seed, "role": spec.role, "member": None}
+    return spec.trainer(model, objective, spec.train, spec.settings, **make)
+
+
+class Runner(ABC):
+    """A worker's one trainer, into which the member of each job is loaded.
+
+    Attributes:
+        spec: what the members have in common.
+        trainer: the trainer.
+        validation: images that members are scored on, where the trainer wants them.
+    """
+
+    spec: SearchSpec
+    trainer: Trainer
+    validation: Split
+
+    @abstractmethod
+    def load_member(self, member: int, state: State | None) -> Trainer:
+        """The trainer with `member` loaded, at `state` or at its beginning."""
+
+    @abstractmethod
+    def take_state(self) -> State:
+        """The trainer's state, which later steps do not change."""
+
+    @abstractmethod
+    def is_finite(self, state: State) -> bool:
+        """Whether all weights of a state are finite."""
+
+    @abstractmethod
+    def exchange(self) -> None:
+        """Takes the state out and loads it again, as between two jobs."""
+
+
+class HostRunner(Runner):
+    """A runner whose states are in the memory of the CPU, so that they can travel."""
 
     def __init__(self, spec: SearchSpec) -> None:
-        self.spec = spec
-        model, objective = copy.deepcopy(spec.model), copy.deepcopy(spec.objective)
-        make = {"seed": spec.seed, "role": spec.role, "member": None}
-        self.trainer = spec.trainer(model, objective, spec.train, spec.settings, **make)
+        self.spec, self.validation = spec, spec.validation
+        self.trainer = make_trainer(spec)
         self._fresh = self.trainer.state()
 
     def load_member(self, member: int, state: State | None) -> Trainer:
-        """The trainer with `member` loaded, at `state` or at its beginning."""
         self.trainer.set_member(member)
         if state is not None:
             self.trainer.load_state(state)
@@ -158,6 +192,15 @@ class Runner:
             reinitialize(template, self.spec.seed, "init", self.spec.role, member)
             self.trainer.model.load_state_dict(template.state_dict())
         return self.trainer
+
+    def take_state(self) -> State:
+        return self.trainer.state()
+
+    def is_finite(self, state: State) -> bool:
+        return all(bool(torch.isfinite(tensor).all()) for tensor in state.part("model").values())
+
+    def exchange(self) -> None:
+        self.trainer.load_state(State.from_bytes(self.trainer.state().to_bytes()))
 
 
 def run_interval(runner: Runner, task: Task, channel: JobChannel) -> Outcome:
@@ -177,16 +220,16 @@ def run_interval(runner: Runner, task: Task, channel: JobChannel) -> Outcome:
                 diverged = True
                 break
         if task.evaluate and not diverged:
-            measured = trainer.evaluate(runner.spec.validation)
+            measured = trainer.evaluate(runner.validation)
             values = {"accuracy": measured.accuracy, "loss": measured.loss}
             lines.append({"split": "validation", "epoch": trainer.epoch, **values})
             evaluations, score, diverged = 1, measured.accuracy, not math.isfinite(measured.loss)
     except Interrupted:
         finished = False
     done = time.monotonic()
-    state = trainer.state()
+    state = runner.take_state()
     exchange += time.monotonic() - done
-    diverged = diverged or (finished and not _finite(state))
+    diverged = diverged or (finished and not runner.is_finite(state))
     return Outcome(
         task.member,
         state,
@@ -208,10 +251,6 @@ class _Reports(Progress):
 
     def batch(self, images: int) -> None:
         self._channel.report(images)
-
-
-def _finite(state: State) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in state.part("model").values())
 
 
 def reinitialize(model: nn.Module, *key: int | str | None) -> None:

@@ -21,7 +21,7 @@ import torch
 from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, missing_extra
 from rolewise.population.engine import Attempts, Engine, failure, raise_failure
-from rolewise.population.member import Job, JobChannel, Runner, SearchSpec
+from rolewise.population.member import HostRunner, Job, JobChannel, SearchSpec
 from rolewise.population.transport import pack, split_tensors, unpack
 from rolewise.progress import Progress
 
@@ -225,7 +225,7 @@ class _Remote(JobChannel):
                 # The object store's memory is read-only, and nothing writes into a split.
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                 tensors = [torch.from_numpy(array) for array in self._arrays]
-            self._runner = Runner(unpack(self._blob, tensors))
+            self._runner = HostRunner(unpack(self._blob, tensors))
             return "ready", None
 
         return self._answer(make)

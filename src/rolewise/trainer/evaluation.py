@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rolewise.augment import normalize
+from rolewise.augment import normalization_table, normalize
 from rolewise.data import Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
@@ -80,9 +81,7 @@ def evaluate(
             if number >= len(parts):
                 continue
             pixels, labels = split.images[parts[number]], split.labels[parts[number]]
-            images = normalize(
-                pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
-            )
+            images = _normalized(pixels, mean, std, placement)
             with placement.autocast():
                 found = model(images.to(placement.device)).float()
             sums += _sums(found, labels.to(placement.device))
@@ -93,6 +92,25 @@ def evaluate(
     correct, loss = sums.tolist()
     kept = _together(logits, parts, split.num_classes, group, placement.device) if keep_logits else None
     return Evaluation(correct / len(split), loss / len(split), len(split), kept)
+
+
+def _normalized(
+    pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], placement: Placement
+) -> Tensor:
+    """The images as the network takes them, made where they are; the bytes are the same everywhere."""
+    if pixels.device.type == "cpu":
+        return normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
+    table = normalization_table(mean, std).to(placement.dtype).pin_memory()
+    return look_up(pixels, table.to(pixels.device, non_blocking=True), placement)
+
+
+def look_up(
+    pixels: UInt8[Tensor, "n h w 3"], table: Float[Tensor, "3 256"], placement: Placement
+) -> Float[Tensor, "n 3 h w"]:
+    """The normalized images, value by value from the table of each channel."""
+    offsets = torch.arange(0, table.numel(), table.shape[1], device=pixels.device)
+    images = table.flatten()[pixels.long() + offsets].permute(0, 3, 1, 2)  # channels last as it is
+    return images if placement.channels_last else images.contiguous()
 
 
 def _parts(count: int, size: int, *, alone: bool) -> list[slice]:

@@ -1,7 +1,7 @@
 """The epoch's batches, augmented ahead of the network in a background thread."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rolewise._machine import cores
 from rolewise.augment import BatchAugmenter
 from rolewise.data import Split
 from rolewise.objective import Placement
@@ -17,6 +18,7 @@ from rolewise.trainer.settings import TrainSettings
 
 _CHUNK_IMAGES = 1024  # images a job of the thread makes: its overhead is forgotten, they stay in the cache
 _AHEAD = 2  # jobs in flight
+_MOST_THREADS = 8  # feed any network on one GPU
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Batch:
     ids: Tensor
 
 
+def feeding_threads(device: torch.device, feeders: int = 1) -> int:
+    """Number of threads that augment for each of some feeders at once: one on a CPU, which computes as well.
+
+    Args:
+        device: device that the batches are for.
+        feeders: number of feeders that run at the same time.
+    """
+    return 1 if device.type == "cpu" else max(1, min(_MOST_THREADS, cores() // feeders))
+
+
 class Feeder:
     """Order, augmentation and transport of a split's batches: functions of (seed, role, member, epoch) alone.
 
@@ -37,6 +49,7 @@ class Feeder:
         placement: device, dtype and memory format of the batches.
         key: what the random streams are keyed by, such as (seed, role, member).
         share: this process's part of every batch; None is the whole.
+        threads: number of threads over which the images of a job are spread; does not change a byte.
     """
 
     def __init__(
@@ -46,16 +59,23 @@ class Feeder:
         placement: Placement,
         key: tuple[int | str | None, ...],
         share: slice | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self.split, self.placement, self.key, self.share = split, placement, key, share
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
         self._augment = BatchAugmenter(
-            split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout
+            split.mean,
+            split.std,
+            crop=settings.crop,
+            flip=settings.flip,
+            cutout=settings.cutout,
+            threads=threads,
         )
         self._seed = derive_seed(*key, "augment")
 
-    def batches(self, epoch: int, policy: Any, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, policy: Any, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of one epoch from the step `start` on; the next are made while one is used."""
         order = torch.from_numpy(numpy_generator(*self.key, "order", epoch).permutation(len(self.split)))
         jobs = self._chunks(start)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
 from rolewise.trainer.evaluation import Evaluation, evaluate
-from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.feed import Batch, Feeder, feeding_threads
 from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
@@ -94,6 +94,10 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
         self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
+        self.recorded: Callable[[Batch], None] | None = (
+            None  # takes the steps, see `rolewise.trainer.recorded`
+        )
+        self.feed_threads = feeding_threads(self.placement.device)
         self.group = group
         if group is not None:
             self._join(group)
@@ -110,7 +114,8 @@ class Trainer:
         """Continues as another member of the population: its order of images, its augmentation."""
         self.member = member
         share = None if self.group is None else self.group.share(self.settings.batch_size)
-        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member), share)
+        key = self.seed, self.role, member
+        self.feeder = Feeder(self.split, self.settings, self.placement, key, share, threads=self.feed_threads)
 
     @property
     def steps(self) -> int:
@@ -123,9 +128,8 @@ class Trainer:
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
-        self.model.train()
-        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
-        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
+        self.begin_epoch()
+        take = self.train_step if self.recorded is None else self.recorded
         with nullcontext() if self.group is None else self.group.batch_norms(self._modules):
             for batch in self.feeder.batches(self.epoch, policy, self.step):
                 if self.should_stop():
@@ -133,11 +137,17 @@ class Trainer:
                     raise Interrupted(
                         f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
                     )
-                self.train_step(batch)
+                take(batch)
                 self.step += 1
                 self.progress.batch(self.settings.batch_size)
         self._gather()
         return self._end_epoch()
+
+    def begin_epoch(self) -> None:
+        """Training mode, and the numbers of the current epoch where the step reads them."""
+        self.model.train()
+        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
+        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
 
     @property
     def _modules(self) -> list[nn.Module]:
@@ -187,23 +197,27 @@ class Trainer:
             group=self.group,
         )
 
-    def state(self) -> State:
-        """A copy of everything that training depends on."""
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that training depends on, themselves, named as in a `State`."""
         parts = {
-            "model": {name: plain(tensor) for name, tensor in self.model.state_dict().items()},
+            "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
-            "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
+            "objective": self.objective.state(),
         }
         tensors = {
             f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
         }
-        tensors["sums"] = plain(self._sums)
+        return {**tensors, "sums": self._sums}
+
+    def state(self) -> State:
+        """A copy of everything that training depends on."""
+        tensors = {name: plain(tensor) for name, tensor in self.tensors().items()}
         return State(tensors, {"epoch": self.epoch, "step": self.step})
 
     def load_state(self, state: State) -> None:
-        """Takes back a `state()`, in place: a captured step stays valid."""
+        """Takes back a `state()`; in place where the step is recorded, so that the recording stays valid."""
         load_model(self.model, state.part("model"))
-        load_optimizer(self.optimizer, state.part("optimizer"))
+        load_optimizer(self.optimizer, state.part("optimizer"), in_place=self.recorded is not None)
         self.objective.load_state(state.part("objective"))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
