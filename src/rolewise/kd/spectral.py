@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputError
-from rolewise.kd.base import Outputs, check_pair
+from rolewise.kd.base import Outputs
+from rolewise.kd.checks import check_pair
 from rolewise.kd.eigen import RANK_FLOOR, Exact
 from rolewise.kd.subspace import Products
 
@@ -228,16 +229,23 @@ def _map_gradient(
     """
     factor = 2 if doubled else 1
     y = factor * solved
+    outer = y  # what is multiplied with X v; the authors' gradient is not symmetric there
     if layer.wide:
         floored = value.clamp_min(RANK_FLOOR).unsqueeze(1)
         root = layer.scale.sqrt().unsqueeze(1)
-        y = g - v * (v * g).sum(1, keepdim=True) + root * layer.back(solved)
-        if doubled:  # the authors' code doubles all but the part outside the row space, g - X^T (X X^T)^+ X g
-            y = 2 * y - (g - root * layer.back(row))
+        across = v * (v * g).sum(1, keepdim=True)
+        y = g - across + root * layer.back(solved)
+        if doubled:
+            # With P = X^T (X X^T)^+ X, the authors double all but the part outside the row space, g - P g, and
+            # subtract U offdiag(U^T D) V^T, which is (P g - v (v . g)) times X v.
+            inside = root * layer.back(row)
+            y = 2 * y - (g - inside)
+            outer = (y - (inside - across)) / floored
         y = y / floored
-    y = y * layer.scale.unsqueeze(1)
+        outer = outer if doubled else y
+    y, outer = y * layer.scale.unsqueeze(1), outer * layer.scale.unsqueeze(1)
     # Dead maps are masked in the small factors: the product is as large as the map.
     dead = ~layer.alive[:, None, None]
-    left = torch.stack((v, y), dim=2).masked_fill_(dead, 0)
+    left = torch.stack((v, outer), dim=2).masked_fill_(dead, 0)
     right = torch.stack((layer.across(y), layer.across(v)), dim=1).masked_fill_(dead, 0)
     return torch.bmm(left, right)
