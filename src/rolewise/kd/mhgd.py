@@ -34,7 +34,7 @@ def graph_divergence(
     p = F.log_softmax(student.tanh(), dim=2)
     q = F.log_softmax(teacher.tanh(), dim=2)
     divergence = (p.exp() * (p - q)).sum(2)
-    return divergence.sum() if rows is None else torch.where(rows, divergence, 0).sum()
+    return divergence.sum() if rows is None else divergence.masked_fill(~rows, 0).sum()
 
 
 class Head(nn.Module):
