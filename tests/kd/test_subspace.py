@@ -151,7 +151,7 @@ class _Count(TorchDispatchMode):
 
 @pytest.mark.parametrize(("name", "most"), [("kd-svd", 1000), ("mhgd", 900), ("ii-kd", 1250)])
 def test_a_step_of_the_loss_takes_few_operations(name: str, most: int) -> None:
-    """On a GPU each is a launch, and the launches are what these losses cost there; they were 1,835, 1,510 and 2,100."""
+    """On a GPU each is a launch, and the launches are what these losses cost there."""
     arguments = {"method": "products"} | ({} if name == "kd-svd" else {"trained": False})
     loss = LOSSES[name](**arguments)
     student, teacher = samples.network_like(1, n=4, noise=0.3), samples.network_like(1, n=4)

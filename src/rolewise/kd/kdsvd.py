@@ -68,7 +68,8 @@ def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
     dtype = vectors.student[0].dtype
     terms = 6 if dtype == torch.float32 else 12
     both = (*vectors.student, *vectors.teacher)
-    features = kernel_features(torch.cat(both, dim=1), terms).split([v.shape[1] for v in both], dim=2)
+    sizes = [v.shape[1] for v in both]
+    features = torch.split(kernel_features(torch.cat(both, dim=1), terms), sizes, dim=2)
     student, teacher = features[: len(vectors.student)], features[len(vectors.student) :]
     total = torch.zeros((), dtype=dtype, device=student[0].device)
     for at in range(1, len(student)):

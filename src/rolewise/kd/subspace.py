@@ -143,7 +143,8 @@ def _orthonormal(block: Float[Tensor, "n m p"]) -> Float[Tensor, "n m p"]:
     gram = torch.bmm(wide.mT, wide)
     gram.diagonal(dim1=1, dim2=2).mul_(1 + SHIFT).add_(torch.finfo(block.dtype).tiny)
     factor = torch.linalg.cholesky_ex(gram)[0]
-    return torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False).to(block.dtype)
+    columns: Tensor = torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False)
+    return columns.to(block.dtype)
 
 
 @cache
