@@ -18,7 +18,7 @@ from rolewise.population.gpu_engine import GpuEngine
 from rolewise.population.member import HostRunner, Task
 from rolewise.settings import SearchSettings
 from rolewise.trainer import torch_threads
-from rolewise.trainer.recorded import LiveTensors, NoRecorder, Recorder
+from rolewise.trainer.recorded import NoRecorder, Recorder
 
 NUMBERS = {"batch_size": 50, "precision": "fp32"}
 
@@ -56,9 +56,9 @@ def plan(data, kind="teacher", **numbers):
     if kind == "student":
         objective = Distill(copy.deepcopy(model).eval(), rw.kd.LOSSES["fitnet"](), clip=True)
         model, changes = rw.quantize(model, 4, 4), NUMBERS
-    settings = SearchSettings(**{"population": 5, "epochs": 4, "interval": 2, "resample": 0.5, **numbers})
+    settings = SearchSettings(**{"population": 4, "epochs": 3, "interval": 2, "resample": 0.5, **numbers})
     return make_plan(
-        model, data, settings, objective=objective, seed=5, changes=changes, images=(200, 150), prepare=True
+        model, data, settings, objective=objective, seed=5, changes=changes, images=(100, 60), prepare=True
     )
 
 
@@ -98,7 +98,7 @@ def test_lanes_give_the_bytes_of_the_local_engine(local, tmp_path, number):
     result, folder = _run(one, tmp_path / "run", lanes(number, recorder), progress=progress)
     assert told(result, folder) == expected
     assert [counter.records for counter in counters] == [1] * number  # once, for all members
-    steps = 5 * 4 * (200 // 50)
+    steps = 4 * 3 * (100 // 50)
     assert sum(counter.steps for counter in counters) == steps + number  # and once to compare
     assert progress.images == result.images == steps * 50
     assert progress.notes == []
@@ -117,12 +117,12 @@ def test_what_cannot_be_recorded_is_computed_and_said(data, tmp_path, local):
 def test_interrupted_it_continues_on_either_engine(local, tmp_path):
     """With a checkpoint of resident states, loaded by the local engine and by lanes again."""
     one, expected = local
-    stops = [After(6), After(9)]
+    stops = [After(3), After(5)]
     result, times = run_to_the_end(one, tmp_path / "lanes", stops, start=lanes(2))
     assert times == 2
     assert told(result, tmp_path / "lanes") == expected
     with pytest.raises(Interrupted):
-        _run(one, tmp_path / "mixed", lanes(2), stop=After(8))
+        _run(one, tmp_path / "mixed", lanes(2), stop=After(4))
     result, folder = _run(one, tmp_path / "mixed", make_engine, workers=1)
     assert told(result, folder) == expected
 
@@ -190,17 +190,10 @@ def test_a_member_begins_and_continues_as_in_the_local_engine(data):
             assert one.tensors.keys() == other.tensors.keys()
             for name, tensor in other.tensors.items():
                 assert torch.equal(one.tensors[name], tensor), name
-        assert ours.is_finite(states[ours, 0])
-        states[ours, 0].tensors[
-            "model.fc.bias"
-            if "model.fc.bias" in states[ours, 0].tensors
-            else next(name for name in states[ours, 0].tensors if name.endswith("bias"))
-        ].fill_(float("nan"))
-        assert not ours.is_finite(states[ours, 0])
-
-
-def test_tensors_that_a_state_lacks_become_zero():
-    live = LiveTensors({"a": torch.ones(2), "b": torch.ones(3, dtype=torch.int64)})
-    live.copy_from({"a": torch.full((2,), 5.0)})
-    assert live.tensors["a"].tolist() == [5.0, 5.0]
-    assert live.tensors["b"].tolist() == [0, 0, 0]
+        last = states[ours, 0]
+        assert ours.is_finite(last)
+        weights = [
+            name for name, tensor in last.tensors.items() if name.startswith("model.") and tensor.dim()
+        ]
+        last.tensors[weights[-1]].flatten()[-1] = float("inf")
+        assert not ours.is_finite(last)

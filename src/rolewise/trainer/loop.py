@@ -211,8 +211,8 @@ class Trainer:
 
     def state(self) -> State:
         """A copy of everything that training depends on."""
-        tensors = {name: plain(tensor) for name, tensor in self.tensors().items()}
-        return State(tensors, {"epoch": self.epoch, "step": self.step})
+        near = {name: t if t.is_cuda else plain(t) for name, t in self.tensors().items()}
+        return State(near, {"epoch": self.epoch, "step": self.step}).host()
 
     def load_state(self, state: State) -> None:
         """Takes back a `state()`; in place where the step is recorded, so that the recording stays valid."""
