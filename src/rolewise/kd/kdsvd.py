@@ -92,5 +92,8 @@ class KDSVD(KDLoss):
 
     @classmethod
     def release(cls, **arguments: Any) -> "KDSVD":
-        """With the authors' gradient: twice the true one, but for the part outside the row space of a map."""
+        """With the authors' gradient: twice the true one, but for the part outside the row space of a map.
+
+        Slow on a GPU, see `MHGD.release`.
+        """
         return cls(**{"doubled_gradient": True, **arguments})

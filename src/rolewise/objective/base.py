@@ -48,6 +48,19 @@ class Placement:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
+        if self.device.type != "cuda":
+            return tensor
+        with torch.cuda.device(
+            self.device
+        ):  # pinning opens a context on the thread's current GPU, which is 0
+            return tensor.pin_memory()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
+        return tensor.to(self.device, non_blocking=True)
+
     @property
     def dtype(self) -> torch.dtype:
         """Of the batches; autocast would cast them to this anyway."""

@@ -71,7 +71,8 @@ def evaluate(
             images = normalize(
                 pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
             )
-            sums += _sums(model, images.to(placement.device), labels.to(placement.device), placement)
+            images, labels = (placement.send(placement.pin(tensor)) for tensor in (images, labels))
+            sums += _sums(model, images, labels, placement)
     if group is not None:
         group.sum_(sums)
     correct, loss = sums.tolist()

@@ -1,5 +1,6 @@
 """The epoch's batches, augmented ahead of the network in a background thread."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from rolewise.trainer.settings import TrainSettings
 
 _CHUNK_IMAGES = 1024  # images a job of the thread makes: its overhead is forgotten, they stay in the cache
 _AHEAD = 2  # jobs in flight
+_MOST_THREADS = 8  # of the augmentation for a GPU
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Feeder:
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
         self._augment = BatchAugmenter(
-            split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout
+            split.mean,
+            split.std,
+            crop=settings.crop,
+            flip=settings.flip,
+            cutout=settings.cutout,
+            threads=_threads(placement.device),
         )
         self._seed = derive_seed(*key, "augment")
 
@@ -104,12 +111,19 @@ class Feeder:
             channels_last=self.placement.channels_last,
         )
         labels = self.split.labels[index]
-        if self.placement.device.type == "cuda":
-            images, labels, ids = images.pin_memory(), labels.pin_memory(), ids.pin_memory()
+        images, labels, ids = (self.placement.pin(tensor) for tensor in (images, labels, ids))
         return [Batch(images[k : k + n], labels[k : k + n], ids[k : k + n]) for k in range(0, len(index), n)]
 
     def _send(self, batch: Batch) -> Batch:
-        if self.placement.device.type == "cpu":
-            return batch
-        device = self.placement.device
-        return Batch(*(x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)))
+        return Batch(*(self.placement.send(tensor) for tensor in (batch.images, batch.labels, batch.ids)))
+
+
+def _threads(device: torch.device) -> int:
+    """Threads of the augmentation: 1 for a CPU, whose cores train; for a GPU half of this process's cores, at most 8.
+
+    A small network takes more images than one thread makes. The bytes do not depend on the number.
+    """
+    if device.type == "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) // 2))
