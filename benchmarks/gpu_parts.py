@@ -1,4 +1,4 @@
-"""What `gpu.py` checks and times: a step in every form, on random images."""
+"""What `gpu_first.py` checks and times: a step in every form, on random images."""
 
 import copy
 import functools
@@ -34,41 +34,43 @@ class Size:
     """How large everything is.
 
     Args:
-        network: of student and teacher.
-        classes: of the data.
+        network: the student's and the teacher's.
+        small: a network whose kernels are too short for the device.
+        classes: number of classes.
         batch: images a step.
-        steps: of a timing, and of a short training.
-        rounds: of a timing.
-        members: sizes of a population.
-        streams: over how many a population is spread.
-        device: of all of it.
-        modes: how a step is run.
+        steps: steps of one timing.
+        rounds: timings of each side.
+        members: members of a population that are resident at once.
+        streams: over how many streams they are spread.
+        device: where all of it runs.
+        kinds: what of `KINDS` is timed.
     """
 
     network: str
+    small: str
     classes: int
     batch: int
     steps: int
     rounds: int
-    members: tuple[int, ...]
+    members: int
     streams: tuple[int, ...]
     device: str
-    modes: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
 def full(device: str) -> Size:
-    modes = ("eager", "compiled", "graphed", "compiled and graphed")
-    return Size("resnet18", 100, 128, 50, 5, (4, 16), (1, 2, 4), device, modes)
+    kinds = ("plain", "4-bit", "4-bit + soft", "4-bit + rkd", "4-bit + ii-kd")
+    return Size("resnet18", "resnet8-small", 100, 128, 30, 3, 8, (1, 2, 4), device, kinds)
 
 
 def smoke(device: str) -> Size:
-    return Size("cnn-tiny", 10, 8, 2, 1, (2,), (1, 2), device, ("eager", "graphed"))
+    return Size("cnn-tiny", "cnn-tiny", 10, 8, 2, 1, 2, (1, 2), device, ("plain", "4-bit + ii-kd"))
 
 
 @functools.cache
 def split(size: Size) -> Split:
     generator = torch.Generator().manual_seed(0)
-    n = 2 * size.steps * size.batch
+    n = max(8, 2 * size.steps) * size.batch
     images = torch.randint(0, 256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, size.classes, (n,), generator=generator)
     classes = tuple(map(str, range(size.classes)))
@@ -84,7 +86,7 @@ def network(size: Size, seed: int) -> Any:
 @functools.cache
 def _objective(size: Size, loss: str, clip: bool | None) -> Objective:
     made = Distill(network(size, 1).eval(), kd.LOSSES[loss](), clip=clip, prepare_epochs=1)
-    made.prepare(split(size).subset(torch.arange(2 * size.batch)), seed=0)
+    made.prepare(split(size).subset(torch.arange(2 * size.batch)), seed=0, device=size.device)
     return made
 
 
