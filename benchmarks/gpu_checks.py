@@ -1,8 +1,8 @@
 """Whether the device computes what the CPU does, and a recorded step what an eager one does.
 
 A low-bit network's gradient has no bound: noise of 1e-7 on the convolutions' outputs, less than two libraries differ
-by, moves activations to other levels, layer after layer, and brings the cosine of two gradients to 0.15. So the cosine is
-bounded for a float network alone; quantizers and losses are compared one by one, on equal inputs.
+by, moves activations to other levels, layer after layer, and brings the cosine of two gradients to 0.15. So the cosine
+is bounded for a float network alone; quantizers and losses are compared one by one, on equal inputs.
 """
 
 import copy
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise import kd, networks
+from rolewise.data import Split
 from rolewise.kd import Outputs
 from rolewise.quant import quantize, quantize_activation, quantize_weight
 from rolewise.seeds import torch_generator
@@ -142,6 +143,16 @@ def _outputs(seed: int) -> Outputs:
     return Outputs(torch.randn(IMAGES, 10, generator=generator) * 3, maps, labels, torch.arange(IMAGES))
 
 
+def _prepared_on() -> tuple[torch.nn.Module, Split]:
+    """A network whose maps have the sizes of `_outputs`, and noise."""
+    model = networks.build("resnet8-small", num_classes=10).eval()
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (2 * IMAGES, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    names = tuple(map(str, range(10)))
+    labels = torch.arange(len(images)) % 10
+    return model, Split(images, labels, torch.arange(len(images)), names, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
 def _value_and_gradient(
     loss: kd.KDLoss, student: Outputs, teacher: Outputs, device: str
 ) -> tuple[float, Tensor]:
@@ -173,6 +184,9 @@ def check_losses(size: Size) -> Figures:
 def _check_loss(size: Size, name: str) -> Figures:
     student, teacher = _outputs(0), _outputs(1)
     loss = _loss(name)
+    if not loss.prepared:
+        loss.taps = loss.teacher_taps = ("layer1", "layer2", "layer3")
+        loss.prepare(*_prepared_on(), epochs=1)
     loss.build(student, teacher, generator=torch_generator(0, "check"), images=IMAGES)
     loss.train()
     with _exact():

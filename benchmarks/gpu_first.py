@@ -39,6 +39,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -89,14 +90,16 @@ def measurements(size: Size, out: Path) -> dict[str, Unit]:
     made["states"] = Unit(partial(speed.states, size), 4)
     made["check: compiled against eager"] = Unit(lambda _: compiled_check(size), 75, apart=True)
     made["compiled"] = Unit(partial(compiled_speed, size), 75, apart=True)
-    made["processes"] = Unit(partial(speed.processes, size, "4-bit + ii-kd"), 40)
+    made["processes"] = Unit(
+        partial(speed.processes, size, "4-bit + ii-kd" if size.members > 2 else "plain"), 40
+    )
     return made
 
 
 def device(size: Size) -> Figures:
     """What `nvidia-smi` and PyTorch say of it."""
     if not size.device.startswith("cuda"):
-        return {"left out": "no CUDA device"}
+        return {"not here": "no CUDA device"}
     found: Figures = {"cuDNN": torch.backends.cudnn.version(), "CUDA": torch.version.cuda}
     try:
         fields = "name,driver_version,memory.total,clocks.max.sm,power.limit"
@@ -110,7 +113,7 @@ def device(size: Size) -> Figures:
 def cuda_tests(size: Size, until: float) -> Figures:
     """The tests that need a device, without what the tests' own packages would be needed for."""
     if size.members <= 2 or not size.device.startswith("cuda"):
-        return {"left out": "tiny sizes or no CUDA device"}
+        return {"not here": "tiny sizes or no CUDA device"}
     command = [
         sys.executable,
         "-m",
@@ -131,13 +134,13 @@ def cuda_tests(size: Size, until: float) -> Figures:
 
 def compiled_check(size: Size) -> Figures:
     if size.members <= 2:
-        return {"left out": "tiny sizes"}
+        return {"not here": "tiny sizes"}
     return checks.check_gradient(size, "compiled")
 
 
 def compiled_speed(size: Size, until: float) -> Figures:
     if size.members <= 2:
-        return {"left out": "tiny sizes"}
+        return {"not here": "tiny sizes"}
     modes = ("eager", "compiled")
     return {kind: speed.throughput(size, kind, until, modes) for kind in ("plain", "4-bit")}
 
@@ -169,7 +172,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: that it works, no figures")
     parser.add_argument("--commit", help="this checkout's, where git cannot tell")
-    parser.add_argument("--only", help="one unit")
+    parser.add_argument("--only", action="append", help="a unit; may be repeated")
     return parser.parse_args()
 
 
@@ -203,7 +206,7 @@ def main() -> int:
             )
             todo |= {name: Unit(*unit) for name, unit in row.units(left).items()}
         if options.only is not None:
-            todo = {options.only: Unit(todo[options.only].call, 0)}
+            todo = {name: replace(todo[name], apart=False) for name in options.only}
         alone = options.smoke or not options.device.startswith("cuda")
         here = {name: unit.call for name, unit in todo.items()}
         one = (lambda name, until: here[name](until)) if alone else partial(apart, options.out)

@@ -188,7 +188,7 @@ class Row:
         return figures | {"augmentation": "crop and flip" if schedule is None else "A_T"}
 
     def pace(self, until: float, left: float) -> Figures:
-        """Seconds of a student's step under the loss, and for how many epochs of all arms the time that is left suffices."""
+        """Seconds of a student's step under the loss, and how many epochs of each arm fit into what is left."""
         task, size = self._task(), self.size
         task.prepare(self.data.train, seed=0, device=self.device)
         settings = student_settings(1, batch_size=size.batch, device=self.device)

@@ -259,7 +259,10 @@ def processes(size: Size, kind: str, until: float, counts: tuple[int, ...] = (1,
                 assert worker.stdin is not None
                 worker.stdin.write("begin\n")
                 worker.stdin.flush()
-            rates = [float(_line(worker, until) or "nan") for worker in workers]
+            rates = [float(line) for worker in workers if (line := _line(worker, until))]
+            if len(rates) < count:
+                found[f"{count} processes"] = {"left out": "a process did not end in time"}
+                continue
             found[f"{count} processes"] = {"images/s, each": rates, "images/s": round(sum(rates))}
         finally:
             for worker in workers:

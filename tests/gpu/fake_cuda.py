@@ -141,10 +141,10 @@ class Watch(TorchDispatchMode):
         result = function(*args, **kwargs)
         if name in ("_to_copy", "copy_"):
             result = self._copied(name, args, kwargs, result, pinned)
-        if not function.is_view and name not in NO_KERNEL:
-            if on_device or any(tensor.device.type == "cuda" for tensor in tensors_of(result)):
-                with _lock:
-                    self.launches[self._phase][name] += 1
+        on_device = on_device or any(tensor.device.type == "cuda" for tensor in tensors_of(result))
+        if on_device and not function.is_view and name not in NO_KERNEL:
+            with _lock:
+                self.launches[self._phase][name] += 1
         return result
 
     def _fake(self, tensor: torch.Tensor) -> torch.Tensor:

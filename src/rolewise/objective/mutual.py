@@ -91,8 +91,10 @@ class MutualLearning(Objective):
         network = {name[len("peer.") :]: tensor for name, tensor in state.items() if name.startswith("peer.")}
         self._peer.load_state_dict(network)
         saved = {name[len("optimizer.") :] for name in state if name.startswith("optimizer.")}
-        if not saved:
-            self._optimizer.state.clear()
+        if not saved:  # moments of zero are as good as none, and stay where a recorded step reads them
+            for slot in self._optimizer.state.values():
+                for moment in slot.values():
+                    moment.zero_()
         parameters = list(self._peer.parameters())
         for name in sorted(saved):
             index, key = name.split(".", 1)
