@@ -61,6 +61,11 @@ class Placement:
         """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
         return tensor.to(self.device, non_blocking=True)
 
+    def wait(self) -> None:
+        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     @property
     def dtype(self) -> torch.dtype:
         """Of the batches; autocast would cast them to this anyway."""
