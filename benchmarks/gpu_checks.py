@@ -236,7 +236,7 @@ def _apart(one: Trainer, other: Trainer) -> float:
     return max(_distance(a[key], b[key]) for key in b)
 
 
-def check_graph(size: Size, steps: int = 8) -> Figures:
+def check_graph(size: Size, steps: int) -> Figures:
     """Steps replayed against eager ones, and eager against itself, with deterministic algorithms and without."""
     found: Figures = {"bounds": {"state": f"{GRAPH:g}, or ten times eager against itself"}}
     graphs = size.device.startswith("cuda")

@@ -77,7 +77,7 @@ def measurements(size: Size, out: Path) -> dict[str, Unit]:
         "check: quantizers": Unit(lambda _: checks.check_quantizers(size), 5),
         "check: losses": Unit(lambda _: checks.check_losses(size), 10),
         "check: float32 against the CPU": Unit(lambda _: checks.check_gradient(size, "device"), 15),
-        "check: graph against eager": Unit(lambda _: checks.check_graph(size), 25),
+        "check: graph against eager": Unit(lambda _: checks.check_graph(size, min(8, size.steps)), 25),
     }
     for kind in size.kinds:
         made[f"throughput: {kind}"] = Unit(partial(speed.throughput, size, kind), 10)
