@@ -1,4 +1,4 @@
-"""What is done first when a GPU is at hand for a quarter of an hour: checks, speed, a row of the paper's table.
+r"""What is done first when a GPU is at hand for a quarter of an hour: checks, speed, a row of the paper's table.
 
 Two calls, each of units with a time of their own. A unit that fails, is wrong or takes too long keeps no other from its
 turn; `gpu.json` in the folder `--out` is written after each. What an earlier machine wrote is reused (`--earlier`), if
@@ -19,14 +19,15 @@ First call (330 s; `.whl` and `.gpu` travel along; OUT is the folder that comes 
     python3 benchmarks/gpu_first.py measure --out $OUT --minutes 5.2 --commit $(cat .gpu/commit)
     cp $OUT/gpu.json /tmp/
 
-Second call (440 s), within half a minute, with trip 2 and the same `commit` in `.gpu`. On a fresh machine the first
-call's `gpu.json` travels in `.gpu`, and trip 2 alone is too little: then `--limit 20000` and trip 1 instead.
+Second call (440 s), within half a minute, with trip 2 and the same `commit` in `.gpu`. On a fresh machine, where the
+first call left nothing, `.gpu` holds trip 1 and the first call's `gpu.json`: then 20,000 training images are used.
 
     export PYTHONPATH=/tmp/site PYTHONUNBUFFERED=1
     test -d /tmp/site || python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \
         --target /tmp/site .whl/*.whl
     mkdir -p /tmp/cifar && cp .gpu/* /tmp/cifar/
-    python3 /tmp/cifar/unpack.py cifar100 /tmp/data --format python --source /tmp/cifar --check
+    test -f /tmp/cifar/cifar100-lossless-train_5.tar && form="python --check" || form="binary --allow-missing"
+    python3 /tmp/cifar/unpack.py cifar100 /tmp/data --source /tmp/cifar --format $form
     for f in /tmp/gpu.json .gpu/gpu.json; do test -f $f && earlier="--earlier $f" && break; done
     python3 benchmarks/gpu_first.py row --out $OUT --minutes 6.9 --commit $(cat .gpu/commit) \
         --data-root /tmp/data $earlier
@@ -168,7 +169,9 @@ def arguments() -> argparse.Namespace:
         "--minutes", type=float, default=float("inf"), help="no unit begins that would end later"
     )
     parser.add_argument("--earlier", type=Path, help="a gpu.json of an earlier machine")
-    parser.add_argument("--data-root", type=Path, help="folder of cifar-100-python")
+    parser.add_argument(
+        "--data-root", type=Path, help="folder of cifar-100-python, or of a part of it as cifar-100-binary"
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: that it works, no figures")
     parser.add_argument("--commit", help="this checkout's, where git cannot tell")

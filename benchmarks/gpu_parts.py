@@ -3,14 +3,16 @@
 import copy
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
+import numpy as np
 import torch
 
 import rolewise as rw
 from rolewise import kd, networks
-from rolewise.data import Split
+from rolewise.data import Data, Split, channel_statistics
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.trainer import Batch, Trainer, student_settings, teacher_settings
 
@@ -75,6 +77,25 @@ def split(size: Size) -> Split:
     labels = torch.randint(0, size.classes, (n,), generator=generator)
     classes = tuple(map(str, range(size.classes)))
     return Split(images, labels, torch.arange(n), classes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def part_of_cifar100(root: Path) -> Data:
+    """What there is of CIFAR-100 in `root`/cifar-100-binary, where the whole did not fit into one transport.
+
+    A record is the coarse label, the label and 3,072 pixels, red, green and blue planes.
+    """
+    names = tuple((root / "cifar-100-binary" / "fine_label_names.txt").read_text("utf-8").split())
+
+    def read(name: str, statistics: Any = None) -> Split:
+        records = np.fromfile(root / "cifar-100-binary" / f"{name}.bin", np.uint8).reshape(-1, 2 + 3072)
+        images = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        pixels, labels = torch.from_numpy(images.copy()), torch.from_numpy(records[:, 1].astype(np.int64))
+        return Split(
+            pixels, labels, torch.arange(len(labels)), names, *(statistics or channel_statistics(pixels))
+        )
+
+    train = read("train")
+    return Data("cifar100", train, lambda: read("test", (train.mean, train.std)), source=f"part of {root}")
 
 
 def network(size: Size, seed: int) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
 from gpu_graph import graphed_trainers
-from gpu_parts import Figures, wait
+from gpu_parts import Figures, part_of_cifar100, wait
 
 import rolewise as rw
 from rolewise import kd
@@ -82,7 +82,7 @@ class Row:
     Args:
         size: how large everything is.
         out: folder of the schedules, the teacher and the lineages.
-        root: folder of the data set's files.
+        root: folder of the data set's files; with `cifar-100-binary`, whatever part of it is there is taken.
         device: where everything is trained.
         figures: all units' figures so far, of a measurement before too.
     """
@@ -108,7 +108,8 @@ class Row:
     @property
     def data(self) -> Data:
         if self._data is None:
-            self._data = rw.load_data(self.size.data, self.root)
+            part = self.root is not None and (self.root / "cifar-100-binary").is_dir()
+            self._data = part_of_cifar100(self.root) if part else rw.load_data(self.size.data, self.root)
         return self._data
 
     @property
@@ -265,6 +266,7 @@ class Row:
             "accuracy": result.accuracy,
             "loss": result.loss,
             "n": result.n,
+            "training images": len(self.data.train),
             "epochs": epochs,
             "seed": seed,
             "training accuracy": [round(entry["accuracy"], 4) for entry in result.history],

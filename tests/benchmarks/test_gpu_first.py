@@ -259,3 +259,24 @@ def test_the_rows_loss_follows_the_measurement(tmp_path, graphed, ok, loss):
     row = Row(SMOKE, tmp_path, None, "cuda", figures)
     assert row.loss == loss
     assert row.recorded is ok
+
+
+def test_a_part_of_cifar100(tmp_path):
+    """Records written by hand: coarse label, label, planes."""
+    from gpu_parts import part_of_cifar100
+
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    (folder / "fine_label_names.txt").write_text("".join(f"name{k}\n" for k in range(100)), "utf-8")
+    planes = [bytes([10] * 1023 + [11]), bytes([20] * 1024), bytes([30] * 1024)]
+    record = bytes([7, 42]) + b"".join(planes)
+    (folder / "train.bin").write_bytes(record + bytes([0, 5]) + bytes(3072))
+    (folder / "test.bin").write_bytes(record)
+    data = part_of_cifar100(tmp_path)
+    assert data.train.labels.tolist() == [42, 5]
+    assert data.train.images.shape == (2, 32, 32, 3)
+    assert data.train.images[0, 0, 0].tolist() == [10, 20, 30]
+    assert data.train.images[0, 31, 31].tolist() == [11, 20, 30]
+    assert data.classes[42] == "name42"
+    assert data.test.labels.tolist() == [42]
+    assert data.test.mean == data.train.mean
