@@ -102,7 +102,7 @@ class Row:
         for arm in ARMS:
             made[f"row: {arm}"] = (lambda until, arm=arm: self.arm(arm, 0, until), 20)
         for arm in SECOND_SEED:
-            made[f"row: {arm}, second seed"] = (lambda until, arm=arm: self.second(arm, until), 20)
+            made[f"row: {arm}, second seed"] = (lambda until, arm=arm: self.second(arm, until, left()), 20)
         return made
 
     @property
@@ -197,7 +197,7 @@ class Row:
             one = Trainer(self._student(task), task, self.data.train, settings, role="student")
             one.model.train()
             task.set_epoch(0, 0)
-            begun, steps = 0.0, 0
+            begun, steps = time.perf_counter(), 0
             for index, batch in enumerate(one.feeder.batches(0, None)):
                 one.train_step(batch)
                 if index == 2:  # recorded, and warm
@@ -232,10 +232,10 @@ class Row:
         objective = CrossEntropy() if name == "plain" else task
         return self._train(self._student(task), objective, schedule, epochs, seed, until)
 
-    def second(self, name: str, until: float) -> Figures:
+    def second(self, name: str, until: float, left: float) -> Figures:
         """The arm with another seed, if it leaves a reserve."""
         before = self.figures.get(f"row: {name}", {}).get("seconds", float("inf"))
-        if time.monotonic() + before + RESERVE > until:
+        if before + RESERVE > left:
             return {"left out": "too little time"}
         return self.arm(name, 1, until)
 
