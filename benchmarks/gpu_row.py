@@ -100,9 +100,10 @@ class Row:
             "row: pace": (lambda until: self.pace(until, left()), 10),
         }
         for arm in ARMS:
-            made[f"row: {arm}"] = (lambda until, arm=arm: self.arm(arm, 0, until), 20)
+            # `pace` has chosen as many epochs as fit into the call, so its end is each arm's.
+            made[f"row: {arm}"] = (lambda _, arm=arm: self.arm(arm, 0, time.monotonic() + left()), 20)
         for arm in SECOND_SEED:
-            made[f"row: {arm}, second seed"] = (lambda until, arm=arm: self.second(arm, until, left()), 20)
+            made[f"row: {arm}, second seed"] = (lambda _, arm=arm: self.second(arm, left()), 20)
         return made
 
     @property
@@ -232,12 +233,12 @@ class Row:
         objective = CrossEntropy() if name == "plain" else task
         return self._train(self._student(task), objective, schedule, epochs, seed, until)
 
-    def second(self, name: str, until: float, left: float) -> Figures:
+    def second(self, name: str, left: float) -> Figures:
         """The arm with another seed, if it leaves a reserve."""
         before = self.figures.get(f"row: {name}", {}).get("seconds", float("inf"))
         if before + RESERVE > left:
             return {"left out": "too little time"}
-        return self.arm(name, 1, until)
+        return self.arm(name, 1, time.monotonic() + left)
 
     def _train(
         self,
