@@ -18,12 +18,12 @@ from rolewise.population.gpu_engine import GpuEngine
 from rolewise.population.member import HostRunner, Task
 from rolewise.settings import SearchSettings
 from rolewise.trainer import torch_threads
-from rolewise.trainer.recorded import NoRecorder, Recorder
+from rolewise.trainer.recorded import NoRecorder
 
 NUMBERS = {"batch_size": 50, "precision": "fp32"}
 
 
-class Counting(Recorder):
+class Counting(NoRecorder):
     """Records nothing, and counts what it is asked for."""
 
     def __init__(self):
@@ -39,7 +39,7 @@ class Counting(Recorder):
         return repeat
 
 
-class Refusing(Recorder):
+class Refusing(NoRecorder):
     def record(self, step):
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA error")
 
@@ -128,7 +128,7 @@ def test_interrupted_it_continues_on_either_engine(local, tmp_path):
 
 
 def test_a_recording_that_lies_is_not_used(data):
-    class Lying(Recorder):
+    class Lying(NoRecorder):
         def record(self, step):
             return lambda: None
 

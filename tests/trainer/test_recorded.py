@@ -14,13 +14,13 @@ from rolewise.augment import normalization_table, normalize
 from rolewise.objective import CrossEntropy, Distill, Placement
 from rolewise.trainer import State, Trainer, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.evaluation import look_up
-from rolewise.trainer.recorded import LiveTensors, NoRecorder, Recorder, record
+from rolewise.trainer.recorded import LiveTensors, NoRecorder, record
 from rolewise.trainer.state import load_optimizer, optimizer_tensors
 
 KINDS = ("teacher", "soft", "fitnet", "ii-kd")
 
 
-class TapeRecorder(Recorder):
+class TapeRecorder(NoRecorder):
     """Records what the step does to which memory, and repeats that alone."""
 
     def __init__(self):
@@ -33,7 +33,7 @@ class TapeRecorder(Recorder):
         return tape.replay
 
 
-class Refusing(Recorder):
+class Refusing(NoRecorder):
     def record(self, step):
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA error")
 
@@ -126,7 +126,7 @@ def test_what_is_not_recorded_says_why():
 def test_a_repetition_that_gives_another_loss_is_not_used(factor):
     one = trainer("teacher")
 
-    class Drifting(Recorder):
+    class Drifting(NoRecorder):
         def record(self, step):
             def repeat():
                 before = one.tensors()["sums"].clone()

@@ -82,11 +82,12 @@ def evaluate(
                 continue
             pixels, labels = split.images[parts[number]], split.labels[parts[number]]
             images = _normalized(pixels, mean, std, placement)
+            labels = placement.send(placement.pin(labels))
             with placement.autocast():
-                found = model(images.to(placement.device)).float()
-            sums += _sums(found, labels.to(placement.device))
+                found = model(images).float()
+            sums += _sums(found, labels)
             if keep_logits:
-                logits[number] = found.cpu()
+                logits[number] = found
     if group is not None:
         group.sum_(sums)
     correct, loss = sums.tolist()
@@ -97,11 +98,12 @@ def evaluate(
 def _normalized(
     pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float], placement: Placement
 ) -> Tensor:
-    """The images as the network takes them, made where they are; the bytes are the same everywhere."""
+    """The images as the network takes them, on its device; made where they are, to the same bytes."""
     if pixels.device.type == "cpu":
-        return normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
-    table = normalization_table(mean, std).to(placement.dtype).pin_memory()
-    return look_up(pixels, table.to(pixels.device, non_blocking=True), placement)
+        images = normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
+        return placement.send(placement.pin(images))
+    table = normalization_table(mean, std).to(placement.dtype)
+    return look_up(pixels, placement.send(placement.pin(table)), placement)
 
 
 def look_up(
@@ -126,7 +128,7 @@ def _together(
 ) -> Tensor:
     """The logits of all images, from the batches of all processes."""
     if group is None:
-        return torch.cat([logits[number] for number in range(len(parts))])
+        return torch.cat([logits[number] for number in range(len(parts))]).cpu()
     whole = torch.zeros(parts[-1].stop, classes, device=device)
     for number, found in logits.items():
         whole[parts[number]] = found.to(device)

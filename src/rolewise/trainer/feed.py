@@ -1,5 +1,6 @@
 """The epoch's batches, augmented ahead of the network in a background thread."""
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,13 +32,18 @@ class Batch:
 
 
 def feeding_threads(device: torch.device, feeders: int = 1) -> int:
-    """Number of threads that augment for each of some feeders at once: one on a CPU, which computes as well.
+    """Number of threads that augment for each feeder: 1 for a CPU, whose cores train; for a GPU at most 8.
+
+    A small network takes more images than one thread makes. Half of this process's cores are shared by its feeders.
 
     Args:
         device: device that the batches are for.
-        feeders: number of feeders that run at the same time.
+        feeders: number of feeders that work at the same time.
     """
-    return 1 if device.type == "cpu" else max(1, min(_MOST_THREADS, cores() // feeders))
+    if device.type == "cpu":
+        return 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_THREADS, cores() // (2 * processes * feeders)))
 
 
 class Feeder:
@@ -124,12 +130,8 @@ class Feeder:
             channels_last=self.placement.channels_last,
         )
         labels = self.split.labels[index]
-        if self.placement.device.type == "cuda":
-            images, labels, ids = images.pin_memory(), labels.pin_memory(), ids.pin_memory()
+        images, labels, ids = (self.placement.pin(tensor) for tensor in (images, labels, ids))
         return [Batch(images[k : k + n], labels[k : k + n], ids[k : k + n]) for k in range(0, len(index), n)]
 
     def _send(self, batch: Batch) -> Batch:
-        if self.placement.device.type == "cpu":
-            return batch
-        device = self.placement.device
-        return Batch(*(x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)))
+        return Batch(*(self.placement.send(tensor) for tensor in (batch.images, batch.labels, batch.ids)))

@@ -7,11 +7,11 @@ batches and states are copied into the recorded ones' place. Not measured on a G
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from rolewise.objective import Placement
 from rolewise.trainer.feed import Batch
 from rolewise.trainer.loop import Trainer
 
@@ -23,6 +23,10 @@ class Recorder(ABC):
     """Makes of a step one that can be repeated."""
 
     @abstractmethod
+    def warm_up(self, step: Callable[[], None]) -> None:
+        """Takes `step` where it will be recorded, and waits for it."""
+
+    @abstractmethod
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """Records `step`, which may be taken once by it or not; returns what repeats it.
 
@@ -32,21 +36,35 @@ class Recorder(ABC):
 
 
 class GraphRecorder(Recorder):
-    """Records a CUDA graph on the current stream, or on a stream of its own where the current one is the default."""
+    """Records a CUDA graph on the current stream, or on a stream of its own where the current one is the default.
+
+    Warm-up and recording share the stream, as gradients are accumulated on the stream of the forward pass.
+    """
+
+    def __init__(self) -> None:
+        current = torch.cuda.current_stream()
+        default = current == torch.cuda.default_stream()
+        self._stream = torch.cuda.Stream() if default else current  # type: ignore[no-untyped-call]
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            step()
+        self._stream.synchronize()
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        current = torch.cuda.current_stream()
-        own = current == torch.cuda.default_stream()
-        stream = torch.cuda.Stream() if own else current  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as those that feed, may pin memory meanwhile: mode "global" would forbid it.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             step()
         return graph.replay
 
 
 class NoRecorder(Recorder):
     """Records nothing: the step is called. For devices without graphs."""
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        step()
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         return step
@@ -91,8 +109,7 @@ class LiveTensors:
 
 def send(source: Tensor, target: Tensor) -> None:
     """Copies a tensor of the CPU to where `target` is, without a wait."""
-    pinned = source.pin_memory() if target.device.type == "cuda" else source
-    target.copy_(pinned, non_blocking=True)
+    target.copy_(Placement(target.device).pin(source), non_blocking=True)
 
 
 class RecordedStep:
@@ -112,7 +129,7 @@ class RecordedStep:
         self._batch = Batch(batch.images.clone(), batch.labels.clone(), batch.ids.clone())
         before = {name: tensor.detach().clone() for name, tensor in trainer.tensors().items()}
         try:
-            sums = self._warm_up(trainer, before["sums"])
+            sums = self._warm_up(trainer, recorder, before["sums"])
             trainer.optimizer.zero_grad(set_to_none=True)  # the recording makes gradients in its own memory
             self._repeat = recorder.record(lambda: trainer.train_step(self._batch))
             LiveTensors(trainer.tensors()).copy_from(before)
@@ -121,17 +138,12 @@ class RecordedStep:
         finally:
             LiveTensors(trainer.tensors()).copy_from(before)
 
-    def _warm_up(self, trainer: Trainer, sums: Tensor) -> Tensor:
+    def _warm_up(self, trainer: Trainer, recorder: Recorder, sums: Tensor) -> Tensor:
         """Some steps that are not recorded; returns the metrics of the first one."""
-        stream = _side_stream(sums.device)
-        with nullcontext() if stream is None else torch.cuda.stream(stream):
-            trainer.train_step(self._batch)
-            first = trainer.tensors()["sums"] - sums
-            for _ in range(_WARM_UP - 1):
-                trainer.train_step(self._batch)
-        if stream is not None:
-            torch.cuda.current_stream().wait_stream(stream)
-            torch.cuda.synchronize()
+        recorder.warm_up(lambda: trainer.train_step(self._batch))
+        first = trainer.tensors()["sums"] - sums
+        for _ in range(_WARM_UP - 1):
+            recorder.warm_up(lambda: trainer.train_step(self._batch))
         return first
 
     def _check(self, expected: Tensor, found: Tensor) -> None:
@@ -148,15 +160,6 @@ class RecordedStep:
         ):
             place.copy_(tensor, non_blocking=True)
         self._repeat()
-
-
-def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Where to warm up: gradients are accumulated on the stream that saw the first backward pass."""
-    if device.type != "cuda" or torch.cuda.current_stream() != torch.cuda.default_stream():
-        return None
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    return stream
 
 
 def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:

@@ -42,11 +42,12 @@ class State:
         away = {name: tensor for name, tensor in self.tensors.items() if tensor.device.type != "cpu"}
         if not away:
             return State({name: tensor.contiguous() for name, tensor in self.tensors.items()}, self.info)
-        copies = {
-            name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            for name, tensor in away.items()
-        }
         device = next(iter(away.values())).device
+        with torch.cuda.device(device):  # pinning opens a context on the thread's current GPU
+            copies = {
+                name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+                for name, tensor in away.items()
+            }
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
