@@ -1,8 +1,7 @@
 """Every setting of a run: one tree, from a preset, a file and `--set`, checked as a whole before any work."""
 
 import json
-import tomllib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -19,10 +18,10 @@ from rolewise.settings import (
     TrainRecipe,
     explain,
     field_names,
+    read_settings_file,
+    read_value,
     settings,
 )
-
-_MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
 
 
 class DataConfig(Section):
@@ -221,9 +220,9 @@ def load_config(
             file; every fault is listed.
     """
     tree: dict[str, Any] = {}
-    given = read_file(Path(file)) if file is not None else {}
+    given = read_settings_file(Path(file)) if file is not None else {}
     name = preset or given.get("preset") or _default_preset(load_tree(given, assignments, options or {}))
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError(unknown("preset", name, PRESETS))
     _merge(tree, PRESETS[name])
     _merge(tree, given)
@@ -263,7 +262,7 @@ def read_changes(assignments: Iterable[str], options: Mapping[str, Any]) -> dict
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
-        found[key.strip()] = _value(value)
+        found[key.strip()] = read_value(value)
     return found | {key: value for key, value in options.items() if value is not None}
 
 
@@ -296,61 +295,6 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A YAML, TOML or JSON file as a tree; nothing in it is executed.
-
-    Raises:
-        InputError: no such file, too large, not of the format, a key given twice.
-    """
-    if not path.is_file():
-        raise InputError(f"`--config`: there is no file {path}.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(
-            f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is."
-        )
-    text = path.read_text(encoding="utf-8")
-    try:
-        tree = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"`--config`: {path} must hold named settings, got {type(tree).__name__}.")
-    return tree["config"] if isinstance(tree.get("config"), dict) else tree  # a run's own `config.json`
-
-
-def _yaml(text: str) -> Any:
-    """YAML of plain values whose repeated keys are errors: the last would win in silence.
-
-    Raises:
-        ValueError: it is none.
-    """
-    import yaml  # here, because settings that come from Python need no YAML
-
-    class UniqueKeys(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if not isinstance(key, Hashable) or key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f'the key "{key}" is given twice', key_node.start_mark
-                    )
-                seen.add(key)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return UniqueKeys(text).get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
-def _value(text: str) -> Any:
-    try:
-        return _yaml(text)
-    except ValueError as error:
-        raise InputError(f"`--set`: cannot read the value {text!r}: {' '.join(str(error).split())}") from None
 
 
 def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
