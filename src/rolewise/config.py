@@ -14,6 +14,7 @@ from rolewise.settings import (
     ComputeSettings,
     Integer,
     Number,
+    SearchSettings,
     Section,
     TrainRecipe,
     explain,
@@ -27,19 +28,19 @@ from rolewise.settings import (
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = "digits"
-    root: str | None = None
+    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, or `folder`")
+    root: str | None = Field(None, description="folder that holds the data set")
     size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
-    skip_bad: bool = False
+    skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
 
 
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = "resnet18"
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
@@ -52,11 +53,13 @@ class StudentConfig(Section):
     """The network that learns from it."""
 
     network: str | None = Field(None, description="None: the teacher's")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    weight_bits: int = 4
-    act_bits: int = 4
-    quantizer: str = "dorefa"
-    init: Literal["teacher", "random"] = "teacher"
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
+    weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
+    act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
+    init: Literal["teacher", "random"] = Field(
+        "teacher", description="initial weights: those of the teacher that fit, or random ones"
+    )
     train: TrainRecipe = TrainRecipe(**STUDENT)
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
 
@@ -74,22 +77,15 @@ class StudentConfig(Section):
         return bits
 
 
-class SearchConfig(Section):
-    """Population based augmentation."""
+@settings
+class SearchConfig(SearchSettings):
+    """The search, and what of it only a run knows."""
 
-    population: int = Field(16, ge=4, le=64)
-    epochs: int = Field(200, ge=1)
-    interval: int = Field(3, ge=1)
-    quantile: float = Field(0.25, gt=0, le=0.5)
-    resample: float = Field(0.2, ge=0, le=1)
-    batch_size: int | None = Field(None, ge=2, description="None: that of the role's training")
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    gpus_per_member: float = Field(0.0, ge=0)
-    warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
-    early_stop: bool = False
-    method: Literal["pbt", "random", "constant", "randaugment"] = Field(
-        "pbt", description="the search, or a control of equal budget"
+    batch_size: Integer | None = Field(
+        default=None, ge=2, description="images a step; none takes that of the role's training"
+    )
+    warm_start: str | None = Field(
+        default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
 
 
@@ -97,15 +93,30 @@ class KDConfig(Section):
     """What the student compares with its teacher."""
 
     loss: str = Field("ii-kd", description="a name of rolewise.kd.LOSSES, FILE.py:Class, or `none`")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    variant: Literal["recommended", "paper", "release"] = "recommended"
-    weight: float | None = Field(None, ge=0)
-    task_weight: float | None = Field(None, ge=0)
-    decay: bool | None = None
-    clip: bool | None = None
-    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = "post_clip"
-    decay_factor: float = Field(0.5, gt=0, le=1)
-    prepare_epochs: int = Field(40, ge=1)
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the loss")
+    variant: Literal["recommended", "paper", "release"] = Field(
+        "recommended",
+        description="the loss as recommended, as in its paper, or as in the role-wise authors' code",
+    )
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="lambda, factor of the distillation loss; none: the loss's own"
+    )
+    task_weight: float | None = Field(
+        None, ge=0, le=1e6, description="factor of cross-entropy; none: the loss's own, mostly 1"
+    )
+    decay: bool | None = Field(
+        None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"
+    )
+    clip: bool | None = Field(
+        None, description="clip the loss's gradient against the task's; none: as the loss does"
+    )
+    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = Field(
+        "post_clip", description="where lambda acts on a clipped gradient; `ignored` is the authors' code"
+    )
+    decay_factor: float = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
+    prepare_epochs: int = Field(
+        40, ge=1, description="epochs in which the loss's own parts learn from the teacher (MHGD, II-KD, FT)"
+    )
 
 
 @settings
@@ -125,8 +136,8 @@ class MachineSettings(ComputeSettings):
 class Config(Section):
     """All settings of a run. A run directory's `config.json` holds the resolved whole."""
 
-    preset: str = "demo"
-    seed: int = Field(0, ge=0)
+    preset: str = Field("demo", description="named settings that these began with; see below")
+    seed: int = Field(0, ge=0, description="base seed of every random stream")
     baselines: bool = Field(True, description="train the students that the result is compared with")
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from targets import TARGETS, faulty
+from fuzz_targets import TARGETS, faulty
 
 SECONDS = {"settings": 12, "records": 20, "schedules": 4, "networks": 6, "folders": 4}
 

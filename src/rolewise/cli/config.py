@@ -137,9 +137,15 @@ def _data() -> Mapping[str, str]:
 
 
 def _operations() -> Mapping[str, str]:
-    from rolewise.augment import OPS
+    from rolewise.augment.ops import OPS, Op
 
-    return {name: _first_sentence(op) if op.__doc__ else "" for name, op in OPS.items()}
+    def strengths(op: Op) -> str:
+        if op.range is None:
+            return "no strength"
+        low, high = op.range
+        return f"strength {low:g} to {high:g} {op.unit}{', either sign' if op.signed else ''}"
+
+    return {name: strengths(op) for name, op in OPS.items()}
 
 
 def _named_settings() -> Mapping[str, str]:

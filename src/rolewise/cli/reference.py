@@ -119,24 +119,20 @@ def preset_changes(name: str) -> dict[str, str]:
     }
 
 
+def _row(one: Setting) -> str:
+    cells = (f"`{one.name}`", one.kind, f"`{one.default}`", one.allowed, one.meaning)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def settings_page() -> str:
     """The page `docs/settings.md`."""
     lines = ["# Settings", "", *_INTRODUCTION.splitlines()]
-    section = None
+    sections: dict[str, list[Setting]] = {}
     for one in all_settings():
-        here, _, _ = one.name.rpartition(".")
-        if here != section:
-            section = here
-            title = f"`{here}`" if here else "The run"
-            lines += [
-                "",
-                f"## {title}",
-                "",
-                "| setting | type | default | allowed | meaning |",
-                "|---|---|---|---|---|",
-            ]
-        cells = (f"`{one.name}`", one.kind, f"`{one.default}`", one.allowed, one.meaning)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        sections.setdefault(one.name.rpartition(".")[0], []).append(one)
+    for name, rows in sections.items():
+        title = f"`{name}`" if name else "The run"
+        lines += ["", f"## {title}", "", *_HEAD, *map(_row, rows)]
     lines += ["", "## Presets", "", "`--preset NAME` sets, where it differs from the defaults:", ""]
     for name in PRESETS:
         changes = ", ".join(f"`{key}={value}`" for key, value in preset_changes(name).items())

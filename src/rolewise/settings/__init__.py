@@ -2,6 +2,7 @@
 
 from rolewise.settings.base import Integer, Number, Section, check_names, explain, field_names, settings
 from rolewise.settings.plain import plain, read_settings_file, read_value
+from rolewise.settings.search import SearchOptions, SearchSettings
 from rolewise.settings.train import STUDENT, ComputeSettings, RecipeOptions, TrainOptions, TrainRecipe
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Integer",
     "Number",
     "RecipeOptions",
+    "SearchOptions",
+    "SearchSettings",
     "Section",
     "TrainOptions",
     "TrainRecipe",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from mutations import ODD, Mutation, mutated_bytes, mutated_json, mutated_lines, mutated_tree
+from fuzz_mutations import ODD, Mutation, mutated_bytes, mutated_json, mutated_lines, mutated_tree
 from PIL import Image
 
 from rolewise.cli import main
