@@ -80,7 +80,7 @@ def yaml_value(text: str) -> Any:
                 seen.add(key)
             return super().construct_mapping(node, deep)
 
-        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        def construct_scalar(self, node: Any) -> Any:
             number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
             if number and len(node.value) > MOST_DIGITS:
                 raise refuse(node, f"a number of more than {MOST_DIGITS} digits")
