@@ -1,13 +1,17 @@
-"""Networks that outlive the process: save, load and rebuild them, in full precision, packed, or as ONNX."""
+"""Networks on disk: save, load and rebuild them, in full precision, packed, as ONNX or for OpenVINO."""
 
 from rolewise.pretrained.card import from_pretrained, model_card, save_pretrained
 from rolewise.pretrained.description import digest
 from rolewise.pretrained.files import describe, load_network, save_network
 from rolewise.pretrained.formats import export
+from rolewise.pretrained.info import NetworkInfo, Preprocessing
 from rolewise.pretrained.onnx_network import onnx_network
+from rolewise.pretrained.openvino_network import openvino_network
 from rolewise.pretrained.report import cost_report, format_report, layer_costs
 
 __all__ = [
+    "NetworkInfo",
+    "Preprocessing",
     "cost_report",
     "describe",
     "digest",
@@ -18,6 +22,7 @@ __all__ = [
     "load_network",
     "model_card",
     "onnx_network",
+    "openvino_network",
     "save_network",
     "save_pretrained",
 ]
