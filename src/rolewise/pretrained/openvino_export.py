@@ -61,10 +61,33 @@ def export_openvino(
 
 def _read(core: Any, data: bytes) -> Any:
     try:
-        return core.read_model(data)
+        network = core.read_model(data)
     except Exception as error:  # openvino raises its own classes
         reason = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise InputError(f"Export: OpenVINO cannot read the network ({' '.join(reason)[:300]}).") from error
+    for node in network.get_ordered_ops():
+        if node.get_type_name() == "GroupConvolution":
+            _group_codes(node)
+    return network
+
+
+def _group_codes(node: Any) -> None:
+    """Puts the reshape of a grouped convolution's weight (out, in, ...) to (groups, ...) before its Convert.
+
+    The front end reshapes the decoded weight. OpenVINO then computes with a constant that has lost its name, by which
+    the runtime graph's layers are recognized.
+    """
+    from openvino import opset13
+
+    reshape = node.input_value(1).get_node()
+    multiply = reshape.input_value(0).get_node() if reshape.get_type_name() == "Reshape" else reshape
+    convert = multiply.input_value(0).get_node() if multiply.get_type_name() == "Multiply" else multiply
+    if convert.get_type_name() != "Convert" or convert is multiply:
+        return
+    codes = opset13.reshape(convert.input_value(0), reshape.input_value(1), special_zero=False)
+    codes.set_friendly_name(f"{multiply.get_friendly_name().rpartition('/')[0]}/Group")
+    floats = opset13.convert(codes, "f32")
+    node.input(1).replace_source_output(opset13.multiply(floats, multiply.input_value(1)).output(0))
 
 
 def _serialize(network: Any, description: Mapping[str, Any]) -> tuple[bytes, bytes]:
