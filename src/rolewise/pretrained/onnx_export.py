@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from rolewise import __version__
+from rolewise._version import __version__
 from rolewise.errors import missing_extra
 from rolewise.pretrained.description import canonical, file_description
 from rolewise.pretrained.low_bit import STORAGE, OnnxForm

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rolewise import __version__
+from rolewise._version import __version__
 from rolewise.errors import InputError
 from rolewise.pretrained.description import canonical, file_description
 from rolewise.pretrained.low_bit import OpenVinoForm
