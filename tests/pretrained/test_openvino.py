@@ -103,7 +103,9 @@ def unclipped(value: Any) -> Any:
     """What a clamp before a quantizer reads; OpenVINO writes it as a maximum and a minimum."""
     while (node := value.get_node()).get_type_name() in ("Clamp", "Maximum", "Minimum"):
         value = next(
-            one for one in node.input_values() if one.get_node().get_type_name() not in ("Constant", "Convert")
+            one
+            for one in node.input_values()
+            if one.get_node().get_type_name() not in ("Constant", "Convert")
         )
     return value
 

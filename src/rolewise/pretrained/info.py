@@ -8,7 +8,6 @@ from rolewise.errors import InputError
 from rolewise.runs.files import finite
 
 CHANNELS = ("RGB", "L")
-RESIZE = ("none", "squash", "crop")
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,15 @@ class Preprocessing:
         std: standard deviation of each channel, of values in [0, 1], > 0.
         size: height and width in pixels.
         channels: "RGB" or "L" (one grey channel).
-        resize: treatment of an image of another size: "squash" resizes it to `size` (bilinear), whatever its aspect
-            ratio; "crop" resizes its shorter side and takes the center; "none" refuses it.
+        resize: side in pixels to which the central square of an image is scaled (bilinear), before the central part
+            of `size` is taken; None: the greater side of `size`.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
     channels: str = "RGB"
-    resize: str = "squash"
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         count = 1 if self.channels == "L" else 3
@@ -36,8 +35,8 @@ class Preprocessing:
             f"`channels` must be one of {', '.join(CHANNELS)}, got {self.channels!r}"
             if self.channels not in CHANNELS
             else "",
-            f"`resize` must be one of {', '.join(RESIZE)}, got {self.resize!r}"
-            if self.resize not in RESIZE
+            f"`resize` must be at least the greater side of `size`, got {self.resize}"
+            if self.resize is not None and self.resize < max(self.size)
             else "",
             f"`mean` must hold {count} numbers, got {self.mean}" if len(self.mean) != count else "",
             f"`std` must hold {count} numbers above 0, got {self.std}"
@@ -73,7 +72,7 @@ class Preprocessing:
                 std=tuple(float(one) for one in value["std"]),
                 size=(int(value["size"][0]), int(value["size"][1])),
                 channels=str(value["channels"]),
-                resize=str(value["resize"]),
+                resize=None if value.get("resize") is None else int(value["resize"]),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(f"The file's preprocessing cannot be read: {error}.") from error
@@ -132,7 +131,9 @@ class NetworkInfo:
         """For images of another size."""
         if self.preprocessing is None:
             return self
-        return replace(self, preprocessing=replace(self.preprocessing, size=size))
+        steps = self.preprocessing
+        scaled = None if steps.resize is None or steps.resize < max(size) else steps.resize
+        return replace(self, preprocessing=replace(steps, size=size, resize=scaled))
 
 
 def check_info(info: NetworkInfo | None, num_classes: int | None) -> dict[str, Any]:
