@@ -22,13 +22,13 @@ def import_weights(
     """Takes over weights from RepDistiller, mdistiller or any training script; only tensors are read."""
     from rolewise import pretrained
     from rolewise.networks import build
-    from rolewise.pretrained.targets import check_target
 
     if target.suffix != ".safetensors":
         raise InputError(f'The file to write must end in ".safetensors", got "{target}".')
     if target.resolve() == source.resolve():
         raise InputError(f"{target} is the source itself. Choose another name.")
-    check_target(target, "float")
+    if target.exists() or target.with_suffix(".json").exists():
+        raise InputError(f"{target} is there already. Choose another name, or remove it.")
     state = pretrained.read_state(source)
     matrices = [tensor for tensor in state.values() if tensor.ndim == 2]
     if classes is None and not matrices:

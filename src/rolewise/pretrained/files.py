@@ -42,7 +42,7 @@ from rolewise.runs import load_json, to_json, write_atomic
 SUFFIX = ".safetensors"
 COMPILED = "_orig_mod."  # what torch.compile puts into the names of a part that it wraps
 HUB_FILES = ("model.safetensors", "config.json")
-_IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "info", "digest")
+_IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "info", "exported", "digest")
 
 PathLike = str | os.PathLike[str]
 
@@ -99,10 +99,13 @@ def write_pair(
     extra: Mapping[str, Any] | None,
     packed: bool,
     info: NetworkInfo | None = None,
+    exported: bool = False,
 ) -> Path:
-    """Writes the tensors to `target` and the description to `beside`."""
+    """Writes the tensors to `target` and the description to `beside`; `exported` marks what may be written over."""
     model = plain_module(model)
     stated: dict[str, Any] = {"form": "packed" if packed else "float", **describe_model(model)}
+    if exported:
+        stated["exported"] = True
     if about := check_info(info, stated["num_classes"]):
         stated["info"] = about
     tensors = {

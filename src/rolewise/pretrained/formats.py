@@ -8,7 +8,7 @@ from torch import nn
 
 from rolewise.errors import InputError, missing_extra
 from rolewise.pretrained.description import check_extra, count_classes
-from rolewise.pretrained.files import SUFFIX, PathLike, save_network
+from rolewise.pretrained.files import SUFFIX, PathLike, write_pair
 from rolewise.pretrained.info import NetworkInfo, check_info
 from rolewise.pretrained.targets import check_target
 from rolewise.quant.layers import quantized_weights
@@ -55,9 +55,10 @@ def export(
     if target.suffix not in SUFFIXES:
         raise InputError(f'`path` must end in "{SUFFIX}", ".onnx" or ".xml", got "{target}".')
     packed = bool(quantized_weights(model))
-    check_target(target, "packed" if packed else "float")
+    check_target(target)
     if target.suffix == SUFFIX:
-        return save_network(model, target, extra=extra, packed=packed, info=info)
+        beside = target.with_suffix(".json")
+        return write_pair(model, target, beside, extra=extra, packed=packed, info=info, exported=True)
     size = _size(image_size, info)
     stated: dict[str, Any] = {"extra": check_extra(extra)}
     if info is not None:

@@ -7,15 +7,15 @@ from typing import Any
 from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT
 
+_LONGEST_HEADER = 100_000_000  # bytes
 _RUN_FILES = ("results.json", "stages.json", "metrics.jsonl")
 
 
-def check_target(target: Path, form: str) -> None:
+def check_target(target: Path) -> None:
     """Checks that a file may be written.
 
     Args:
         target: `X.safetensors`, `X.onnx` or `X.xml`.
-        form: "packed" or "float", of a safetensors file.
 
     Raises:
         InputError: it, or the file beside it, is there and is no earlier export of this kind; it belongs to a run; or
@@ -26,9 +26,9 @@ def check_target(target: Path, form: str) -> None:
     for file in (target, *(target.with_suffix(one) for one in _BESIDE.get(target.suffix, ()))):
         if file.is_dir():
             raise InputError(f"`path`: {file} is a folder.")
-        if file.exists() and not _OWN[file.suffix](file, form):
+        if file.exists() and not _OWN[file.suffix](file):
             raise InputError(
-                f"`path`: {file} is there and is not an earlier export of this form. Choose another name, or remove it."
+                f"`path`: {file} is there and is not an earlier export. Choose another name, or remove it."
             )
     if target.exists() and belongs_to_run(target):
         raise InputError(f"`path`: {target} belongs to the run {target.parent}. Choose another name.")
@@ -54,7 +54,7 @@ def check_folder(folder: Path, names: tuple[str, ...], card: str) -> None:
         file
         for file, own in (
             (tensors, lambda one: (folder / names[1]).exists()),
-            (config, lambda one: _is_description(one, None)),
+            (config, _is_description),
             (readme, _is_card),
         )
         if file.exists() and not own(file)
@@ -69,33 +69,31 @@ def _is_card(file: Path) -> bool:
     return file.read_bytes()[:200].startswith(b"---\nlibrary_name: rolewise\n")
 
 
-def _is_description(file: Path, form: str | None) -> bool:
+def _is_description(file: Path) -> bool:
     try:
         stated: Any = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    if not isinstance(stated, dict) or stated.get("format") != FORMAT:
-        return False
-    return form is None or stated.get("form") == form
+    return isinstance(stated, dict) and stated.get("format") == FORMAT
 
 
-def _is_tensors(file: Path, form: str) -> bool:
-    """A safetensors file whose header says that it is ours, of this form."""
+def _is_export(file: Path) -> bool:
+    """Whether a safetensors file's header says that `export` wrote it: it holds codes, or is marked."""
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if length > 100_000_000:
+            if length > _LONGEST_HEADER:
                 return False
             stated = json.loads(json.loads(stream.read(length))["__metadata__"]["rolewise"])
-        return bool(stated["form"] == form)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return stated["form"] == "packed" or stated.get("exported") is True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
 def _has_mark(mark: bytes) -> Any:
     """A test for a file that ends with our seal, damaged or not."""
 
-    def check(file: Path, _form: str) -> bool:
+    def check(file: Path) -> bool:
         with file.open("rb") as stream:
             stream.seek(max(0, file.stat().st_size - 400))
             return mark in stream.read()
@@ -105,9 +103,9 @@ def _has_mark(mark: bytes) -> Any:
 
 _BESIDE = {".safetensors": (".json",), ".xml": (".bin",)}
 _OWN = {
-    ".safetensors": _is_tensors,
+    ".safetensors": _is_export,
     ".json": _is_description,
     ".onnx": _has_mark(b"rolewise.sha256"),
     ".xml": _has_mark(b"<!-- rolewise sha256 "),
-    ".bin": lambda file, _form: file.with_suffix(".xml").exists(),
+    ".bin": lambda file: file.with_suffix(".xml").exists(),
 }

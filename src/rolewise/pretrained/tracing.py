@@ -135,7 +135,8 @@ def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.Exporte
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, about PyTorch's own use of pytrees
             program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
-            return program.run_decompositions({})
+            functional: torch.export.ExportedProgram = program.run_decompositions({})
+            return functional
     except Exception as error:  # torch.export fails in many ways, all of them about the user's network
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"Export: torch.export cannot trace {type(model).__name__}: {reason}") from error
