@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rolewise.augment import Policy, RandAugment, Schedule, describe
-from rolewise.augment.sheet import captions, contact_sheet
+from rolewise.augment.contact_sheet import captions, contact_sheet
 from rolewise.cli import main
 
 ACTIVE = Policy([("Rotate", 3, 2), ("Invert", 10, 9), ("Color", 1, 0), ("Color", 2, 9)])

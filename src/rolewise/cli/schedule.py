@@ -141,7 +141,7 @@ def preview(
     """Draw a contact sheet: originals beside augmented images, each with the ops that were applied."""
     import torch
 
-    from rolewise.augment.sheet import contact_sheet
+    from rolewise.augment.contact_sheet import contact_sheet
     from rolewise.data import load_data
 
     policy = _load(file, epochs, ops, trial)[epoch]
