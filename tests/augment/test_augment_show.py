@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rolewise.augment import Policy, RandAugment, Schedule, describe
+from rolewise.augment import AutoAugment, Policy, RandAugment, Schedule, TrivialAugment
 from rolewise.augment.contact_sheet import captions, contact_sheet
 from rolewise.cli import main
 
@@ -51,9 +51,10 @@ def test_show_a_log(pba, capsys):
 
 
 def test_expected_ops_are_those_that_are_drawn():
-    for policy in (ACTIVE, Policy.from_vector([1, 2] * 30), Policy.from_vector([4, 2] * 30), Policy.none()):
+    pba = [ACTIVE, Policy.from_vector([1, 2] * 30), Policy.from_vector([4, 2] * 30), Policy.none()]
+    for policy in (*pba, RandAugment(3, 4), TrivialAugment(), AutoAugment()):
         drawn = [len(ops) for ops in policy.trace(np.arange(20_000), seed=0, epoch=0)]
-        assert np.mean(drawn) == pytest.approx(describe.expected_ops(policy), abs=0.025)
+        assert np.mean(drawn) == pytest.approx(policy.expected_ops(), abs=0.025)
 
 
 def test_diff(tmp_path, file, pba, capsys):

@@ -1,17 +1,22 @@
 """Augmentation: ops that equal Pillow's byte for byte, policies, and schedules of policies."""
 
 from rolewise.augment.apply import apply_op
-from rolewise.augment.baselines import RandAugment, TrivialAugment
+from rolewise.augment.baselines import AutoAugment, RandAugment, TrivialAugment
 from rolewise.augment.batch import BatchAugmenter, normalize
+from rolewise.augment.named import NAMED, find_schedule
 from rolewise.augment.ops import OPS, Op
 from rolewise.augment.policy import Applied, BasePolicy, Policy
 from rolewise.augment.schedule import Schedule
+from rolewise.augment.spaces import SPACES, Space
 from rolewise.augment.transform import AugmentedDataset, ScheduleTransform
 
 __all__ = [
+    "NAMED",
     "OPS",
+    "SPACES",
     "Applied",
     "AugmentedDataset",
+    "AutoAugment",
     "BasePolicy",
     "BatchAugmenter",
     "Op",
@@ -19,7 +24,9 @@ __all__ = [
     "RandAugment",
     "Schedule",
     "ScheduleTransform",
+    "Space",
     "TrivialAugment",
     "apply_op",
+    "find_schedule",
     "normalize",
 ]

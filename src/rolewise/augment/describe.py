@@ -9,20 +9,6 @@ from rolewise.augment.policy import BasePolicy, Policy
 from rolewise.augment.schedule import Schedule
 
 
-def expected_ops(policy: BasePolicy) -> float:
-    """How many ops an image gets on average.
-
-    For a PBA policy: the budget is at least 1 with probability 0.8 and 2 with 0.5, and a slot fires with its
-    probability while the budget lasts, so the mean is 0.8 P(one fires) + 0.5 P(two fire), all slots independent.
-    """
-    if not isinstance(policy, Policy):
-        return float(policy.choice()[1])
-    none, one = 1.0, 0.0
-    for _, tenths, _ in policy.settings:
-        none, one = none * (1 - tenths / 10), one * (1 - tenths / 10) + none * tenths / 10
-    return 0.8 * (1 - none) + 0.5 * (1 - none - one)
-
-
 def summary(schedule: Schedule, name: str) -> str:
     """One line: length, segments, role."""
     count = len(schedule.segments)
@@ -41,7 +27,7 @@ def table(schedule: Schedule) -> str:
     first = 0
     for epochs, policy in schedule.segments:
         span = f"{first}-{first + epochs - 1}" if epochs > 1 else f"{first}"
-        lines.append(f"{span:>9}  {expected_ops(policy):9.2f}  {ops_in_words(policy)}")
+        lines.append(f"{span:>9}  {policy.expected_ops():9.2f}  {ops_in_words(policy)}")
         first += epochs
     return "\n".join(lines)
 

@@ -57,6 +57,10 @@ class BasePolicy(ABC):
         """How slots are chosen: mode, ops per image, probabilities in tenths (see `Program`)."""
 
     @abstractmethod
+    def expected_ops(self) -> float:
+        """How many ops an image gets on average."""
+
+    @abstractmethod
     def to_vector(self) -> list[int]:
         """The policy's place in the published space, 60 integers."""
 
@@ -241,6 +245,14 @@ class Policy(BasePolicy):
 
     def choice(self) -> tuple[int, int, Sequence[int]]:
         return kernels.WALK, 2, [probability for _, probability, _ in self.live]
+
+    def expected_ops(self) -> float:
+        # The budget is at least 1 with probability 0.8 and 2 with 0.5, and a slot fires with its probability while the
+        # budget lasts; all slots are independent.
+        none, one = 1.0, 0.0
+        for _, tenths, _ in self.settings:
+            none, one = none * (1 - tenths / 10), one * (1 - tenths / 10) + none * tenths / 10
+        return 0.8 * (1 - none) + 0.5 * (1 - none - one)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "settings": [list(setting) for setting in self.settings]}
