@@ -3,6 +3,7 @@
 from rolewise.augment.apply import apply_op
 from rolewise.augment.baselines import AutoAugment, RandAugment, TrivialAugment
 from rolewise.augment.batch import BatchAugmenter, normalize
+from rolewise.augment.mixing import Mixing, MixPlan, mix_images, mix_labels
 from rolewise.augment.named import NAMED, find_schedule
 from rolewise.augment.ops import OPS, Op
 from rolewise.augment.policy import Applied, BasePolicy, Policy
@@ -19,6 +20,8 @@ __all__ = [
     "AutoAugment",
     "BasePolicy",
     "BatchAugmenter",
+    "MixPlan",
+    "Mixing",
     "Op",
     "Policy",
     "RandAugment",
@@ -28,5 +31,7 @@ __all__ = [
     "TrivialAugment",
     "apply_op",
     "find_schedule",
+    "mix_images",
+    "mix_labels",
     "normalize",
 ]
