@@ -70,6 +70,8 @@ class KDLoss(nn.Module):
     - `decay`: whether lambda is halved at the milestones of the learning rate.
     - `clip`: whether this loss's gradient is clipped, per tensor, against the task's.
     - `needs_features`: whether `forward` reads `features`.
+    - `needs_labels`: whether `forward` reads `labels` or `ids`; both are None where images are mixed (Mixup, CutMix),
+      so such a loss is refused there.
 
     Parameters that a loss registers are trained together with the student; `build` makes those whose sizes
     depend on the networks, `prepare` trains what must be ready before (the heads of MHGD).
@@ -84,6 +86,7 @@ class KDLoss(nn.Module):
     decay: bool = False
     clip: bool = False
     needs_features: bool = True
+    needs_labels: bool = False
 
     def __init__(self, taps: Sequence[str] | None = None, teacher_taps: Sequence[str] | None = None) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class CRD(KDLoss):
     """
 
     weight = 0.8
+    needs_labels = True
 
     seed: Tensor
     step: Tensor

@@ -15,6 +15,8 @@ from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.base import TrainingImages
 from rolewise.objective.forward import Forward
 
+# The classes of a batch, or the probabilities of the classes where images are mixed.
+Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
 # Begins to average gradients over the processes of a training; the function that it returns waits for the result.
 Average = Callable[[Sequence[Tensor | None]], Callable[[], list[Tensor | None]]]
 
@@ -60,6 +62,7 @@ class Objective:
     metrics: tuple[str, ...] = ("loss", "correct")
     shares_batches: bool = False  # whether `backward` averages its gradients with `average`
     average: Average | None = None  # set by a trainer whose batches are shared among processes
+    label_smoothing: float = 0.0  # set by a trainer, before `bind`: part of the task's target that is uniform
 
     def __getstate__(self) -> dict[str, Any]:
         """What can travel to another process; see `average`."""
@@ -77,6 +80,9 @@ class Objective:
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         """Makes everything that depends on the network and the device."""
 
+    def check_mixing(self) -> None:
+        """Raises InputError if batches of mixed images (Mixup, CutMix) cannot be learned from."""
+
     def parameters(self) -> list[nn.Parameter]:
         """The objective's own parameters that are trained with the network."""
         return []
@@ -92,7 +98,7 @@ class Objective:
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
@@ -130,20 +136,32 @@ class CrossEntropy(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = self._forward.of(model)(images).logits
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = task_loss(logits.float(), labels, self.label_smoothing)
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of the batch are classified rightly (a scalar on the device)."""
-    return (logits.argmax(1) == labels).sum().float()
+def task_loss(logits: Float[Tensor, "n k"], labels: Labels, smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """Cross-entropy with classes, or with the probabilities of mixed images.
+
+    Args:
+        logits: in float32.
+        labels: as of `Labels`.
+        smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+    """
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def correct(logits: Tensor, labels: Labels) -> Tensor:
+    """How many of the batch are classified rightly (a scalar on the device); a mixed image is of its larger part."""
+    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.argmax(1) == classes).sum().float()
 
 
 def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:
