@@ -35,10 +35,8 @@ def table(schedule: Schedule) -> str:
 def ops_in_words(policy: BasePolicy) -> str:
     """The ops that can fire, each with probability and strength of its slots."""
     if not isinstance(policy, Policy):
-        numbers = (
-            {one.name: getattr(policy, one.name) for one in fields(policy)} if is_dataclass(policy) else {}
-        )
-        return f"{type(policy).__name__}({', '.join(f'{name}={value}' for name, value in numbers.items())})"
+        names: list[str] = [one.name for one in fields(policy)] if is_dataclass(policy) else []
+        return f"{type(policy).__name__}({', '.join(f'{name}={getattr(policy, name)}' for name in names)})"
     words = []
     for name in OPS:
         slots = [(p, m) for op, p, m in policy.settings if op == name and p > 0]

@@ -45,6 +45,17 @@ def lift_bits(model: nn.Module, least: int, *, rescale: bool = True) -> None:
             module.act_bits = bits  # type: ignore[assignment]
 
 
+def quantizer_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What the quantizers of a network learn beside the weights, by name: LSQ's steps, PACT's bounds."""
+    layers, points = quantized_weights(model), quantized_activations(model)
+    names = {f"{name}.{one}" for name, layer in layers.items() for one in layer.learned}
+    for name, module in points.items():
+        names |= {
+            f"{name}.{one}" for one, _ in module.named_parameters(recurse=False) if one.startswith("act_")
+        }
+    return {name: parameter for name, parameter in model.named_parameters() if name in names}
+
+
 def weight_codes(model: nn.Module) -> dict[str, UInt8[Tensor, "..."]]:
     """The level, 0 to 2^bits - 1, that each quantized weight takes now, by layer; on the CPU."""
     with torch.no_grad():

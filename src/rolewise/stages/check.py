@@ -19,7 +19,7 @@ from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.trainings import searches
 from rolewise.trainer import TrainSettings, check_classes
-from rolewise.trainer.settings import make_optimizer
+from rolewise.trainer.optimizer import make_optimizer
 
 _IMAGES = 8  # on which teacher, student and loss are tried
 

@@ -1,7 +1,7 @@
 """An average of the weights along the training: exponential over the steps, or the mean over the last epochs."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from rolewise.errors import Interrupted
 from rolewise.objective import Placement
 from rolewise.quant import frozen_weights
 from rolewise.trainer.feed import Batch
+from rolewise.trainer.settings import TrainSettings
 
 STATISTICS_BATCHES = 100  # batches over which batch normalization's statistics are estimated again
 
@@ -38,6 +39,20 @@ class WeightAverage:
         self._average = [one.detach().clone() for one in self._parameters]
         # On the device and float64: the step that is recorded once must count.
         self._steps = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
+
+    @classmethod
+    def of(cls, model: nn.Module, settings: TrainSettings) -> "WeightAverage | None":
+        """The average that the settings ask for, if any."""
+        if settings.ema_decay is None and settings.ema_epochs is None:
+            return None
+        return cls(model, decay=settings.ema_decay, last=settings.ema_epochs)
+
+    def scale(self, ratios: Mapping[str, Tensor]) -> None:
+        """Multiplies what is averaged of the named parameters, which were multiplied by the same."""
+        with torch.no_grad():
+            for name, average in zip(self._names, self._average, strict=True):
+                if name in ratios:
+                    average.mul_(ratios[name])
 
     def after_step(self) -> None:
         """Takes in the weights after one step; waits for nothing."""

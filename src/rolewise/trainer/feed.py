@@ -145,9 +145,12 @@ class Feeder:
         """The batch on the device, its images mixed there."""
         device, plan = self.placement.device, batch.plan
         if device.type != "cpu":
-            batch = Batch(*(x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)))
+            images, labels, ids = (
+                x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)
+            )
+            batch = Batch(images, labels, ids, plan)
         if plan is None:
             return batch
         plan = plan.to(device)
-        labels = mix_labels(batch.labels, plan, self.split.num_classes)
-        return Batch(mix_images(batch.images, plan), labels, batch.ids)
+        mixed = mix_labels(batch.labels, plan, self.split.num_classes)
+        return Batch(mix_images(batch.images, plan), mixed, batch.ids)
