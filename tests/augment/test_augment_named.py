@@ -39,7 +39,8 @@ def test_unknown_names():
     with pytest.raises(InputError, match='Unknown schedule "trivialaugmnt".*Did you mean "trivialaugment"'):
         Schedule.named("trivialaugmnt", 3)
     with pytest.raises(
-        InputError, match='Unknown schedule "autoagument".*There is no file of this name either'
+        InputError,
+        match='There is no file autoagument. Unknown schedule "autoagument".*Did you mean "autoaugment"',
     ):
         find_schedule("autoagument", 3)
     with pytest.raises(InputError, match="`epochs` must be given for the schedule autoaugment"):

@@ -71,7 +71,9 @@ def find_schedule(
             raise InputError(f"`epochs` must be given for the schedule {text}: how long it is to be.")
         return named(text, epochs, seed=seed)
     path = Path(text)
-    if not path.exists() and not path.suffix and path.name == str(text):
-        raise InputError(f"{unknown('schedule', text, NAMED)} There is no file of this name either.")
+    if not path.exists():
+        named_so = not path.suffix and path.name == str(text)
+        names = f" {unknown('schedule', text, NAMED)}" if named_so else ""
+        raise InputError(f"There is no file {text}.{names}")
     found = Schedule.load(path, length)
     return found if epochs is None or len(found) == epochs else found.stretch(epochs)

@@ -135,7 +135,11 @@ def train(
     kd: common.KD = None,
     teacher: Teacher = None,
     schedule: Annotated[
-        str | None, typer.Option("--schedule", help="A schedule's file, or none; default: the searched one.")
+        str | None,
+        typer.Option(
+            "--schedule",
+            help="A schedule's file, a name such as trivialaugment or autoaugment, or none; default: the searched one.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the training.")] = None,
     quiet: common.Quiet = False,

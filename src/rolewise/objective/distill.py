@@ -13,6 +13,7 @@ from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.objective.base import Labels, Objective, Placement, correct, factor, in_layout, task_loss
 from rolewise.objective.forward import Forward
+from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -102,6 +103,8 @@ class Distill(Objective):
         self._taps = tap_names(model, self.loss.taps) if needs else ()
         self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
         self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        for layer in quantized_weights(self._teacher).values():
+            layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)

@@ -223,7 +223,8 @@ class Pipeline:
             )
             save_seconds = self.config.machine.checkpoint_seconds
             history = fit(trainer, schedule, run=self.run, stage=training.stage, save_seconds=save_seconds)
-            result = final_test(trainer, self.data.test, history)
+            last = None if schedule is None else schedule[settings.epochs - 1]
+            result = final_test(trainer, self.data.test, history, policy=last)
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
@@ -277,7 +278,11 @@ class Pipeline:
         )
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
-        save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})
+        extra = {"data": self.config.data.name, "classes": list(self.data.classes)}
+        save_network(model, path, extra=extra)
+        if result.averaged is not None:
+            averaged = layout.averaged_file(training.key, baseline=training.baseline)
+            save_network(result.averaged, self.run.file(averaged), extra=extra)
         self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
         self.run.mark_done(training.stage)
 
