@@ -92,6 +92,25 @@ class SearchConfig(SearchSettings):
     warm_start: str | None = Field(
         default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the members' training where they differ from those of the role's final training, such "
+        "as {cutmix: null}",
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _of_a_training(cls, train: dict[str, Any]) -> dict[str, Any]:
+        for name in ("epochs", "batch_size"):
+            if name in train:
+                raise PydanticCustomError("train", f"must not hold `{name}`, which is `search.{name}`")
+        try:
+            TrainRecipe(**train)
+        except InputError as error:
+            raise PydanticCustomError(
+                "train", "{reason}", {"reason": f"must hold settings of a training. {error}"}
+            ) from None
+        return train
 
 
 class KDConfig(Section):

@@ -1,6 +1,7 @@
 """Recipes in a run: schedules by name, averaged networks beside the last ones, low-bit teachers."""
 
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -85,3 +86,40 @@ def test_averaged_networks_and_low_bit_teachers(tmp_path):
 def test_what_cannot_be_is_found_before_any_work(settings, words):
     with pytest.raises(InputError, match=words):
         check(load_config(options={**QUICK, **settings}))
+
+
+class TestMembers:
+    """They train as the final training does, unless `search.train` says otherwise."""
+
+    RECIPE: ClassVar = {
+        "student.train.cutmix": 1.0,
+        "student.train.label_smoothing": 0.1,
+        "student.train.lr": 0.01,
+    }
+
+    def settings(self, **changes):
+        config = load_config(options={**self.RECIPE, "search.epochs": 7, **changes})
+        return build.train_settings(config, "student", searching=True)
+
+    def test_all_settings_are_the_final_trainings(self):
+        found = self.settings()
+        assert (found.cutmix, found.label_smoothing, found.lr, found.epochs) == (1.0, 0.1, 0.01, 7)
+
+    def test_overrides_are_for_members_alone(self):
+        config = load_config(options={**self.RECIPE, "search.train": {"cutmix": None, "lr": 0.02}})
+        members, final = (build.train_settings(config, "student", searching=one) for one in (True, False))
+        assert (members.cutmix, members.lr, members.label_smoothing) == (None, 0.02, 0.1)
+        assert (final.cutmix, final.lr) == (1.0, 0.01)
+        assert load_config(assignments=["search.train.cutmix=null"]).search.train == {"cutmix": None}
+
+    @pytest.mark.parametrize(
+        ("train", "words"),
+        [
+            ({"cutmx": 1.0}, '`search.train`.*"cutmx".*Did you mean "cutmix"'),
+            ({"lr": -1}, "`search.train`.*`lr`.*greater than 0"),
+            ({"epochs": 3}, "`search.train`.* must not hold `epochs`, which is `search.epochs`"),
+        ],
+    )
+    def test_bad_overrides(self, train, words):
+        with pytest.raises(InputError, match=words):
+            self.settings(**{"search.train": train})

@@ -80,7 +80,10 @@ def search(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="pbt, or a control: random, constant, randaugment.")
+        str | None,
+        typer.Option(
+            "--method", help="pbt, or a control: random, constant, randaugment, autoaugment, trivialaugment."
+        ),
     ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
     ray_address: Annotated[
