@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from rolewise import kd
 from rolewise.augment import Mixing, Schedule, TrivialAugment, mix_images, mix_labels
 from rolewise.augment.mixing import partners
 from rolewise.errors import InputError, Interrupted
-from rolewise.objective import CrossEntropy, Distill
+from rolewise.objective import CrossEntropy, Distill, MutualLearning
 from rolewise.quant import quantized_layers, quantizer_parameters, weight_codes
 from rolewise.trainer import (
+    Feeder,
     State,
     Trainer,
     TrainSettings,
@@ -28,6 +30,7 @@ from rolewise.trainer import (
     teacher_settings,
     torch_threads,
 )
+from rolewise.trainer.checks import check_shared
 
 BATCH = 16
 SCHEDULE = Schedule.constant(TrivialAugment(), 4)
@@ -226,6 +229,34 @@ def test_every_loss_learns_from_mixed_images_or_says_why_not(name):
             make()
     else:
         assert make().train_epoch().finite
+
+
+def test_the_parts_of_several_processes_are_the_whole_batch():
+    chosen = teacher_settings(**_small({"mixup": 1.0, "cutmix": 1.0})).resolved()
+    key, placement = (0, "teacher", None), chosen.placement()
+    whole, *parts = (
+        list(Feeder(split(), chosen, placement, key, share).batches(1, TrivialAugment()))
+        for share in (None, slice(0, 6), slice(6, BATCH))
+    )
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(batch.images, torch.cat([first.images, second.images]))
+        assert torch.equal(batch.labels, torch.cat([first.labels, second.labels]))
+
+
+def test_an_odd_part_cannot_be_mixed_in_pairs():
+    chosen = teacher_settings(4, batch_size=18, cutmix=1.0)
+    with pytest.raises(
+        InputError, match="18 images over 2 processes are an odd number each: choose a multiple of 4"
+    ):
+        check_shared(CrossEntropy(), chosen, SimpleNamespace(size=2))
+    check_shared(CrossEntropy(), teacher_settings(4, batch_size=20, cutmix=1.0), SimpleNamespace(size=2))
+
+
+def test_mutual_learning_and_bfloat16_take_mixed_images():
+    for objective, changes in ((MutualLearning(network(1)), {}), (CrossEntropy(), {"precision": "bf16"})):
+        chosen = teacher_settings(**_small({"cutmix": 1.0, "label_smoothing": 0.1, "epochs": 1, **changes}))
+        trainer = Trainer(network(0), objective, split(32), chosen, seed=0)
+        assert trainer.train_epoch().finite
 
 
 EVERY = {
