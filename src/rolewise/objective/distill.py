@@ -110,8 +110,11 @@ class Distill(Objective):
         check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
-        self._taps = tap_names(model, self.loss.taps) if needs else ()
-        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
+        kind = self.loss.tap_kind
+        self._taps = tap_names(model, self.loss.taps, kind=kind) if needs else ()
+        self._teacher_taps = (
+            tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
+        )
         self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
         for layer in quantized_weights(self._teacher).values():
             layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
