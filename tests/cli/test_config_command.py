@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_setting_is_there_once_with_a_meaning() -> None:
     names = [one.name for one in all_settings()]
     assert len(set(names)) == len(names)
-    assert set(names) == set(flat(Config().model_dump()))
+    empty = {one.name for one in all_settings() if one.default == "{}"}  # `flat` has no line for it
+    assert set(names) | empty == set(flat(Config().model_dump())) | empty
     assert [one.name for one in all_settings() if not one.meaning] == []
     by_name = {one.name: one for one in all_settings()}
     bits = by_name["search.population"]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rolewise._version import __version__
-from rolewise.cli import config, data, evaluate, export, pipeline, report, schedule
+from rolewise.cli import config, data, evaluate, export, import_weights, pipeline, predict, report, schedule
 from rolewise.cli.outcome import outcome
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ app.command("search")(pipeline.search)
 app.command("train")(pipeline.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("import-weights")(import_weights.import_weights)
 app.command("report")(report.report)
 app.command("doctor")(evaluate.doctor)
 app.command("list")(config.list_)
