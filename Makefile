@@ -14,7 +14,7 @@ GPU_VENV := .venv-gpu-software
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino]'
 	touch $@
 
 # A second `make demo` goes on with the run that is there, or shows its result.

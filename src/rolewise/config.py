@@ -44,7 +44,10 @@ class TeacherConfig(Section):
     arguments: dict[str, Any] = Field(default_factory=dict)
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
     search_data: str | None = Field(
         None, description="data set of its search, where another than `data.name`"
     )
@@ -60,7 +63,10 @@ class StudentConfig(Section):
     quantizer: str = "dorefa"
     init: Literal["teacher", "random"] = "teacher"
     train: TrainRecipe = TrainRecipe(**STUDENT)
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_S: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
 
     @field_validator("train", mode="before")
     @classmethod
@@ -86,6 +92,25 @@ class SearchConfig(SearchSettings):
     warm_start: str | None = Field(
         default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the members' training where they differ from those of the role's final training, such "
+        "as {cutmix: null}",
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _of_a_training(cls, train: dict[str, Any]) -> dict[str, Any]:
+        for name in ("epochs", "batch_size"):
+            if name in train:
+                raise PydanticCustomError("train", f"must not hold `{name}`, which is `search.{name}`")
+        try:
+            TrainRecipe(**train)
+        except InputError as error:
+            raise PydanticCustomError(
+                "train", "{reason}", {"reason": f"must hold settings of a training. {error}"}
+            ) from None
+        return train
 
 
 class KDConfig(Section):
@@ -144,6 +169,15 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
     }
 
 
+# What published trainings of these networks have and the paper's lack; `docs/training.md` states the sources.
+_STRONG = {"lr_schedule": "cosine", "cutmix": 1.0, "mix_probability": 0.5}
+
+
+def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
+    """The same cell as one of the paper's, teacher, student and members with the stronger recipe."""
+    return {**paper, **{role: {**paper[role], "train": dict(_STRONG)} for role in ("teacher", "student")}}
+
+
 def _small(
     data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
 ) -> dict[str, Any]:
@@ -188,6 +222,8 @@ def _presets() -> dict[str, dict[str, Any]]:
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
+    for name in [name for name in presets if name.startswith("paper-")]:
+        presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])
     return presets
 
 
