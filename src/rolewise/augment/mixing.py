@@ -46,10 +46,6 @@ class MixPlan(NamedTuple):
         """On a device, without waiting for it where the memory is pinned."""
         return MixPlan(*(one.to(device, non_blocking=True) for one in self))
 
-    def pinned(self) -> "MixPlan":
-        """In pinned memory."""
-        return MixPlan(*(one.pin_memory() for one in self))
-
     def part(self, first: int, last: int) -> "MixPlan":
         """Of the images first..last-1."""
         return MixPlan(*(one[first:last] for one in self))

@@ -55,6 +55,24 @@ class Placement:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
+        if self.device.type != "cuda":
+            return tensor
+        with torch.cuda.device(
+            self.device
+        ):  # pinning opens a context on the thread's current GPU, which is 0
+            return tensor.pin_memory()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def wait(self) -> None:
+        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the batches; autocast would cast them to it anyway."""

@@ -43,8 +43,15 @@ class MutualLearning(Objective):
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement
         self._peer = placement.place(copy.deepcopy(self.peer)).train()
+        # On a GPU the step can be recorded: the step counter and the learning rate are tensors there.
+        on_gpu = placement.device.type == "cuda"
         self._optimizer = torch.optim.Adam(
-            self._peer.parameters(), self.lr, eps=1e-5, weight_decay=self.weight_decay, fused=True
+            self._peer.parameters(),
+            torch.tensor(self.lr, device=placement.device) if on_gpu else self.lr,
+            eps=1e-5,
+            weight_decay=self.weight_decay,
+            fused=True,
+            capturable=on_gpu,
         )
 
     def backward(
@@ -82,14 +89,20 @@ class MutualLearning(Objective):
     def load_state(self, state: dict[str, Tensor]) -> None:
         network = {name[len("peer.") :]: tensor for name, tensor in state.items() if name.startswith("peer.")}
         self._peer.load_state_dict(network)
-        self._optimizer.state.clear()
+        saved = {name[len("optimizer.") :] for name in state if name.startswith("optimizer.")}
+        if not saved:  # moments of zero are as good as none, and stay where a recorded step reads them
+            for slot in self._optimizer.state.values():
+                for moment in slot.values():
+                    moment.zero_()
         parameters = list(self._peer.parameters())
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                parameter = parameters[int(index)]
+        for name in sorted(saved):
+            index, key = name.split(".", 1)
+            value, parameter = state[f"optimizer.{name}"], parameters[int(index)]
+            slot = self._optimizer.state[parameter]
+            if key not in slot:
                 like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-                self._optimizer.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+                slot[key] = torch.empty_like(like, dtype=value.dtype)
+            slot[key].copy_(value)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The epoch's batches, augmented ahead of the network in a background thread."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rolewise._machine import cores
 from rolewise.augment import BatchAugmenter, MixPlan, mix_images, mix_labels
 from rolewise.data import Split
 from rolewise.objective import Placement
@@ -18,6 +20,7 @@ from rolewise.trainer.settings import TrainSettings
 
 _CHUNK_IMAGES = 1024  # images a job of the thread makes: its overhead is forgotten, they stay in the cache
 _AHEAD = 2  # jobs in flight
+_MOST_THREADS = 8  # of the augmentation for a GPU
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ class Feeder:
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
         self._augment = BatchAugmenter(
-            split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout
+            split.mean,
+            split.std,
+            crop=settings.crop,
+            flip=settings.flip,
+            cutout=settings.cutout,
+            threads=_threads(placement.device),
         )
         self._seed = derive_seed(*key, "augment")
         self._mixing = settings.mixing
@@ -126,11 +134,9 @@ class Feeder:
             channels_last=self.placement.channels_last,
         )
         labels = self.split.labels[index]
-        if self.placement.device.type == "cuda":
-            images, labels, ids = images.pin_memory(), labels.pin_memory(), ids.pin_memory()
-        plan = None if mixing is None else mixing(ids)
-        if plan is not None and self.placement.device.type == "cuda":
-            plan = plan.pinned()
+        place = self.placement
+        images, labels, ids = (place.pin(tensor) for tensor in (images, labels, ids))
+        plan = None if mixing is None else MixPlan(*(place.pin(tensor) for tensor in mixing(ids)))
         return [
             Batch(
                 images[k : k + n],
@@ -143,14 +149,19 @@ class Feeder:
 
     def _send(self, batch: Batch) -> Batch:
         """The batch on the device, its images mixed there."""
-        device, plan = self.placement.device, batch.plan
-        if device.type != "cpu":
-            images, labels, ids = (
-                x.to(device, non_blocking=True) for x in (batch.images, batch.labels, batch.ids)
-            )
-            batch = Batch(images, labels, ids, plan)
-        if plan is None:
-            return batch
-        plan = plan.to(device)
-        mixed = mix_labels(batch.labels, plan, self.split.num_classes)
-        return Batch(mix_images(batch.images, plan), mixed, batch.ids)
+        images, labels, ids = (self.placement.send(x) for x in (batch.images, batch.labels, batch.ids))
+        if batch.plan is None:
+            return Batch(images, labels, ids)
+        plan = batch.plan.to(self.placement.device)
+        return Batch(mix_images(images, plan), mix_labels(labels, plan, self.split.num_classes), ids)
+
+
+def _threads(device: torch.device) -> int:
+    """Threads of the augmentation: 1 for a CPU, whose cores train; for a GPU half of this process's cores, at most 8.
+
+    A small network takes more images than one thread makes. The bytes do not depend on the number.
+    """
+    if device.type == "cpu":
+        return 1
+    own = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_THREADS, own // 2))
