@@ -15,7 +15,8 @@ from rolewise.population import make_plan
 from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import InlineEngine, make_engine
 from rolewise.population.gpu_engine import GpuEngine
-from rolewise.population.member import HostRunner, Task
+from rolewise.population.member import Task
+from rolewise.population.runner import HostRunner
 from rolewise.settings import SearchSettings
 from rolewise.trainer import torch_threads
 from rolewise.trainer.recorded import NoRecorder

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rolewise import kd
 from rolewise._roles import STUDENT
 from rolewise.kd.base import Outputs, TrainingImages
-from rolewise.objective.base import Objective, Placement, correct, factor
+from rolewise.objective.base import Labels, Objective, Placement, correct, factor, task_loss
 
 
 class MutualLearning(Objective):
@@ -59,7 +58,7 @@ class MutualLearning(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
@@ -67,12 +66,13 @@ class MutualLearning(Objective):
             peer_logits = self._peer(images)
         student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
         self._optimizer.zero_grad(set_to_none=True)
-        peer_total = F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())
+        peer_task = task_loss(peer.logits, labels, self.label_smoothing)
+        peer_total = peer_task + self.weight * self.loss(peer, student.detach())
         torch.autograd.backward(peer_total)
         self._optimizer.step()
         with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
             after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
-        task = F.cross_entropy(student.logits, labels)
+        task = task_loss(student.logits, labels, self.label_smoothing)
         distance = self.loss(student, after)
         total = task + self.weight * distance
         torch.autograd.backward(total)

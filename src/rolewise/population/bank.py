@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rolewise.population.member import Runner, SearchSpec, make_trainer, reinitialize
+from rolewise.population.runner import Runner, SearchSpec, make_trainer, reinitialize
 from rolewise.trainer import State, Trainer
 from rolewise.trainer.recorded import LiveTensors, Recorder, record, send
 

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, check_integer
-from rolewise.population.member import HostRunner, Job, JobChannel, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.progress import Progress
 from rolewise.settings.search import SearchSettings
 from rolewise.trainer import torch_threads
@@ -160,9 +161,11 @@ def make_engine(
         # One process: a second one would hold a CUDA context of its own and compete for the same GPU.
         workers = 1 if on_gpu else min(cores(), members)
     if workers == 1 and on_gpu:
-        from rolewise.population.gpu_engine import GpuEngine
+        from rolewise.population.gpu_engine import GpuEngine, obstacle
 
-        return GpuEngine(spec, min(settings.lanes, members), progress)
+        if (reason := obstacle(spec.settings)) is None:
+            return GpuEngine(spec, min(settings.lanes, members), progress)
+        progress.note(f"Members do not stay on the GPU, which is slower: {reason}.")
     if workers == 1:
         return InlineEngine(spec, progress)
     from rolewise.population.processes import ProcessEngine

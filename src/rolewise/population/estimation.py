@@ -10,8 +10,9 @@ import torch
 from rolewise.augment import BasePolicy, Policy
 from rolewise.errors import Interrupted, RunError
 from rolewise.population.engine import make_engine
-from rolewise.population.member import Job, JobChannel, Runner
+from rolewise.population.member import Job, JobChannel
 from rolewise.population.plan import Plan
+from rolewise.population.runner import Runner
 from rolewise.population.strategy import Strategy
 from rolewise.progress import Progress
 from rolewise.trainer import Trainer

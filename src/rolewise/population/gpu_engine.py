@@ -15,12 +15,21 @@ import torch
 
 from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import Engine
-from rolewise.population.member import Job, JobChannel, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import SearchSpec
 from rolewise.progress import Progress
+from rolewise.trainer import TrainSettings
 from rolewise.trainer.feed import feeding_threads
 from rolewise.trainer.recorded import Recorder
 
 _POLL_SECONDS = 0.05  # time between two looks at `should_stop`
+
+
+def obstacle(settings: TrainSettings) -> str | None:
+    """Why members with these settings cannot be swapped as tensors alone; None if they can."""
+    if settings.ladder:
+        return "the bits of their networks change along a ladder"
+    return "their level changes are counted" if settings.count_level_changes else None
 
 
 class GpuEngine(Engine):

@@ -16,7 +16,8 @@ import torch
 
 from rolewise.errors import InputError, RunError
 from rolewise.population.engine import Attempts, Engine, failure, raise_failure
-from rolewise.population.member import HostRunner, Job, JobChannel, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.population.transport import SharedTensors, pack, split_tensors, unpack
 from rolewise.progress import Progress
 

@@ -176,6 +176,8 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
         return "several processes share the batches"
     if trainer.settings.compile:
         return "the networks are compiled"
+    if trainer.rung is not None:
+        return "the bits of the network change along a ladder"
     if recorder is None:
         if trainer.placement.device.type != "cuda":
             return f'the device "{trainer.placement.device.type}" records nothing'
