@@ -22,6 +22,7 @@ Settings = Config | Mapping[str, Any]
 # What a resumed run may change: it does not move results.
 _FREE = {
     "machine.workers",
+    "machine.record_steps",
     "machine.checkpoint_seconds",
     *(f"search.{name}" for name in PLACE),
 }
