@@ -17,6 +17,7 @@ LAYERS = [
     {"objective"},
     {"pretrained"},
     {"augment", "kd", "networks", "quant", "data", "runs", "progress"},
+    {"own_code"},
     {"errors", "seeds", "_types"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -366,7 +366,7 @@ def resized(
         for y in range(high):
             source = base + p * across + (top + y) * row + left * along
             for x in range(w):
-                total = half
+                total: Any = half
                 for k in range(bounds[2 * x + 1]):
                     at = source + (bounds[2 * x] + k) * along
                     total += np.int32(images[U(at)]) * weights[x * most + k]

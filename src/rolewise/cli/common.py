@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rolewise.data import names_of_data
 from rolewise.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as student.weight_bits=2; repeatable.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of every random stream.")]
-DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")]
+DataName = Annotated[str | None, typer.Option("--data", help=f"Data set: {names_of_data()}.")]
 DataRoot = Annotated[str | None, typer.Option("--data-root", help="Folder that holds the data set.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
 Workers = Annotated[

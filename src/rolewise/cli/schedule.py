@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def preview(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="Picture to write.")] = Path("preview.png"),
     epoch: Annotated[int, typer.Option("--epoch", help="Epoch whose policy is shown, from 0.")] = 0,
-    data: Annotated[str, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")] = "digits",
+    data: Annotated[str, typer.Option("--data", help=f"Data set: {names_of_data()}.")] = "digits",
     data_root: Annotated[
         str | None, typer.Option("--data-root", help="Folder that holds the data set.")
     ] = None,
@@ -147,10 +148,11 @@ def preview(
     policy = _load(file, epochs, ops, trial)[epoch]
     split = load_data(data, data_root).train
     split = split.subset(torch.arange(min(images, len(split))))
-    red, green, blue = (round(255 * value) for value in split.mean)
+    red, green, blue = (round(255 * value) for value in (split.mean * 3)[:3])
+    pixels = split.images[:].expand(-1, -1, -1, 3)  # a contact sheet is in color
     sheet = contact_sheet(
         policy,
-        split.images.numpy(),
+        pixels.numpy(),
         seed=seed,
         epoch=epoch,
         ids=split.ids.tolist(),

@@ -91,7 +91,7 @@ class Objective:
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Int64[Tensor, " n"],
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
@@ -129,7 +129,7 @@ class CrossEntropy(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Int64[Tensor, " n"],
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:

@@ -52,7 +52,7 @@ class MutualLearning(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Int64[Tensor, " n"],
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:

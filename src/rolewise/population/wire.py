@@ -60,7 +60,7 @@ def unpack(data: bytes, shared: Sequence[Tensor] = ()) -> Any:
 
 def split_tensors(*splits: Split) -> list[Tensor]:
     """The large tensors of splits, in a fixed order."""
-    return [tensor for split in splits for tensor in (split.images, split.labels, split.ids)]
+    return [tensor for split in splits for tensor in split.tensors()]
 
 
 class SharedTensors:

@@ -51,7 +51,12 @@ class Feeder:
         self.batch_size = settings.batch_size
         self.steps = len(split) // settings.batch_size
         self._augment = BatchAugmenter(
-            split.mean, split.std, crop=settings.crop, flip=settings.flip, cutout=settings.cutout
+            split.mean,
+            split.std,
+            crop=settings.crop,
+            flip=settings.flip,
+            cutout=settings.cutout,
+            size=split.image_size,
         )
         self._seed = derive_seed(*key, "augment")
 
@@ -93,9 +98,10 @@ class Feeder:
             index = index.view(-1, n)[:, self.share].flatten()
             n = self.share.stop - self.share.start
         ids = self.split.ids[index]
+        stored, positions = self.split.source(index)
         images = self._augment(
-            self.split.images,
-            index=index,
+            stored,
+            index=positions,
             policy=policy,
             seed=self._seed,
             epoch=epoch,
