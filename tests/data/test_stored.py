@@ -52,7 +52,7 @@ def test_a_store_holds_the_same_split_and_is_made_once(photos, monkeypatch):
     plain = load_data("folder", photos, size=24)
     mapped = load_data("folder", photos, size=24, store="always")
     assert isinstance(mapped.train.images, StoredImages)
-    assert len(mapped.test) == 6
+    assert len(mapped.test) == len(plain.test) == 6
     monkeypatch.setattr("rolewise.data.folder.read_image", lambda *_, **__: pytest.fail("decoded again"))
     again = load_data("folder", photos, size=24, store="always")
     for data in (mapped, again):
