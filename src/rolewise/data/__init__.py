@@ -16,7 +16,7 @@ from rolewise.own_code import find_own_code, is_own_code, load_own_code, own_err
 
 if TYPE_CHECKING:
     from rolewise.data.images import StoredImages
-    from rolewise.data.split import Channels, Data, Split, channel_statistics
+    from rolewise.data.split import Channels, Data, Split, channel_statistics, check_data
 
 __all__ = [
     "DATA_SETS",
@@ -26,6 +26,7 @@ __all__ = [
     "Split",
     "StoredImages",
     "channel_statistics",
+    "check_data",
     "check_data_name",
     "load_data",
     "names_of_data",
@@ -37,6 +38,7 @@ _CLASSES = {
     "Data": "split",
     "Split": "split",
     "channel_statistics": "split",
+    "check_data": "split",
     "StoredImages": "images",
 }
 

@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from rolewise.data.images import StoredImages
-from rolewise.errors import InputError, check_integer
+from rolewise.errors import InputError, InputTypeError, check_integer
 
 Channels = tuple[float, ...]  # one number for grey, three for RGB
 _CHUNK = 2**25  # bytes of images that are counted or hashed at a time
@@ -261,6 +261,32 @@ class Data:
             digest.update(part.contiguous().numpy().data)
         digest.update(self.train.labels.numpy().astype("<i8").data)
         return digest.hexdigest()
+
+
+def check_data(data: object) -> None:
+    """Refuses what is no data set, with the way from what it is.
+
+    Raises:
+        InputTypeError: not a `Data`.
+    """
+    if isinstance(data, Data):
+        return
+    kind = type(data).__name__
+    way = "Data.from_arrays(train=(images, labels), test=(images, labels))"
+    if isinstance(data, torch.utils.data.DataLoader):
+        way = "Data.from_dataset(loader.dataset, test_loader.dataset)"
+    elif (
+        hasattr(data, "__getitem__")
+        and hasattr(data, "__len__")
+        and not isinstance(data, tuple | list | dict)
+    ):
+        way = "Data.from_dataset(dataset, test_dataset)"
+    elif isinstance(data, str):
+        way = f"rolewise.load_data({data!r})"
+    raise InputTypeError(
+        f"`data` must be a rolewise Data, which holds training and test images, got {kind}: make one with {way}, "
+        "from rolewise.data."
+    )
 
 
 def _parts(images: UInt8[Tensor, "n h w c"] | StoredImages) -> Iterator[UInt8[Tensor, "_ h w c"]]:

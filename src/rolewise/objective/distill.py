@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError, unknown
-from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
+from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
+from rolewise.kd.trial import try_network
 from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
 from rolewise.seeds import derive_seed, torch_generator
@@ -79,7 +80,7 @@ class Distill(Objective):
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:
             return
-        home = next(self.teacher.parameters()).device
+        home = next((tensor.device for tensor in self.teacher.parameters()), torch.device("cpu"))
         self.teacher.to(device or home)
         try:
             self.loss.prepare(
@@ -95,7 +96,7 @@ class Distill(Objective):
         needs = self.loss.needs_features
         self._taps = tap_names(model, self.loss.taps) if needs else ()
         self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
-        self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        self._teacher = placement.place(_copied(self.teacher))
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
@@ -109,12 +110,8 @@ class Distill(Objective):
         """Shows the loss one small batch of both networks, so that it can make what depends on their sizes."""
         device = self._placement.device
         pixels = split.images[:4].to(device).permute(0, 3, 1, 2).float() / 255
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            student = collect(model, pixels, self._taps)
-            teacher = collect(self._teacher, pixels, self._teacher_taps, "teacher")
-        model.train(was_training)
+        student = try_network(model, pixels, self._taps)
+        teacher = try_network(self._teacher, pixels, self._teacher_taps, role="teacher")
         labels, ids = split.labels[:4].to(device), torch.arange(4, device=device)[: len(pixels)]
         self.loss.build(
             Outputs(student.logits, student.features, labels, ids),
@@ -186,6 +183,23 @@ class Distill(Objective):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.loss.load_state_dict(state)
+
+
+def _copied(teacher: nn.Module) -> nn.Module:
+    """A copy whose weights need no gradients; of a TorchScript module or one without weights the module itself.
+
+    Raises:
+        InputError: a network that cannot be copied.
+    """
+    if isinstance(teacher, torch.jit.ScriptModule) or next(teacher.parameters(), None) is None:
+        return teacher  # its outputs are computed without gradients, and nothing here writes to it
+    try:
+        return copy.deepcopy(teacher).requires_grad_(False)
+    except Exception as error:
+        raise InputError(
+            f"The teacher network {type(teacher).__name__} cannot be copied ({type(error).__name__}: {error}). A "
+            "teacher can be any nn.Module that copy.deepcopy takes, or a TorchScript module."
+        ) from error
 
 
 def clip_and_add(

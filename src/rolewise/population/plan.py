@@ -13,7 +13,7 @@ from torch import nn
 
 import rolewise
 from rolewise.augment import Schedule
-from rolewise.data import Data
+from rolewise.data import Data, check_data
 from rolewise.errors import InputError, InputTypeError, check_integer, unknown
 from rolewise.objective import CrossEntropy, Distill, MutualLearning, Objective
 from rolewise.population.controls import beginnings
@@ -164,6 +164,7 @@ def make_plan(
     Raises:
         InputError: anything that cannot be.
     """
+    check_data(data)
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}.")
     objective = objective or CrossEntropy()

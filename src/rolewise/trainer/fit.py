@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from rolewise.augment import Schedule
-from rolewise.data import Data, Split
+from rolewise.data import Data, Split, check_data
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.progress import Progress
@@ -83,6 +83,7 @@ def train(
         RunError: the training diverged.
         Interrupted: a signal came and `out` holds the state.
     """
+    check_data(data)
     student = isinstance(objective, Distill) or quantization(model) is not None
     defaults = student_settings if student else teacher_settings
     chosen = _changed(settings, changes) if settings is not None else _changed(defaults(epochs), changes)

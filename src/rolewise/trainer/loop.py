@@ -11,6 +11,7 @@ from torch import nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
+from rolewise.kd.trial import try_network
 from rolewise.objective import Objective
 from rolewise.progress import Progress
 from rolewise.trainer.evaluation import Evaluation, evaluate
@@ -89,7 +90,8 @@ class Trainer:
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        _check_classes(self.model, split, self.placement.device)
+        blank = torch.zeros(1, split.channels, *split.image_size, device=self.placement.device)
+        try_network(self.model, blank, role=role, classes=split.num_classes)
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
@@ -209,17 +211,3 @@ def _check_shared(objective: Objective, settings: TrainSettings) -> None:
         )
     if settings.compile:
         raise InputError("`compile` is for a single process: leave it out under torchrun.")
-
-
-def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
-    height, width = split.image_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = model(torch.zeros(1, 3, height, width, device=device)).shape
-    model.train(was_training)
-    if len(found) != 2 or found[1] != split.num_classes:
-        raise InputError(
-            f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
-            f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
-        )
