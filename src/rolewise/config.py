@@ -9,7 +9,9 @@ from typing import Any, Literal, get_type_hints
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from rolewise.data import DATA_SETS
 from rolewise.errors import InputError, unknown
+from rolewise.own_code import is_own_code
 from rolewise.settings import (
     STUDENT,
     ComputeSettings,
@@ -30,7 +32,20 @@ class DataConfig(Section):
 
     name: str = "digits"
     root: str | None = None
-    size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
+    size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
+    resize: int | None = Field(
+        None,
+        ge=16,
+        le=2048,
+        description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
+    )
+    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    store: str | None = Field(
+        None,
+        description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "
+        "file), `always` (in a file), `never`, or a folder for the file",
+    )
+    arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
     skip_bad: bool = False
@@ -151,12 +166,16 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
 
 
 def _small(
-    data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
+    name: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    batch_size: int = 128,
+    epochs: tuple[int, int] = (6, 3),
 ) -> dict[str, Any]:
     """A small network and few epochs, of teacher and student, for a CPU."""
     teacher, student = epochs
     return {
-        "data": data,
+        "data": {"name": name, **(data or {})},
         "search": {"population": 8, "epochs": 10, "interval": 1},
         "teacher": {
             "network": "resnet8-small",
@@ -185,10 +204,10 @@ def _presets() -> dict[str, dict[str, Any]]:
             # A network this small gains nothing from a second thread.
             "machine": {"threads": 1},
         },
-        "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
-        "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
-        "folder-small": _small({"name": "folder"}, batch_size=32, epochs=(20, 10)),
     }
+    for name, row in DATA_SETS.items():
+        if row.preset is not None:
+            presets[f"{name}-small"] = _small(name, **row.preset)
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
             for bits in (4, 2):
@@ -234,8 +253,10 @@ def load_config(
 def _default_preset(tree: Mapping[str, Any]) -> str:
     """The preset for the data that the tree names."""
     section = tree.get("data")
-    small = f"{section.get('name')}-small" if isinstance(section, Mapping) else "demo"
-    return small if small in PRESETS else "demo"
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if isinstance(name, str) and is_own_code(name):
+        name = "folder"  # one's own images as well
+    return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 
 def load_tree(
@@ -310,8 +331,8 @@ def read_file(path: Path) -> dict[str, Any]:
         raise InputError(
             f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is."
         )
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows put a mark before the text
         tree = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None

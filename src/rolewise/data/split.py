@@ -275,14 +275,14 @@ def check_data(data: object) -> None:
     way = "Data.from_arrays(train=(images, labels), test=(images, labels))"
     if isinstance(data, torch.utils.data.DataLoader):
         way = "Data.from_dataset(loader.dataset, test_loader.dataset)"
+    elif isinstance(data, str):
+        way = f"rolewise.load_data({data!r})"
     elif (
         hasattr(data, "__getitem__")
         and hasattr(data, "__len__")
         and not isinstance(data, tuple | list | dict)
     ):
         way = "Data.from_dataset(dataset, test_dataset)"
-    elif isinstance(data, str):
-        way = f"rolewise.load_data({data!r})"
     raise InputTypeError(
         f"`data` must be a rolewise Data, which holds training and test images, got {kind}: make one with {way}, "
         "from rolewise.data."

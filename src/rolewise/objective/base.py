@@ -59,6 +59,7 @@ class Objective:
 
     metrics: tuple[str, ...] = ("loss", "correct")
     shares_batches: bool = False  # whether `backward` averages its gradients with `average`
+    class_weights: Tensor | None = None  # factors of the classes' task losses, set by a trainer
     average: Average | None = None  # set by a trainer whose batches are shared among processes
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,6 +99,16 @@ class Objective:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
         raise TypeError(f"{type(self).__name__} has no `backward`.")
 
+    def task(self, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Cross-entropy with the labels, each image's times the weight of its class; the mean over all images.
+
+        The sum is divided by the number of images, not of weights, so that parts of a batch can be averaged. With
+        balanced weights, whose mean over the training images is 1, both are the same on average.
+        """
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels)
+        return (F.cross_entropy(logits, labels, reduction="none") * self.class_weights[labels]).mean()
+
     def _average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages what lies in `.grad` over the processes, if there are several."""
         if self.average is None:
@@ -135,7 +146,7 @@ class CrossEntropy(Objective):
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = self._forward.of(model)(images).logits
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = self.task(logits.float(), labels)
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))

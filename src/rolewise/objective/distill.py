@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
@@ -144,7 +143,7 @@ class Distill(Objective):
                 taught = self._teacher_forward(images)
         student = Outputs(seen.logits, seen.features, labels, ids).float()
         teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
-        task = F.cross_entropy(student.logits, labels)
+        task = self.task(student.logits, labels)
         distance = self.loss(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)

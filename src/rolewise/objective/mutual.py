@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rolewise import kd
 from rolewise.kd.base import Outputs, TrainingImages
@@ -61,12 +60,12 @@ class MutualLearning(Objective):
             peer_logits = self._peer(images)
         student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
         self._optimizer.zero_grad(set_to_none=True)
-        peer_total = F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())
+        peer_total = self.task(peer.logits, labels) + self.weight * self.loss(peer, student.detach())
         torch.autograd.backward(peer_total)
         self._optimizer.step()
         with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
             after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
-        task = F.cross_entropy(student.logits, labels)
+        task = self.task(student.logits, labels)
         distance = self.loss(student, after)
         total = task + self.weight * distance
         torch.autograd.backward(total)

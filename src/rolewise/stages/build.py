@@ -26,7 +26,16 @@ NO_SCHEDULE = "none"  # what a setting says where a role trains without a schedu
 def load(config: Config) -> Data:
     """The data set that teacher and student are for."""
     one = config.data
-    return load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+    return load_data(
+        one.name,
+        one.root,
+        size=one.size,
+        resize=one.resize,
+        channels=one.channels or 3,
+        skip_bad=one.skip_bad,
+        store=one.store or "auto",
+        arguments=one.arguments,
+    )
 
 
 def load_searched(config: Config, role: str, data: Data) -> Data:

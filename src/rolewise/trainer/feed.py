@@ -57,6 +57,7 @@ class Feeder:
             flip=settings.flip,
             cutout=settings.cutout,
             size=split.image_size,
+            resized=settings.random_resized_crop,
         )
         self._seed = derive_seed(*key, "augment")
 

@@ -14,6 +14,7 @@ from rolewise.errors import InputError, Interrupted
 from rolewise.kd.trial import try_network
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
+from rolewise.trainer.classes import class_weights
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.parallel import Group
@@ -91,6 +92,7 @@ class Trainer:
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
         check_classes(self.model, split, self.placement.device, role=role)
+        objective.class_weights = class_weights(settings.class_weights, split, self.placement.device)
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
