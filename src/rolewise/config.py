@@ -54,10 +54,13 @@ class DataConfig(Section):
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = "resnet18"
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS, or FILE.py:function")
     arguments: dict[str, Any] = Field(default_factory=dict)
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
+    weights: str | None = Field(
+        None, description="weights of `network` from elsewhere (.pth, .safetensors), instead of stage alpha"
+    )
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
     search_data: str | None = Field(
         None, description="data set of its search, where another than `data.name`"
@@ -67,7 +70,9 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """The network that learns from it."""
 
-    network: str | None = Field(None, description="None: the teacher's")
+    network: str | None = Field(
+        None, description="a name of rolewise.networks.NETWORKS, or FILE.py:function; None: the teacher's"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict)
     weight_bits: int = 4
     act_bits: int = 4

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from rolewise.errors import InputError, check_path, unknown
+
+_PREFIX = "rolewise_user_"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def load_own_code(spec: str, kind: str) -> OwnCode:
 
 def _module(path: Path) -> ModuleType:
     """The module of a file, run once per process."""
-    name = f"rolewise_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     try:
@@ -135,6 +137,30 @@ def own_errors(path: Path, doing: str) -> Iterator[None]:
         raise InputError(
             f"{path}{', ' + place if place else ''} ({doing}): {type(error).__name__}{': ' + words if words else ''}"
         ) from error
+
+
+def reduce_own(item: Any) -> Any:
+    """How a class or function of own code travels to a process that has not run its file; for `reducer_override`.
+
+    Pickle finds classes by the name of their module, which such a process does not know: it is told the file.
+    """
+    module = getattr(item, "__module__", None)
+    if not isinstance(item, type | FunctionType) or not str(module).startswith(_PREFIX):
+        return NotImplemented
+    file = getattr(sys.modules.get(str(module)), "__file__", None)
+    return NotImplemented if file is None else (_find, (file, item.__qualname__))
+
+
+def _find(file: str, qualname: str) -> Any:
+    found: Any = _module(Path(file))
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def is_from_own_code(item: object) -> bool:
+    """Whether an object's class is defined in own code that was run here."""
+    return type(item).__module__.startswith(_PREFIX)
 
 
 def where(path: Path, error: BaseException) -> str | None:

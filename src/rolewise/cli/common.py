@@ -31,6 +31,23 @@ Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes of a search on a CPU (default: the cores).")
 ]
 KD = Annotated[str | None, typer.Option("--kd", help="Distillation loss: a name, FILE.py:Class, or none.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network", help="Teacher's network, and the student's by default: a name, or FILE.py:function."
+    ),
+]
+StudentNetwork = Annotated[
+    str | None,
+    typer.Option("--student-network", help="Student's network, if another: a name, or FILE.py:function."),
+]
+TeacherWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-weights",
+        help="Trained weights of --network (.pth, .safetensors), instead of stage alpha.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors alone.")]
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rolewise._machine import cores
-from rolewise._roles import ROLES
 from rolewise.cli import common
-from rolewise.errors import InputError
+from rolewise.cli.networks import Target, targets
 
 
 def evaluate(
@@ -19,6 +18,9 @@ def evaluate(
     ],
     data: common.DataName = None,
     data_root: common.DataRoot = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Own code of the network, FILE.py:NAME, which is run.")
+    ] = None,
     device: common.Device = None,
     batch_statistics: Annotated[
         bool,
@@ -31,24 +33,13 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
     """Measures a network on a test set (by default the one that it was trained for)."""
-    from rolewise.runs import layout, read_config
-
-    if target.is_dir() and (target / layout.RESULTS).is_file():
-        files = [target / layout.network_file(role) for role in ROLES]
-        files = [file for file in files if file.is_file()]
-        config = read_config(target)["config"]
-        data, data_root = data or config["data"]["name"], data_root or config["data"]["root"]
-    else:
-        files = [target]
-    if not files:
-        raise InputError(f"{target} holds no trained network yet.")
-    for file in files:
-        found = _measure(file, data, data_root, device or "cpu", batch_statistics, per_class)
+    for one in targets(target, {"teacher.network": network, "data.name": data, "data.root": data_root}):
+        found = _measure(one, network, data, data_root, device or "cpu", batch_statistics, per_class)
         if as_json:
             print(json.dumps(found))
         else:
             numbers = f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
-            print(f"{file}: {numbers}, {found['n']} test images of {found['data']}")
+            print(f"{one.file}: {numbers}, {found['n']} test images of {found['data']}")
             if per_class:
                 print_classes(found)
 
@@ -74,19 +65,20 @@ def _print(tree: dict[str, Any], indent: int = 0) -> None:
 
 
 def _measure(
-    file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool, per_class: bool
+    target: Target,
+    network: str | None,
+    name: str | None,
+    root: str | None,
+    device: str,
+    batch_statistics: bool,
+    per_class: bool,
 ) -> dict[str, Any]:
-    from rolewise.data import load_data
-    from rolewise.pretrained import describe, load_network, onnx_network
+    from rolewise.pretrained import onnx_network
     from rolewise.trainer import TrainSettings, confusion_matrix, evaluate, per_class_accuracy, torch_threads
 
-    about = describe(file)
-    name = name or about.get("data")
-    if name is None:
-        raise InputError(f"`--data`: {file} does not say what it was trained on; name the data set.")
-    data = load_data(name, root)
+    file, data = target.file, target.data(name, root)
     onnx = file.suffix == ".onnx"
-    model = onnx_network(file) if onnx else load_network(file)
+    model = onnx_network(file) if onnx else target.network(network)
     # An ONNX file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
     placement = TrainSettings(1, device=device, precision="fp32").placement()
     if not onnx:
@@ -101,7 +93,7 @@ def _measure(
             batch_statistics=batch_statistics,
             keep_logits=per_class,
         )
-    row: dict[str, Any] = {"file": str(file), "data": name}
+    row: dict[str, Any] = {"file": str(file), "data": data.name}
     row |= {"accuracy": found.accuracy, "loss": found.loss, "n": found.n}
     if found.logits is not None:
         matrix = confusion_matrix(found.logits, data.test.labels)

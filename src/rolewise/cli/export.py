@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from rolewise._roles import ROLES
+from rolewise.cli.networks import Target, run_settings
 from rolewise.errors import InputError
 
 
@@ -19,9 +21,13 @@ def export(
     ] = None,
     role: Annotated[str, typer.Option("--role", help="Of a run directory: student or teacher.")] = "student",
     report: Annotated[bool, typer.Option("--report", help="Print sizes, operations and latency.")] = False,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Own code of the network, FILE.py:NAME, which is run.")
+    ] = None,
     image_size: Annotated[
-        int, typer.Option("--image-size", help="Height and width, for ONNX and the report.")
-    ] = 32,
+        int | None,
+        typer.Option("--image-size", help="Height and width, for ONNX and the report (default: the run's)."),
+    ] = None,
     opset: Annotated[
         int | None, typer.Option("--opset", help="Of ONNX: 21 or later (default: as needed).")
     ] = None,
@@ -36,10 +42,10 @@ def export(
         raise InputError("Give a file or folder to write, or `--report`.")
     from rolewise import pretrained
 
-    file = _network_file(source, role)
-    model = pretrained.load_network(file)
+    one = _target(source, role, network)
+    file, model = one.file, one.network(network)
     extra = pretrained.describe(file)["extra"]
-    size = (image_size, image_size)
+    size = _size(one, image_size)
     for path in target or []:
         if path.suffix:
             print(pretrained.export(model, path, image_size=size, opset=opset, extra=extra))
@@ -50,17 +56,29 @@ def export(
         print(json.dumps(found) if as_json else pretrained.format_report(found))
 
 
-def _network_file(source: Path, role: str) -> Path:
+def _target(source: Path, role: str, network: str | None) -> Target:
     """The network that a path means."""
-    if role not in ("student", "teacher"):
+    if role not in ROLES:
         raise InputError(f'`--role` must be student or teacher, got "{role}".')
     if not source.exists() and not source.with_name(source.name + ".safetensors").exists():
         raise InputError(f"There is no file or folder {source}.")
     if source.suffix == ".onnx":
         raise InputError(f"{source} is an export already; give the .safetensors file that it came from.")
     if not source.is_dir() or (source / "model.safetensors").exists():
-        return source
-    file = source / f"{role}.safetensors"
+        return Target(source)
+    from rolewise.runs import layout
+
+    file = source / layout.network_file(role)
     if not file.exists():
-        raise InputError(f"{source} holds no {role}.safetensors: its training has not ended yet.")
-    return file
+        raise InputError(f"{source} holds no {file.name}: its training has not ended yet.")
+    return Target(file, role, run_settings(source, {f"{role}.network": network}))
+
+
+def _size(target: Target, given: int | None) -> tuple[int, int]:
+    """Height and width of the images: those that the command names, else those that the network was trained on."""
+    from rolewise.pretrained import describe
+
+    if given is not None:
+        return given, given
+    image = describe(target.file).get("image")
+    return (int(image[1]), int(image[2])) if isinstance(image, list) and len(image) == 3 else (32, 32)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rolewise.data import Split
+from rolewise.own_code import reduce_own
 from rolewise.trainer import State
 
 _ALIGNED = 64
@@ -39,6 +40,8 @@ def pack(value: Any, shared: Sequence[Tensor] = (), pickler: type[pickle.Pickler
         def reducer_override(self, item: Any) -> Any:
             if isinstance(item, State):
                 return State.from_bytes, (item.to_bytes(),)
+            if (own := reduce_own(item)) is not NotImplemented:
+                return own
             inherited = getattr(super(), "reducer_override", None)
             return NotImplemented if inherited is None else inherited(item)
 
