@@ -58,7 +58,8 @@ def find_own_code(spec: str, kind: str) -> tuple[Path, str]:
     """
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
-        raise InputError(f'A {kind} of your own is given as "FILE.py:name", got "{spec}".')
+        form = "FILE.py:Class" if kind == "loss" else "FILE.py:name"
+        raise InputError(f'A {kind} of your own is given as "{form}", got "{spec}".')
     path = check_path(kind, file).resolve()
     if not path.is_file():
         raise InputError(f'There is no file "{path}" (from "{spec}").')
@@ -79,7 +80,8 @@ def load_own_code(spec: str, kind: str) -> OwnCode:
     found = {
         key: value
         for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == module.__name__
+        if isinstance(value, type if kind == "loss" else type | FunctionType)
+        and getattr(value, "__module__", None) == module.__name__
     }
     if name not in found and not callable(getattr(module, name, None)):
         what = "class" if kind == "loss" else "class or function"
@@ -161,6 +163,11 @@ def _find(file: str, qualname: str) -> Any:
 def is_from_own_code(item: object) -> bool:
     """Whether an object's class is defined in own code that was run here."""
     return type(item).__module__.startswith(_PREFIX)
+
+
+def own_file(item: object) -> Path:
+    """The file that defines an object's class."""
+    return Path(str(sys.modules[type(item).__module__].__file__))
 
 
 def where(path: Path, error: BaseException) -> str | None:

@@ -14,6 +14,7 @@ from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap
 from rolewise.kd.trial import try_network
 from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
+from rolewise.own_code import is_from_own_code, own_errors, own_file
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -144,7 +145,7 @@ class Distill(Objective):
         student = Outputs(seen.logits, seen.features, labels, ids).float()
         teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
         task = self.task(student.logits, labels)
-        distance = self.loss(student, teacher)
+        distance = self._distance(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)
         else:
@@ -154,6 +155,33 @@ class Distill(Objective):
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
         return torch.stack((total, correct(seen.logits, labels), task, distance, dropped))
+
+    def _distance(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """The loss's value; what own code gets wrong is said with its file and line.
+
+        Raises:
+            InputError: an error in own code, or a value that is no scalar with a gradient.
+        """
+        if not is_from_own_code(self.loss):
+            value: Tensor = self.loss(student, teacher)
+            return value
+        path, name = own_file(self.loss), type(self.loss).__name__
+        with own_errors(path, f"{name}.forward"):
+            distance: Any = nn.Module.__call__(self.loss, student, teacher)
+        came = None
+        if not isinstance(distance, Tensor):
+            came = f"a {type(distance).__name__}"
+        elif distance.numel() != 1 or not distance.is_floating_point():
+            came = f"a {distance.dtype} tensor of shape {tuple(distance.shape)}"
+        elif not distance.requires_grad:
+            came = "a number without a gradient (detached, or computed under no_grad)"
+        if came is not None:
+            raise InputError(
+                f"{path}: {name}.forward must return one floating-point number with a gradient, a tensor of shape (), "
+                f"got {came}."
+            )
+        found: Tensor = distance.reshape(())
+        return found
 
     def _two_gradients(self, model: nn.Module, task: Tensor, distance: Tensor) -> Tensor:
         """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
