@@ -2,10 +2,12 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,11 +33,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise InputError(f"There is no file {file}.")
     try:
-        found: Any = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        found: Any = load_file(file) if file.suffix == ".safetensors" else _torch_load(file)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{file} holds more than tensors, perhaps a whole network: it is not loaded, since that would run code "
@@ -83,6 +81,16 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
             mine[name].copy_(tensor)
     digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     return {"file": Path(path).name, "sha256": digest}
+
+
+def _torch_load(file: Path) -> Any:
+    """What a file of `torch.save` holds: tensors, plain values, and NumPy's numbers, such as a best accuracy."""
+    scalar = np.float64(0).__reduce__()[0]
+    numbers: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    numbers += [np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?"))]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(numbers):
+        warnings.simplefilter("ignore")  # what it finds odd is read all the same, or refused
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _tensors(found: Any, file: Path) -> dict[str, Tensor]:
