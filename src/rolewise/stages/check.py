@@ -15,6 +15,7 @@ from rolewise.data import Data, Split, check_data_name
 from rolewise.errors import InputError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
 from rolewise.own_code import find_own_code, is_own_code
+from rolewise.population import make_strategy
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.trainings import searches, teacher_given
@@ -69,6 +70,7 @@ def _check_names(config: Config) -> None:
         )
     check_data_name(config.data.name)
     build.new_loss(config)
+    make_strategy(config.search)
     workers = config.machine.workers
     if workers is not None and workers > 8 * cores():
         raise InputError(f"`workers` is {workers}, but there are {cores()} cores.")
@@ -114,11 +116,6 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
         )
     if not searches(config, role):
         return
-    if config.search.interval > config.search.epochs:
-        raise InputError(
-            f"`search.interval` is {config.search.interval}, but the search has {config.search.epochs} epochs: "
-            "choose an interval of at most that."
-        )
     searched = build.load_searched(config, role, data)
     trained, _ = searched.reduced(config.data.search_train, config.data.search_validation)
     batch = config.search.batch_size or batch
