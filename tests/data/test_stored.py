@@ -13,7 +13,7 @@ from PIL import Image
 from rolewise.data import Split, load_data, store
 from rolewise.data.images import StoredImages
 from rolewise.errors import InputError
-from rolewise.population.wire import pack, split_tensors, unpack
+from rolewise.population.transport import pack, split_tensors, unpack
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.trial import try_network
 from rolewise.networks.own import build_own
 from rolewise.networks.propose import propose
-from rolewise.population.wire import pack, unpack
+from rolewise.population.transport import pack, unpack
 
 FILE = Path(__file__).with_name("own_networks.py")
 IMAGE = (3, 48, 48)
@@ -113,7 +113,7 @@ def test_it_travels_to_a_process_that_has_not_run_the_file(tmp_path):
     model = own("Functional").model
     (tmp_path / "net.bin").write_bytes(pack(model))
     program = (
-        "import sys; from pathlib import Path; import torch; from rolewise.population.wire import unpack\n"
+        "import sys; from pathlib import Path; import torch; from rolewise.population.transport import unpack\n"
         f"model = unpack(Path({str(tmp_path / 'net.bin')!r}).read_bytes())\n"
         "model.reset(torch.Generator().manual_seed(0))\n"
         f"print(type(model.stage1).__qualname__, model.taps, tuple(model(torch.zeros(2, *{IMAGE})).shape))"
