@@ -10,8 +10,8 @@ from blocks import run_tutorial
 def test_every_way_to_a_data_set(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     changes = {
-        "--set teacher.train.epochs=10": "--set teacher.train.epochs=2 --set machine.threads=1 --set data.search_train=32 "
-        "--set teacher.train.batch_size=16 --set search.batch_size=8 -q"
+        "--set teacher.train.epochs=10": "--set teacher.train.epochs=2 --set machine.threads=1 "
+        "--set data.search_train=32 --set teacher.train.batch_size=16 --set search.batch_size=8 -q"
     }
     printed, names = run_tutorial("own-data", changes, lambda: capsys.readouterr().out)
     assert repr(names["data"].train) == "Split(160 RGB images, 24 x 24, 4 classes)"

@@ -70,9 +70,10 @@ def open_pipeline(
             yield pipeline
         return
     progress = progress or Progress()
-    settings = own.absolute(settings_of(config, resume))
+    settings = settings_of(config, resume)
     if resume is not None:
         own.check_unchanged(resume, settings, config if isinstance(config, Mapping) else {})
+    settings = own.absolute(settings)
     data: Data | None = None
     if resume is None:
         data = check(settings, only=only)
