@@ -9,12 +9,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rolewise.augment import kernels
-from rolewise.augment.frames import Frames, check_ids, check_number, frames
-from rolewise.augment.launch import NO_HEAD, NO_OPS, launch, output
-from rolewise.augment.layout import Head, Output, Tail
+from rolewise.augment.images import ImageBatch, check_ids, check_number, image_batch
+from rolewise.augment.kernel_types import Head, Output, Tail
 from rolewise.augment.ops import MAX_SIDE
 from rolewise.augment.policy import BasePolicy, program_for
 from rolewise.augment.rng import stream_keys
+from rolewise.augment.run_kernel import NO_HEAD, NO_OPS, output, run_kernel
 from rolewise.errors import InputError, InputTypeError, check_integer
 
 _UNKEYED = np.zeros(3, np.uint64)
@@ -63,7 +63,7 @@ def _written(result: Tensor, channels_last: bool) -> Output:
     return output(half=memory.view(torch.uint16).numpy(), interleaved=channels_last)
 
 
-def _check_channels(images: Frames, tail: Tail) -> None:
+def _check_channels(images: ImageBatch, tail: Tail) -> None:
     if images.channels != len(tail.table):
         raise InputError(
             f"`images` have {images.channels} channels, but `mean` and `std` are of {len(tail.table)}: "
@@ -132,7 +132,7 @@ class BatchAugmenter:
         )
         self._resized = None if resized is None else check_shares(resized)
 
-    def _head(self, images: Frames) -> Head:
+    def _head(self, images: ImageBatch) -> Head:
         """Which part of stored images of this form is used."""
         height, width = self._size or (images.height, images.width)
         if self._resized is not None:
@@ -174,7 +174,7 @@ class BatchAugmenter:
         Raises:
             InputTypeError, InputError: as of `Policy.apply`; positions outside `images`; another `out`.
         """
-        given = frames(images)
+        given = image_batch(images)
         positions = np.arange(given.n) if index is None else check_ids(index, len(index), name="index")
         if positions.size and (positions.min() < 0 or positions.max() >= given.n):
             reach = f"{positions.min()}..{positions.max()}"
@@ -183,7 +183,7 @@ class BatchAugmenter:
         h, w = (given.height, given.width) if head is NO_HEAD else (head.height, head.width)
         _check_channels(given, self._tail)
         result = _result((len(positions), given.channels, h, w), dtype, channels_last, out)
-        launch(
+        run_kernel(
             given,
             _written(result, channels_last),
             ids=check_ids(ids, len(positions)),
@@ -212,10 +212,10 @@ def normalize(
 
     Args: as of `BatchAugmenter`.
     """
-    given = frames(images)
+    given = image_batch(images)
     tail = Tail(0, 0, 0, _table(mean, std))
     _check_channels(given, tail)
     result = _result((given.n, given.channels, given.height, given.width), dtype, channels_last, out)
     ids = np.arange(given.n, dtype=np.int64)
-    launch(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
+    run_kernel(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
     return result

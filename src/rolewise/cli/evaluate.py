@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from rolewise._machine import cores
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.cli import common
-from rolewise.cli.networks import Target, targets
+from rolewise.cli.network_files import checked_run, data_for, open_network
+from rolewise.errors import InputError
 
 
 def evaluate(
     target: Annotated[
-        Path, typer.Argument(help="A .safetensors or .onnx file, a saved folder, or a run directory.")
+        Path, typer.Argument(help="A .safetensors, .onnx or .xml file, a saved folder, or a run directory.")
     ],
     data: common.DataName = None,
     data_root: common.DataRoot = None,
@@ -33,13 +35,22 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
     """Measures a network on a test set (by default the one that it was trained for)."""
-    for one in targets(target, {"teacher.network": network, "data.name": data, "data.root": data_root}):
-        found = _measure(one, network, data, data_root, device or "cpu", batch_statistics, per_class)
+    from rolewise.runs import layout
+
+    if target.is_dir() and (target / layout.RESULTS).is_file():
+        files = [target / layout.network_file(role) for role in ROLES]
+        files = [file for file in files if file.is_file()]
+    else:
+        files = [target]
+    if not files:
+        raise InputError(f"{target} holds no trained network yet.")
+    for file in files:
+        found = _measure(file, network, data, data_root, device or "cpu", batch_statistics, per_class)
         if as_json:
             print(json.dumps(found))
         else:
             numbers = f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
-            print(f"{one.file}: {numbers}, {found['n']} test images of {found['data']}")
+            print(f"{file}: {numbers}, {found['n']} test images of {found['data']}")
             if per_class:
                 print_classes(found)
 
@@ -65,7 +76,7 @@ def _print(tree: dict[str, Any], indent: int = 0) -> None:
 
 
 def _measure(
-    target: Target,
+    file: Path,
     network: str | None,
     name: str | None,
     root: str | None,
@@ -73,27 +84,30 @@ def _measure(
     batch_statistics: bool,
     per_class: bool,
 ) -> dict[str, Any]:
-    from rolewise.pretrained import onnx_network
+    from rolewise.pretrained import describe
     from rolewise.trainer import TrainSettings, confusion_matrix, evaluate, per_class_accuracy, torch_threads
 
-    file, data = target.file, target.data(name, root)
-    onnx = file.suffix == ".onnx"
-    model = onnx_network(file) if onnx else target.network(network)
-    # An ONNX file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
+    about = describe(file)
+    role = TEACHER if file.stem == TEACHER else STUDENT
+    config = checked_run(file, {f"{role}.network": network, "data.name": name})
+    name, data = data_for(about, config, name, root, file=file)
+    model = open_network(file, about, config, network)
+    # An exported file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
     placement = TrainSettings(1, device=device, precision="fp32").placement()
-    if not onnx:
+    if file.suffix not in (".onnx", ".xml"):
         model = placement.place(model)
+    steps = about.get("preprocessing") or {}
     with torch_threads(cores()):
         found = evaluate(
             model,
             data.test,
-            mean=data.train.mean,
-            std=data.train.std,
+            mean=tuple(steps.get("mean", data.train.mean)),
+            std=tuple(steps.get("std", data.train.std)),
             placement=placement,
             batch_statistics=batch_statistics,
             keep_logits=per_class,
         )
-    row: dict[str, Any] = {"file": str(file), "data": data.name}
+    row: dict[str, Any] = {"file": str(file), "data": name}
     row |= {"accuracy": found.accuracy, "loss": found.loss, "n": found.n}
     if found.logits is not None:
         matrix = confusion_matrix(found.logits, data.test.labels)

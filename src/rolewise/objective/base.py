@@ -18,6 +18,8 @@ from rolewise.kd.base import TrainingImages
 from rolewise.objective.forward import Forward
 from rolewise.quant import quantization
 
+# The classes of a batch, or the probabilities of the classes where images are mixed.
+Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
 Init = Literal["random", "given"]
 INITS: tuple[Init, ...] = get_args(Init)
 # Begins to average gradients over the processes of a training; the function that it returns waits for the result.
@@ -53,6 +55,24 @@ class Placement:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
+        if self.device.type != "cuda":
+            return tensor
+        with torch.cuda.device(
+            self.device
+        ):  # pinning opens a context on the thread's current GPU, which is 0
+            return tensor.pin_memory()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def wait(self) -> None:
+        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the batches; autocast would cast them to it anyway."""
@@ -71,6 +91,7 @@ class Objective(ABC):
         shares_batches: whether `backward` averages its gradients with `average`.
         class_weights: factors of the classes' task losses, set by a trainer.
         average: set by a trainer whose batches are shared among processes.
+        label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
         made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
     """
 
@@ -80,6 +101,7 @@ class Objective(ABC):
     shares_batches: bool = False
     class_weights: Tensor | None = None
     average: Average | None = None
+    label_smoothing: float = 0.0
     made_by_bind: tuple[str, ...] = ()
 
     def role_of(self, model: nn.Module) -> str:
@@ -106,6 +128,9 @@ class Objective(ABC):
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         """Makes everything that depends on the network and the device."""
 
+    def check_mixing(self) -> None:  # noqa: B027
+        """Raises InputError if batches of mixed images (Mixup, CutMix) cannot be learned from."""
+
     def parameters(self) -> list[nn.Parameter]:
         """The objective's own parameters that are trained with the network."""
         return []
@@ -122,20 +147,14 @@ class Objective(ABC):
         self,
         model: nn.Module,
         images: Float[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
 
-    def task(self, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Cross-entropy with the labels, each image's times the weight of its class; the mean over all images.
-
-        The sum is divided by the number of images, not of weights, so that parts of a batch can be averaged. With
-        balanced weights, whose mean over the training images is 1, both are the same on average.
-        """
-        if self.class_weights is None:
-            return F.cross_entropy(logits, labels)
-        return (F.cross_entropy(logits, labels, reduction="none") * self.class_weights[labels]).mean()
+    def task(self, logits: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, ""]:
+        """The task loss of a batch, with this objective's label smoothing and class weights; see `task_loss`."""
+        return task_loss(logits, labels, self.label_smoothing, self.class_weights)
 
     def _average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages what lies in `.grad` over the processes, if there are several."""
@@ -167,7 +186,7 @@ class CrossEntropy(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
@@ -176,6 +195,40 @@ class CrossEntropy(Objective):
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
+
+
+def task_loss(
+    logits: Float[Tensor, "n k"],
+    labels: Labels,
+    smoothing: float = 0.0,
+    class_weights: Float[Tensor, " k"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with classes, or with the probabilities of mixed images; the mean over all images.
+
+    With class weights each image's loss is multiplied by the weight of its class, of a mixed image by the mean of its
+    classes' weights. The sum is divided by the number of images, not of weights, so that parts of a batch can be
+    averaged. With balanced weights, whose mean over the training images is 1, both are the same on average.
+
+    Args:
+        logits: in float32.
+        labels: as of `Labels`.
+        smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        class_weights: factors by class; None for none.
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    factors = class_weights[labels] if labels.ndim == 1 else labels @ class_weights
+    return (each * factors).mean()
+
+
+def correct(logits: Tensor, labels: Labels) -> Tensor:
+    """Number of the batch's images that are classified correctly (a scalar on the device).
+
+    A mixed image counts as one of its larger part.
+    """
+    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.argmax(1) == classes).sum().float()
 
 
 def checked(objective: object) -> Objective:
@@ -191,11 +244,6 @@ def checked(objective: object) -> Objective:
             f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
         )
     return objective
-
-
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Number of the batch's images that are classified correctly (a scalar on the device)."""
-    return (logits.argmax(1) == labels).sum().float()
 
 
 def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
 from rolewise.kd.trial import try_network
-from rolewise.objective.base import Init, Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
 from rolewise.own_code import is_from_own_code, own_errors, own_file
+from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -33,6 +34,8 @@ class Distill(Objective):
         teacher: network in eval mode; never changed.
         loss: distance between student and teacher.
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
+        task_weight: factor of the cross-entropy, no unit; 0 learns from the teacher alone, without labels and, since
+            there is no task gradient to compare with, without the clip.
         lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
         decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
@@ -71,7 +74,12 @@ class Distill(Objective):
         self.weight = factor("weight", loss.weight if weight is None else weight)
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
-        self.clip = loss.clip if clip is None else clip
+        if self.task_weight == 0 and clip:
+            raise InputError(
+                "`clip` bounds the KD gradient by the task's, which is 0 with `task_weight` 0: leave `clip` out, or "
+                "False."
+            )
+        self.clip = (loss.clip and self.task_weight > 0) if clip is None else clip
         if lambda_mode not in LAMBDA_MODES:
             raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
@@ -95,9 +103,14 @@ class Distill(Objective):
         check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
-        self._taps = tap_names(model, self.loss.taps) if needs else ()
-        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
+        kind = self.loss.tap_kind
+        self._taps = tap_names(model, self.loss.taps, kind=kind) if needs else ()
+        self._teacher_taps = (
+            tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
+        )
         self._teacher = placement.place(_copied(self.teacher))
+        for layer in quantized_weights(self._teacher).values():
+            layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
@@ -121,6 +134,13 @@ class Distill(Objective):
             images=len(split.images),
         )
 
+    def check_mixing(self) -> None:
+        if self.loss.needs_labels:
+            raise InputError(
+                f"{type(self.loss).__name__} compares images by their class or their place in the data set, which a "
+                "mixed image does not have: leave `mixup` and `cutmix` off (None), or take another loss."
+            )
+
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
@@ -136,15 +156,17 @@ class Distill(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             seen = self._forward.of(model)(images)
             with torch.no_grad():
                 taught = self._teacher_forward(images)
-        student = Outputs(seen.logits, seen.features, labels, ids).float()
-        teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
+        # A mixed image has no class and no place in the data set of its own.
+        known = (labels, ids) if labels.ndim == 1 else (None, None)
+        student = Outputs(seen.logits, seen.features, *known).float()
+        teacher = Outputs(taught.logits, taught.features, *known).float().detach()
         task = self.task(student.logits, labels)
         distance = self._distance(student, teacher)
         if self.clip:

@@ -20,7 +20,8 @@ from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.trainings import searches, teacher_given
 from rolewise.trainer import TrainSettings, check_classes
-from rolewise.trainer.settings import make_optimizer
+from rolewise.trainer.ladder import check_ladder
+from rolewise.trainer.optimizer import make_optimizer
 
 _IMAGES = 8  # on which teacher, student and loss are tried
 
@@ -78,13 +79,8 @@ def _check_names(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
-    for file in (
-        config.teacher.file,
-        config.teacher.weights,
-        config.teacher.schedule,
-        config.student.schedule,
-    ):
-        if file not in (None, build.NO_SCHEDULE) and not Path(str(file)).is_file():
+    for file in (config.teacher.file, config.teacher.weights):
+        if file is not None and not Path(file).is_file():
             raise InputError(f"There is no file {file}.")
     for role in ROLES:
         build.named_schedule(config, role)
@@ -162,6 +158,10 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
 def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings) -> None:
     """One forward and backward pass as a training makes it."""
     placement = Placement(torch.device("cpu"))
+    if settings.mixing is not None:
+        objective.check_mixing()
+    if settings.ladder:
+        check_ladder(model, settings.ladder)
     objective.bind(model, few, placement, seed=0)
     make_optimizer(model, objective.parameters(), settings)
     objective.set_epoch(0, 0)

@@ -22,6 +22,7 @@ from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, layout
 from rolewise.stages import build
 from rolewise.stages.estimate import bytes_needed
+from rolewise.stages.network_info import network_info
 from rolewise.stages.results import Results
 from rolewise.stages.trainings import TRAININGS, Training
 from rolewise.trainer import Result, Trainer, TrainSettings, final_test, fit, torch_threads
@@ -232,7 +233,8 @@ class Pipeline:
             )
             save_seconds = self.config.machine.checkpoint_seconds
             history = fit(trainer, schedule, run=self.run, stage=training.stage, save_seconds=save_seconds)
-            result = final_test(trainer, self.data.test, history)
+            last = None if schedule is None else schedule[settings.epochs - 1]
+            result = final_test(trainer, self.data.test, history, policy=last)
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
@@ -287,12 +289,16 @@ class Pipeline:
         )
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
+        self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
+        row = next(row for row in self.records.read()["rows"] if row["key"] == training.key)
         extra: dict[str, Any] = {"data": self.config.data.name, "classes": list(self.data.classes)}
-        extra["image"] = list(self._image)
         if weights:
             extra["weights"] = dict(weights)
-        save_network(model, path, extra=extra)
-        self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
+        info = network_info(self.config, self.data, row)
+        save_network(model, path, extra=extra, info=info)
+        if result.averaged is not None:
+            averaged = layout.averaged_file(training.key, baseline=training.baseline)
+            save_network(result.averaged, self.run.file(averaged), extra=extra, info=info)
         self.run.mark_done(training.stage)
 
     def results(self) -> dict[str, Any]:
