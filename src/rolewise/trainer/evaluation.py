@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.augment import normalize
-from rolewise.data import Split
+from rolewise.data import Channels, Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
 from rolewise.quant import frozen_weights
@@ -41,8 +41,8 @@ def evaluate(
     model: nn.Module,
     split: Split,
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Channels,
+    std: Channels,
     placement: Placement,
     batch: int | None = None,
     batch_statistics: bool = False,
