@@ -29,6 +29,12 @@ class DataConfig(Section):
     size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        description="training images of final trainings, the first of the search's shuffle; None: all",
+    )
+    test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
     skip_bad: bool = False
 
 

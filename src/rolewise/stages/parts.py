@@ -15,7 +15,10 @@ from rolewise.trainer import TrainSettings
 def load(config: Config) -> Data:
     """The data set that teacher and student are for."""
     one = config.data
-    return load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+    data = load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+    if one.train_images is None and one.test_images is None:
+        return data
+    return data.limited(one.train_images, one.test_images)
 
 
 def load_searched(config: Config, role: str, data: Data) -> Data:

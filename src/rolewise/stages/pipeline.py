@@ -22,6 +22,7 @@ from rolewise.pretrained import digest, load_network, save_network
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, write_atomic
 from rolewise.stages import parts
+from rolewise.stages.final_test import final_test
 from rolewise.stages.records import Records
 from rolewise.stages.room import bytes_needed
 from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training, has_a_t, searches
@@ -218,7 +219,7 @@ class Pipeline:
             )
             save_seconds = self.config.machine.checkpoint_seconds
             history = fit(trainer, schedule, run=self.run, stage=f"train-{key}", save_seconds=save_seconds)
-            result = test(trainer, self.data.test, history)
+            result = final_test(trainer, self.data.test, history, self.run.file(f"tests/{key}.safetensors"))
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
