@@ -53,7 +53,8 @@ class Comparison:
         seeds = sorted(set.intersection(*(set(values) for values in every)))
         first, second = sides
         return {
-            seed: (sum(v[seed] for v in first) + self.margin, sum((v[seed] for v in second), 0.0)) for seed in seeds
+            seed: (sum(v[seed] for v in first) + self.margin, sum((v[seed] for v in second), 0.0))
+            for seed in seeds
         }
 
     @staticmethod
@@ -156,7 +157,9 @@ def _undecided(open_: list[Difference], run: int, count: int) -> tuple[str, int 
     parts = [] if run == count else [f"{run} of {count} comparisons have results"]
     if not open_:
         return "; ".join(parts), None
-    parts.append(f"{len(open_)} of {run} intervals hold zero or less" if run > 1 else "the interval holds zero")
+    parts.append(
+        f"{len(open_)} of {run} intervals hold zero or less" if run > 1 else "the interval holds zero"
+    )
     if any(one.n == 1 for one in open_):
         return "; ".join([*parts, "one seed has no interval"]), 1
     needed = [more_seeds(one) for one in open_]
@@ -263,7 +266,9 @@ def _alpha(data: str, network: str, title: str, bits: int) -> Comparison:
         return Quantity(_table2(data, network, width, "no-kd", schedule))
 
     if bits == FULL:
-        return Comparison(f"{title}, 32 bit: A_T against vanilla", (cell(FULL, "a_t"),), (cell(FULL, "none"),))
+        return Comparison(
+            f"{title}, 32 bit: A_T against vanilla", (cell(FULL, "a_t"),), (cell(FULL, "none"),)
+        )
     return Comparison(
         f"{title}: gain at 32 bit against gain at {bits} bit",
         (cell(FULL, "a_t"), cell(bits, "none")),
@@ -277,10 +282,17 @@ def _figure3(scope: Literal["paper", "study"], teacher: str, students: Mapping[s
         start, changes = Quantity(student, "first_epoch"), Quantity(student, "changes")
         comparisons += [
             Comparison(
-                f"{title}: part of A_S before its first augmentation, above {LATE:g}", (start,), (), -LATE, points=False
+                f"{title}: part of A_S before its first augmentation, above {LATE:g}",
+                (start,),
+                (),
+                -LATE,
+                points=False,
             ),
             Comparison(
-                f"{title}: changes of policy, A_T less A_S", (Quantity(teacher, "changes"),), (changes,), points=False
+                f"{title}: changes of policy, A_T less A_S",
+                (Quantity(teacher, "changes"),),
+                (changes,),
+                points=False,
             ),
         ]
     return Claim(
@@ -350,7 +362,11 @@ def _study_claims() -> Iterator[Claim]:
     yield _figure3(
         "study",
         teacher,
-        {f"{bits} bit, {LOSSES[loss]}": cell(bits, loss, "a_s") for bits in study.BITS for loss in study.LOSSES},
+        {
+            f"{bits} bit, {LOSSES[loss]}": cell(bits, loss, "a_s")
+            for bits in study.BITS
+            for loss in study.LOSSES
+        },
     )
 
 

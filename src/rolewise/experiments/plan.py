@@ -9,9 +9,10 @@ from rolewise.config import Config
 from rolewise.errors import InputError, unknown
 from rolewise.experiments import study
 from rolewise.experiments.arms import ARMS, Arm, find_arm
-from rolewise.experiments.recipes import Options, Tree, settings
+from rolewise.experiments.recipes import Options, Tree, settings, with_settings
 from rolewise.experiments.setups import Cell, Setup
 from rolewise.experiments.tables import FIGURE3, TABLES
+from rolewise.runs import layout
 
 TARGETS = (*TABLES, "figure3", "study", "all")
 Kind = Literal["search", "train"]
@@ -55,12 +56,12 @@ class Work:
     @property
     def stage(self) -> str:
         """The stage of the run that marks it as complete."""
-        return f"{self.kind}-{self.role}"
+        return layout.search_stage(self.role) if self.kind == "search" else layout.train_stage(self.role)
 
     def config(self, options: Options) -> Config:
         """Its settings, without the files of teacher and schedule."""
         config = settings(self.setup, self.seed, options, own(self.setup))
-        return config.model_copy(update={"search": config.search.model_copy(update={"method": self.method})})
+        return with_settings(config, {"search.method": self.method})
 
 
 def own(setup: Setup) -> Tree | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rolewise.config import Config, parse_config
+from rolewise.config import Config, changed, parse_config
 from rolewise.errors import InputError, unknown
 from rolewise.experiments.setups import FULL, Setup
 
@@ -176,19 +176,22 @@ def _scaled(config: Config, scale: float) -> Config:
     def length(epochs: int) -> int:
         return max(1, round(scale * epochs))
 
-    search = config.search.model_copy(
-        update={
-            "epochs": length(config.search.epochs),
-            "interval": min(config.search.interval, length(config.search.epochs)),
-        }
+    searching = length(config.search.epochs)
+    return with_settings(
+        config,
+        {
+            "search.epochs": searching,
+            "search.interval": min(config.search.interval, searching),
+            "teacher.train.epochs": length(config.teacher.train.epochs),
+            "student.train.epochs": length(config.student.train.epochs),
+            "kd.prepare_epochs": length(config.kd.prepare_epochs),
+        },
     )
-    roles = {}
-    for role in ("teacher", "student"):
-        section = config.role(role)
-        train = section.train.model_copy(update={"epochs": length(section.train.epochs)})
-        roles[role] = section.model_copy(update={"train": train})
-    kd = config.kd.model_copy(update={"prepare_epochs": length(config.kd.prepare_epochs)})
-    return config.model_copy(update={"search": search, "kd": kd, **roles})
+
+
+def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
+    """The settings with some of them replaced, by dotted keys."""
+    return changed(config.model_dump(), values)
 
 
 def merge(tree: Tree, more: Mapping[str, Any]) -> None:

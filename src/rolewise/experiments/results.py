@@ -10,9 +10,9 @@ from rolewise.augment import Policy, Schedule
 from rolewise.errors import InputError
 from rolewise.experiments.plan import Work, training
 from rolewise.experiments.setups import Cell
-from rolewise.experiments.site import SCHEDULE_FILES, Site
+from rolewise.experiments.site import Site
 from rolewise.experiments.statistics import Summary, summarize
-from rolewise.runs import load_json, read_config
+from rolewise.runs import layout, load_json, read_config
 
 What = Literal["accuracy", "first_epoch", "changes"]
 
@@ -122,7 +122,9 @@ class Results:
 
 def schedule_facts(schedule: Schedule) -> ScheduleFacts:
     """How often a schedule changes, and when it starts to augment."""
-    changes = sum(one != other for (_, one), (_, other) in zip(schedule.segments, schedule.segments[1:], strict=False))
+    changes = sum(
+        one != other for (_, one), (_, other) in zip(schedule.segments, schedule.segments[1:], strict=False)
+    )
     epoch = 0
     for length, policy in schedule.segments:
         if not isinstance(policy, Policy) or any(probability for _, probability, _ in policy.settings):
@@ -166,9 +168,9 @@ def site_results(site: Site, name: str) -> Mapping[str, Any]:
     Raises:
         InputError: it is missing or no JSON.
     """
-    found = load_json(site.run(name) / "results.json")
+    found = load_json(site.run(name) / layout.RESULTS)
     if not isinstance(found, dict):
-        raise InputError(f"{site.run(name)}/results.json must hold an object.")
+        raise InputError(f"{site.run(name)}/{layout.RESULTS} must hold an object.")
     return found
 
 
@@ -182,7 +184,8 @@ def _cell(site: Site, cell: Cell, seeds: Sequence[int], failures: Mapping[str, s
             blame = next((name for name in (work.name, *work.needs) if name in failures), None)
             missing[seed] = failures[blame] if blame else "not run yet"
         if work.searched is not None and work.arm.make is None:
-            file = site.run(work.searched) / SCHEDULE_FILES["teacher" if work.arm.base == "a_t" else "student"]
+            role = "teacher" if work.arm.base == "a_t" else "student"
+            file = site.run(work.searched) / layout.schedule_file(role)
             if file.exists():
                 schedules[seed] = file
     return CellResult(cell, outcomes, missing, schedules)
@@ -191,7 +194,7 @@ def _cell(site: Site, cell: Cell, seeds: Sequence[int], failures: Mapping[str, s
 def _outcome(site: Site, work: Work) -> Outcome:
     record = site_results(site, work.name)
     row = next(row for row in record["rows"] if row["key"] == work.role)
-    predictions = site.run(work.name) / "tests" / f"{work.role}.safetensors"
+    predictions = site.run(work.name) / layout.test_file(work.role)
     return Outcome(
         work.seed,
         row["accuracy"],

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from rolewise.config import cores
+from rolewise._machine import cores
 from rolewise.errors import InputError, Interrupted, RunError
-from rolewise.experiments.opening import open_pipeline
 from rolewise.experiments.plan import Work
-from rolewise.experiments.recipes import Options
+from rolewise.experiments.recipes import Options, with_settings
 from rolewise.experiments.site import Site
 from rolewise.progress import Progress
-from rolewise.runs import StopFlag
+from rolewise.runs import StopFlag, layout
+from rolewise.stages import open_pipeline, search_role, train_role
 
 _WAIT = 2.0  # seconds until work that others hold is looked at again
 
@@ -194,22 +195,17 @@ def execute(
     """
     path = site.run(work.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = (path / "config.json").exists()
-    config = site.config(work)
-    machine = config.machine.model_copy(update={"workers": manner.search_workers})
-    with open_pipeline(
-        config.model_copy(update={"machine": machine}),
-        out=None if begun else path,
-        resume=path if begun else None,
-        progress=progress,
-        should_stop=should_stop,
-    ) as pipeline:
-        if work.teacher is not None:
-            pipeline.take_teacher(site.run(work.teacher) / "teacher.safetensors")
+    if (path / layout.CONFIG).exists():
+        # Its own settings: the paths in them are those of whoever began it.
+        where: dict[str, Any] = {"config": {"machine.workers": manner.search_workers}, "resume": path}
+    else:
+        config = with_settings(site.config(work), {"machine.workers": manner.search_workers})
+        where = {"config": config, "out": path}
+    with open_pipeline(**where, only=work.stage, progress=progress, should_stop=should_stop) as pipeline:
         if work.kind == "search":
-            pipeline.search(work.role)
+            search_role(pipeline, work.role)
         else:
-            pipeline.train(work.role)
+            train_role(pipeline, work.role)
 
 
 def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:

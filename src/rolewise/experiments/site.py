@@ -14,12 +14,11 @@ from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.experiments.plan import Work
-from rolewise.experiments.recipes import Options
+from rolewise.experiments.recipes import Options, with_settings
 from rolewise.experiments.work_claims import Claims
-from rolewise.runs import load_json, to_json, write_atomic
+from rolewise.runs import layout, load_json, to_json, write_atomic
 
 FORMAT, FORMAT_VERSION = "rolewise.experiment", 1
-SCHEDULE_FILES = {"teacher": "A_T.json", "student": "A_S.json"}
 
 
 class Site:
@@ -89,7 +88,7 @@ class Site:
     def done(self, work: Work) -> bool:
         """Whether a piece of work is complete."""
         if work.name not in self._done:
-            stages = self.run(work.name) / "stages.json"
+            stages = self.run(work.name) / layout.STAGES
             if not stages.exists() or work.stage not in load_json(stages):
                 return False
             self._done.add(work.name)
@@ -98,14 +97,12 @@ class Site:
     def config(self, work: Work) -> Config:
         """The settings of a piece of work, with the files of teacher and schedule."""
         config = work.config(self.options)
-        update: dict[str, Any] = {}
+        files: dict[str, Any] = {}
         if work.teacher is not None:
-            file = str(self.run(work.teacher) / "teacher.safetensors")
-            update["teacher"] = config.teacher.model_copy(update={"file": file})
+            files["teacher.file"] = str(self.run(work.teacher) / layout.network_file("teacher"))
         if work.kind == "train":
-            section = update.get("teacher", config.teacher) if work.role == "teacher" else config.student
-            update[work.role] = section.model_copy(update={"schedule": self._schedule(work, config)})
-        return config.model_copy(update=update)
+            files[f"{work.role}.schedule"] = self._schedule(work, config)
+        return with_settings(config, files)
 
     def _schedule(self, work: Work, config: Config) -> str:
         """The file of a training's schedule, written first where an arm makes it; or "none"."""
@@ -113,7 +110,7 @@ class Site:
         searched = None
         if work.searched is not None:
             role = "teacher" if arm.base == "a_t" else "student"
-            searched = self.run(work.searched) / SCHEDULE_FILES[role]
+            searched = self.run(work.searched) / layout.schedule_file(role)
         if arm.file:
             if self.options.pba_schedule is None:
                 raise InputError(
@@ -131,7 +128,7 @@ class Site:
 
     def command(self, work: Work) -> str:
         """The command that repeats one piece of work by itself."""
-        settings = self.run(work.name) / "config.json"
+        settings = self.run(work.name) / layout.CONFIG
         return f"rolewise {work.kind} --role {work.role} --config {settings} --out repeated"
 
     # What failed.
@@ -154,7 +151,7 @@ class Site:
 
     def clear(self, work: Work) -> None:
         """Removes the checkpoints of complete work, which nobody needs any more."""
-        shutil.rmtree(self.run(work.name) / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.run(work.name) / layout.CHECKPOINTS, ignore_errors=True)
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
