@@ -1,8 +1,8 @@
 """The pilot of the study: which network and how many epochs keep its rule, on held-out training images alone.
 
 The rule, stated before any of it was run: the plain teacher's training accuracy (on the images as they are) is above
-95 %, its accuracy on held-out training images at least 10 points lower; the plain 2-bit student from scratch is at least
-2 points below the teacher on the held-out images. Of those that keep it, the one whose training takes the least time.
+95 %, its accuracy on held-out training images at least 10 points lower; the plain 2-bit student from scratch is at
+least 2 points below the teacher on the held-out images. Of those that keep it, the one whose training takes the least time.
 
 No test image is read: the held-out images stand in the place of the test part.
 """

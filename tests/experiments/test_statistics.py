@@ -57,13 +57,13 @@ def test_equal_runs_differ_by_nothing():
     assert (found.mean, found.p_value, found.improvement) == (0, 1, 0.5)
 
 
-@pytest.mark.parametrize("right, n", [(0, 30), (17, 30), (30, 30), (5_433, 10_000)])
+@pytest.mark.parametrize(("right", "n"), [(0, 30), (17, 30), (30, 30), (5_433, 10_000)])
 def test_wilson(right, n):
     theirs = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
     assert ours.wilson_interval(right / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-@pytest.mark.parametrize("first, second", [(0, 0), (3, 9), (9, 3), (400, 471), (6, 6)])
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 9), (9, 3), (400, 471), (6, 6)])
 def test_mcnemar_is_the_exact_binomial_test(first, second):
     found = ours.mcnemar(
         [True] * first + [False] * second + [True] * 7, [False] * first + [True] * second + [True] * 7
@@ -83,7 +83,8 @@ def test_mcnemar_by_enumeration():
 def test_more_seeds_is_the_least_number_that_excludes_zero():
     difference = ours.paired_difference([0.51, 0.54, 0.50], [0.50, 0.50, 0.50])
     more = ours.more_seeds(difference)
-    assert difference.inside_noise and more is not None
+    assert difference.inside_noise
+    assert more is not None
 
     def half(n):
         return stats.t.ppf(0.975, n - 1) * difference.sd / math.sqrt(n)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from rolewise.cli import data, evaluate, export, pipeline, report, reproduce, schedule
+from rolewise.cli import compare, data, evaluate, export, pipeline, report, reproduce, schedule
 from rolewise.errors import InputError, Interrupted, RunError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("train")(pipeline.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(evaluate.doctor)
 app.add_typer(schedule.app, name="schedule")

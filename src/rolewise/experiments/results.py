@@ -133,33 +133,30 @@ def schedule_facts(schedule: Schedule) -> ScheduleFacts:
     return ScheduleFacts(len(schedule), changes, 1.0)
 
 
-def collect(site: Site, cells: Iterable[Cell], seeds: Sequence[int], work: Iterable[Work]) -> Results:
+def collect(site: Site, asked: Mapping[Cell, Sequence[int]], work: Iterable[Work]) -> Results:
     """Reads the directory; nothing in it changes.
 
     Args:
         site: the directory.
-        cells: what was asked for.
-        seeds: for how many seeds.
+        asked: the seeds that each cell was asked for.
         work: the plan behind the cells.
     """
     work = tuple(work)
     failures = {one.name: why for one in work if not site.done(one) and (why := site.failure(one.name))}
     done = [one for one in work if site.done(one)]
-    searches = {
-        one.name: {
-            **site_results(site, one.name)["searches"].get(one.role, {}),
-            "cost": _cost(site_results(site, one.name), one),
-        }
-        for one in done
-        if one.kind == "search"
-    }
+    searches = {}
+    for one in done:
+        if one.kind == "search":
+            record = site_results(site, one.name)
+            searches[one.name] = {**record["searches"].get(one.role, {}), "cost": _cost(record, one)}
     environments: list[Mapping[str, Any]] = []
     for one in done:
         environment = read_config(site.run(one.name))["environment"]
         if environment not in environments:
             environments.append(environment)
-    found = tuple(_cell(site, cell, seeds, failures) for cell in cells)
-    return Results(site.options.title, found, tuple(seeds), failures, searches, tuple(environments))
+    found = tuple(_cell(site, cell, seeds, failures) for cell, seeds in asked.items())
+    every = sorted({seed for seeds in asked.values() for seed in seeds})
+    return Results(site.options.title, found, tuple(every), failures, searches, tuple(environments))
 
 
 def site_results(site: Site, name: str) -> Mapping[str, Any]:
@@ -208,5 +205,5 @@ def _outcome(site: Site, work: Work) -> Outcome:
 
 
 def _cost(record: Mapping[str, Any], work: Work) -> Mapping[str, Any]:
-    found = next((cost for cost in record["costs"] if cost["stage"] == work.stage), {})
+    found: Mapping[str, Any] = next((cost for cost in record["costs"] if cost["stage"] == work.stage), {})
     return {key: found.get(key) for key in ("images", "seconds", "cpu_seconds")}

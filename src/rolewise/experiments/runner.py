@@ -56,18 +56,12 @@ class Manner:
 
 
 def reproduce(
-    path: str | os.PathLike[str],
-    options: Options,
-    work: Sequence[Work],
-    manner: Manner,
-    *,
-    progress: Progress | None = None,
+    site: Site, work: Sequence[Work], manner: Manner, *, progress: Progress | None = None
 ) -> Summary:
     """Does all work that is not complete yet, with `manner.processes` processes.
 
     Args:
-        path: directory of the experiment.
-        options: what all work in it is made with.
+        site: directory of the experiment.
         work: the plan, what is needed before what needs it.
         manner: how it is done here.
         progress: receives what happens; with several processes only this one's.
@@ -76,13 +70,11 @@ def reproduce(
         What this process did.
 
     Raises:
-        InputError: the directory is of another experiment.
         Interrupted: a signal came; the same call resumes.
     """
-    site = Site(path, options)
     context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=_other, args=(Path(path), options, tuple(work), manner, os.getpid()))
+        context.Process(target=_other, args=(site.path, site.options, tuple(work), manner, os.getpid()))
         for _ in range(manner.processes - 1)
     ]
     for process in others:
@@ -143,6 +135,7 @@ def _next(site: Site, work: Sequence[Work], summary: Summary) -> tuple[Work | No
         if any(name in summary.failed or name in summary.blocked for name in one.needs):
             summary.blocked.append(one.name)
             continue
+        # What is needed and not in the plan was done before.
         ready = all(site.done(other) for other in work if other.name in one.needs)
         if ready and site.claims.holder(one.name) is None:
             return one, True

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 FULL = 32
+Start = Literal["teacher", "random"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Setup:
     bits: int = FULL
     loss: str = "none"
     schedule: str = "none"
-    start: Literal["teacher", "random"] = "random"
+    start: Start = "random"
     teacher_schedule: str = "a_t"
     searched_network: str | None = None
     shared: str = ""

@@ -76,6 +76,10 @@ class Site:
                 record["requests"].append(dict(request))
                 self._write({"identity": record["identity"], "requests": record["requests"]})
 
+    def requests(self) -> list[dict[str, Any]]:
+        """Everything that was asked for in this directory, oldest first."""
+        return list(read_about(self.path)["requests"])
+
     @cached_property
     def claims(self) -> Claims:
         """Who works on what."""

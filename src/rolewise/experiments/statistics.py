@@ -235,4 +235,4 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 def _binomial_two_sided(least: int, n: int) -> float:
     """Twice the probability of at most `least` heads in `n` throws, at most 1; exact integers."""
     below = sum(math.comb(n, k) for k in range(least + 1))
-    return min(1.0, 2 * below / 2**n)
+    return float(min(1.0, 2 * below / 2**n))

@@ -1,7 +1,9 @@
 """The study: every arm under one budget on reduced CIFAR-10, several seeds, each with its own searches."""
 
+from typing import Literal
+
 from rolewise.experiments.recipes import Tree
-from rolewise.experiments.setups import FULL, Cell, Setup
+from rolewise.experiments.setups import FULL, Cell, Setup, Start
 
 DATA, NETWORK = "cifar10", "cnn-small"
 # Chosen by the rule in results/study/README.md, on held-out training images alone.
@@ -33,11 +35,10 @@ SETTINGS: Tree = {
 }
 
 
-def _setup(bits: int = FULL, loss: str = "none", schedule: str = "none", start: str = "random") -> Setup:
-    role = "teacher" if bits == FULL else "student"
-    first = "teacher" if start == "teacher" else "random"
+def _setup(bits: int = FULL, loss: str = "none", schedule: str = "none", start: Start = "random") -> Setup:
+    role: Literal["teacher", "student"] = "teacher" if bits == FULL else "student"
     return Setup(
-        DATA, NETWORK, role=role, bits=bits, loss=loss, schedule=schedule, start=first, shared="study"
+        DATA, NETWORK, role=role, bits=bits, loss=loss, schedule=schedule, start=start, shared="study"
     )
 
 

@@ -28,8 +28,7 @@ def distilled(
 
 def plain(data: str, network: str, bits: int, schedule: str) -> Setup:
     """A network without a teacher: at 32 bits the teacher's own training, below that a low-bit one from scratch."""
-    role = "teacher" if bits == FULL else "student"
-    return Setup(data, network, role=role, bits=bits, schedule=schedule)
+    return Setup(data, network, role="teacher" if bits == FULL else "student", bits=bits, schedule=schedule)
 
 
 def _table1() -> list[Cell]:

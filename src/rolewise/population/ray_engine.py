@@ -31,7 +31,7 @@ _KNOCK_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
     """The package.
 
     Raises:
@@ -77,7 +77,7 @@ class RayEngine:
     ) -> None:
         if not 0 <= gpus_per_worker < float("inf"):
             raise InputError(f"`gpus_per_member` must be a number of at least 0, got {gpus_per_worker}.")
-        self._ray = _ray()
+        self._ray = import_ray()
         self._progress, self._limit = progress or Progress(), limit
         gpus = {"num_cpus": 0, "num_gpus": gpus_per_worker}
         self._needs = gpus if gpus_per_worker else {"num_cpus": 1}
@@ -85,7 +85,7 @@ class RayEngine:
         self.restarts = 0
         self._actors: list[_Actor] = []
         if self._owns:
-            _connect(self._ray, address, limit)
+            connect(self._ray, address, limit)
         try:
             self.slots = self._room()
             if not self.slots:
@@ -263,7 +263,7 @@ class _Remote:
             return pack(("raised", (kind, text, traceback.format_exc())))
 
 
-def _connect(ray: Any, address: str | None, limit: int) -> None:
+def connect(ray: Any, address: str | None, limit: int) -> None:
     """Joins the cluster, or starts one on this machine.
 
     Raises:
