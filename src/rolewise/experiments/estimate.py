@@ -118,7 +118,7 @@ class _Rates:
             begun = clock()
             with self.placement.autocast():
                 loss = F.cross_entropy(model(images).float(), labels)
-            loss.backward()
+            torch.autograd.backward(loss)
             float(loss.detach())  # waits for the device
             times.append(clock() - begun)
         return min(times[1:]) / count, sum(p.numel() for p in model.parameters())

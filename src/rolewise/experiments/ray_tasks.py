@@ -59,7 +59,8 @@ def _run(
     ray: Any, site: Site, work: Sequence[Work], manner: Manner, gpus: float, progress: Progress
 ) -> Summary:
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(_task)
-    summary, tasks = Summary(), {}
+    summary = Summary()
+    tasks: dict[str, Any] = {}
     for one in work:
         if not site.done(one):
             needs = [tasks[name] for name in one.needs if name in tasks]
