@@ -107,7 +107,15 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 def test_further_arms_leave_everything_but_the_schedule():
     cells = with_arms(select(["table3"], ["alexnet/w4a4/dml"]), ["none", "random", "a_t"])
-    assert [cell.setup.schedule for cell in cells] == ["a_t", "none", "random", "a_s", "none", "random", "a_t"]
+    assert [cell.setup.schedule for cell in cells] == [
+        "a_t",
+        "none",
+        "random",
+        "a_s",
+        "none",
+        "random",
+        "a_t",
+    ]
     assert {cell.setup.under("none") for cell in cells} == {cells[0].setup.under("none")}
     # A teacher has no A_S, and so no shuffled one.
     teacher = with_arms(select(["table2"], ["resnet18/fp32/no-kd/a_t"]), ["a_s", "shuffled", "random"])

@@ -27,8 +27,10 @@ def compare(
 
     first, others = compare_runs(runs, key)
     # A pipe has no width of its own; a table that is cut serves nobody.
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(first, others))
+    if any(other.noise == "images" for other in others):
+        console.print("One seed says nothing about others: give several of each run, as A0,A1,A2 B0,B1,B2.")
     for other in others:
         if other.missing:
             console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
@@ -48,10 +50,11 @@ def _table(first: "Arm", others: "list[Compared]"):  # type: ignore[no-untyped-d
         "difference",
         "P(better)",
         "McNemar p",
-        "verdict",
+        "difference is",
+        "of the",
     ):
         table.add_column(column)
-    table.add_row(first.name, str(len(first.runs)), *_accuracy(first), "-", "-", "-", "-")
+    table.add_row(first.name, str(len(first.runs)), *_accuracy(first), "-", "-", "-", "-", "-")
     for one in others:
         difference = one.difference
         table.add_row(
@@ -62,6 +65,7 @@ def _table(first: "Arm", others: "list[Compared]"):  # type: ignore[no-untyped-d
             "-" if difference is None or difference.n < 2 else f"{difference.improvement:.2f}",
             ", ".join(f"{test.p_value:.2g}" for test in one.tests.values()) or "-",
             one.verdict,
+            one.noise or "-",
         )
     return table
 

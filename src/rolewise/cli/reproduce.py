@@ -84,6 +84,8 @@ def reproduce(
     request = {"target": target, "only": list(only or ()), "arms": list(_words(arms)), "seeds": seeds}
     asked = _cells(request)
     todo = plan(asked, range(seeds))
+    for one in todo:
+        one.config(options)  # settings that cannot be are refused here, before anything is written
     if dry_run:
         from rolewise.experiments.estimate import estimate
 

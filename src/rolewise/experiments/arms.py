@@ -81,7 +81,7 @@ def _arms() -> dict[str, Arm]:
         Arm("random", "random policies", make=_random),
         Arm("shuffled", "A_S in random order", "a_s", _shuffled),
         Arm("final", "last policy of A_S for all epochs", "a_s", _final),
-        Arm("randaugment", "RandAugment (2 ops, magnitude 9)", make=lambda e, s, a: _fixed(RandAugment(), e)),
+        Arm("randaugment", "RandAugment", make=lambda e, s, a: _fixed(RandAugment(), e)),
         Arm("trivialaugment", "TrivialAugment, RA space", missing=later),
         Arm("trivialaugment-wide", "TrivialAugment, wide", make=lambda e, s, a: _fixed(TrivialAugment(), e)),
         Arm("autoaugment", "AutoAugment, CIFAR-10 policy", missing=later),

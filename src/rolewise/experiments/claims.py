@@ -158,7 +158,7 @@ def _undecided(open_: list[Difference], run: int, count: int) -> tuple[str, int 
     if not open_:
         return "; ".join(parts), None
     parts.append(
-        f"{len(open_)} of {run} intervals hold zero or less" if run > 1 else "the interval holds zero"
+        f"{len(open_)} of {run} intervals hold zero or less" if run > 1 else "the interval holds zero or less"
     )
     if any(one.n == 1 for one in open_):
         return "; ".join([*parts, "one seed has no interval"]), 1
@@ -166,7 +166,8 @@ def _undecided(open_: list[Difference], run: int, count: int) -> tuple[str, int 
     if any(number is None for number in needed):
         return "; ".join([*parts, "more seeds need not decide it"]), None
     most = max(number for number in needed if number is not None)
-    return "; ".join([*parts, f"about {most} more seeds would decide, if means and deviations stay"]), most
+    seeds = "1 more seed" if most == 1 else f"{most} more seeds"
+    return "; ".join([*parts, f"about {seeds} would decide, if means and deviations stay"]), most
 
 
 def verdicts(results: Results) -> tuple[Verdict, ...]:

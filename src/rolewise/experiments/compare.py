@@ -86,18 +86,23 @@ class Compared:
     missing: str
 
     @property
-    def verdict(self) -> str:
-        """Whether the difference is beyond the noise: of the seeds, or of the test images where there is one seed."""
+    def noise(self) -> str:
+        """Whose noise the difference is held against: "seeds", test "images", or "" where there is neither."""
         if self.difference is not None and self.difference.low is not None:
-            return "inside the noise" if self.difference.inside_noise else "beyond the noise of the seeds"
-        if not self.tests:
-            return "cannot be said: one seed, no predictions"
-        worst = max(test.p_value for test in self.tests.values())
-        return (
-            "inside the noise of the test images"
-            if worst >= ALPHA
-            else "beyond the noise of the test images; one seed says nothing about others"
-        )
+            return "seeds"
+        return "images" if self.tests else ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is beyond that noise."""
+        if self.noise == "seeds":
+            assert self.difference is not None
+            inside = self.difference.inside_noise
+        elif self.noise == "images":
+            inside = max(test.p_value for test in self.tests.values()) >= ALPHA
+        else:
+            return "cannot be said"
+        return "inside the noise" if inside else "beyond the noise"
 
 
 def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Compared]]:

@@ -21,6 +21,7 @@ from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
 _STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
+_SCOPES = {"paper": "In the paper's own tables", "study": "In the study"}
 Commands = Sequence[tuple[str, str]]
 
 
@@ -58,7 +59,7 @@ def experiment_page(
         "summary": words.sentences(results, verdicts),
         "facts": _facts(results),
         "failures": sorted(results.failures.items()),
-        "verdicts": [_verdict(one) for one in verdicts],
+        "verdicts": [_verdict(one, before) for one, before in zip(verdicts, (None, *verdicts), strict=False)],
         "grids": [_grid(grid) for grid in grids],
         "plot": Markup(arms_plot(groups, theme)),
         "narrow": Markup(arms_plot(groups, theme, width=_NARROW)),
@@ -83,7 +84,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _verdict(one: Verdict) -> dict[str, Any]:
+def _verdict(one: Verdict, before: Verdict | None) -> dict[str, Any]:
+    """What the page shows of a verdict; the first of its scope comes with a heading."""
     rows = [
         (
             each.comparison.title,
@@ -100,7 +102,9 @@ def _verdict(one: Verdict) -> dict[str, Any]:
         "scale": one.scale,
         "reason": one.reason,
         "rows": rows,
-        "open": False,
+        "heading": _SCOPES[one.claim.scope]
+        if before is None or before.claim.scope != one.claim.scope
+        else "",
     }
 
 
