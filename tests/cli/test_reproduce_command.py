@@ -1,18 +1,14 @@
 """`rolewise reproduce` and `rolewise compare`: what they print, and what they refuse."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from made_runs import make_runs
 
 from rolewise.cli import main
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.site import Site
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from made_runs import make_runs
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, monkeypatch):

@@ -69,6 +69,15 @@ def test_scale_shortens_every_length_and_nothing_else():
     assert (shortest.search.epochs, shortest.search.interval, shortest.kd.prepare_epochs) == (1, 1, 1)
 
 
+def test_the_strong_recipe_has_the_presets_numbers():
+    preset = load_config(preset="strong-cifar100-resnet18-w4a4")
+    cell = settings(distilled("cifar100", "resnet18", 4, "ii-kd", "a_s"), 0, Options(recipe="strong"))
+    assert (cell.teacher.train, cell.student.train) == (preset.teacher.train, preset.student.train)
+    for options in (Options(recipe="strong", smoke=True), Options(recipe="strong", scale=0.01)):
+        short = settings(distilled("cifar100", "resnet18", 4, "ii-kd", "a_s"), 0, options)
+        assert short.student.train.epochs == 2
+
+
 def test_smoke_is_tiny_for_every_cell():
     for one in plan(select(["all"]), [0]):
         config = one.config(Options(smoke=True))
@@ -84,6 +93,14 @@ def test_the_study_trains_on_the_images_of_its_searches():
         data = one.config(Options()).data
         assert data.train_images == data.search_train == 1000
         assert own(one.setup) is not None
+
+
+@pytest.mark.parametrize("recipe", ["paper", "strong"])
+def test_settings_leave_the_recipes_alone(recipe):
+    setup = distilled("cifar100", "resnet18", 4, "ii-kd", "a_s")
+    before = settings(setup, 0, Options(recipe=recipe))
+    settings(setup, 0, Options(recipe=recipe, smoke=True, release=tuple(CHOICES)))
+    assert settings(setup, 0, Options(recipe=recipe)) == before
 
 
 def test_bad_options():

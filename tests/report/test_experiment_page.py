@@ -5,12 +5,11 @@ import html
 import io
 import json
 import re
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from made_runs import make_runs
 
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
@@ -20,9 +19,6 @@ from rolewise.experiments.tabulate import arm_groups
 from rolewise.report import write_experiment
 from rolewise.report.arms_plot import arms_plot
 from rolewise.report.theme import Theme
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from made_runs import make_runs
 
 ACCURACY = {"none": 0.50, "a_t": 0.54, "a_s": 0.56, "random": 0.52}
 SEEDS = range(2)

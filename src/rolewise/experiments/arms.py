@@ -4,13 +4,13 @@ All arms of one seed see the same images in the same order, start from the same 
 their differences are paired. The arms that end in `-search` are also given the budget of the search.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from rolewise.augment import Policy, RandAugment, Schedule, TrivialAugment
+from rolewise.augment import AutoAugment, BasePolicy, Policy, RandAugment, Schedule, TrivialAugment
 from rolewise.errors import InputError, unknown
 from rolewise.population.pbt import MAGNITUDE_MAX, PROBABILITY_MAX, VECTOR_LENGTH
 from rolewise.seeds import derive_seed, numpy_generator
@@ -31,7 +31,7 @@ class Arm:
         other_data: the search is that of the other CIFAR data set.
         method: method of that search, a control of equal budget instead of "pbt".
         file: the schedule comes from a file that the user names.
-        missing: why the arm cannot be run; None where it can.
+        train: settings of the training besides the schedule, such as {"cutmix": 1.0}.
     """
 
     word: str
@@ -41,7 +41,7 @@ class Arm:
     other_data: bool = False
     method: str = "pbt"
     file: bool = False
-    missing: str | None = None
+    train: Mapping[str, float] = field(default_factory=dict)
 
 
 def _random(epochs: int, seed: int, searched: Schedule | None) -> Schedule:
@@ -70,7 +70,6 @@ def _given(searched: Schedule | None) -> Schedule:
 
 
 def _arms() -> dict[str, Arm]:
-    later = "this version of rolewise has no such augmentation"
     arms = (
         Arm("none", "no schedule"),
         Arm("a_t", "A_T", "a_t"),
@@ -81,13 +80,13 @@ def _arms() -> dict[str, Arm]:
         Arm("random", "random policies", make=_random),
         Arm("shuffled", "A_S in random order", "a_s", _shuffled),
         Arm("final", "last policy of A_S for all epochs", "a_s", _final),
-        Arm("randaugment", "RandAugment", make=lambda e, s, a: _fixed(RandAugment(), e)),
-        Arm("trivialaugment", "TrivialAugment, RA space", missing=later),
-        Arm("trivialaugment-wide", "TrivialAugment, wide", make=lambda e, s, a: _fixed(TrivialAugment(), e)),
-        Arm("autoaugment", "AutoAugment, CIFAR-10 policy", missing=later),
+        Arm("randaugment", "RandAugment", make=_fixed(RandAugment())),
+        Arm("trivialaugment", "TrivialAugment, RA space", make=_fixed(TrivialAugment("standard"))),
+        Arm("trivialaugment-wide", "TrivialAugment, wide", make=_fixed(TrivialAugment("mirrored-wide"))),
+        Arm("autoaugment", "AutoAugment, CIFAR-10 policy", make=_fixed(AutoAugment())),
         Arm("pba-published", "PBA's published schedule", file=True),
-        Arm("cutmix", "CutMix", missing=later),
-        Arm("mixup", "Mixup", missing=later),
+        Arm("cutmix", "CutMix", train={"cutmix": 1.0}),
+        Arm("mixup", "Mixup", train={"mixup": 1.0}),
         Arm("random-search", "random policies, best of a search", "a_s", method="random"),
         Arm("constant-search", "one policy, best of a search", "a_s", method="constant"),
         Arm("randaugment-search", "RandAugment, best of a search", "a_s", method="randaugment"),
@@ -95,8 +94,11 @@ def _arms() -> dict[str, Arm]:
     return {arm.word: arm for arm in arms}
 
 
-def _fixed(policy: RandAugment | TrivialAugment, epochs: int) -> Schedule:
-    return Schedule.constant(policy, epochs)
+def _fixed(policy: BasePolicy) -> Maker:
+    def make(epochs: int, seed: int, searched: Schedule | None) -> Schedule:
+        return Schedule.constant(policy, epochs)
+
+    return make
 
 
 ARMS = _arms()
@@ -106,10 +108,8 @@ def find_arm(word: str) -> Arm:
     """The arm of this word.
 
     Raises:
-        InputError: an unknown word (the nearest is named), or an arm that this version cannot run.
+        InputError: an unknown word; the nearest is named.
     """
     if word not in ARMS:
         raise InputError(unknown("arm", word, ARMS))
-    if ARMS[word].missing is not None:
-        raise InputError(f'The arm "{word}" is not available: {ARMS[word].missing}.')
     return ARMS[word]

@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rolewise.config import Config
 from rolewise.errors import InputError, unknown
@@ -61,7 +61,10 @@ class Work:
     def config(self, options: Options) -> Config:
         """Its settings, without the files of teacher and schedule."""
         config = settings(self.setup, self.seed, options, own(self.setup))
-        return with_settings(config, {"search.method": self.method})
+        values: dict[str, Any] = {"search.method": self.method}
+        if self.kind == "train":
+            values |= {f"{self.role}.train.{name}": value for name, value in self.arm.train.items()}
+        return with_settings(config, values)
 
 
 def own(setup: Setup) -> Tree | None:

@@ -4,23 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rolewise.config import Config, changed, parse_config
+from rolewise.config import PRESETS, Config, changed, parse_config
 from rolewise.errors import InputError, unknown
 from rolewise.experiments.setups import FULL, Setup
 
 Tree = dict[str, Any]
+STRONG: Tree = PRESETS["strong-cifar100-resnet18-w4a4"]["teacher"]["train"]
 
 # The paper's: 200 epochs, batches of 128, searches of 16 members on 4,000 and 36,000 images (section 5.1).
 _PAPER: Tree = {"data": {"search_train": 4000, "search_validation": 36000}}
 # Real images, real networks, and as little of everything as still runs each kind of work once.
 _SMOKE: Tree = {
     "data": {"train_images": 48, "test_images": 100, "search_train": 48, "search_validation": 32},
-    "teacher": {"train": {"epochs": 2, "batch_size": 24}},
-    "student": {"train": {"epochs": 2, "batch_size": 24}},
+    "teacher": {"train": {"epochs": 2, "batch_size": 24, "warmup_epochs": 0}},
+    "student": {"train": {"epochs": 2, "batch_size": 24, "warmup_epochs": 0}},
     "search": {"population": 4, "epochs": 2, "interval": 1},
     "kd": {"prepare_epochs": 1},
 }
-RECIPES: dict[str, Tree] = {"paper": _PAPER}
+# The stronger recipe: the preset's numbers of both roles' trainings.
+_STRONG: Tree = {**_PAPER, **{role: {"train": STRONG} for role in ("teacher", "student")}}
+RECIPES: dict[str, Tree] = {"paper": _PAPER, "strong": _STRONG}
 
 
 @dataclass(frozen=True)
@@ -177,16 +180,17 @@ def _scaled(config: Config, scale: float) -> Config:
         return max(1, round(scale * epochs))
 
     searching = length(config.search.epochs)
-    return with_settings(
-        config,
-        {
-            "search.epochs": searching,
-            "search.interval": min(config.search.interval, searching),
-            "teacher.train.epochs": length(config.teacher.train.epochs),
-            "student.train.epochs": length(config.student.train.epochs),
-            "kd.prepare_epochs": length(config.kd.prepare_epochs),
-        },
-    )
+    values: Tree = {
+        "search.epochs": searching,
+        "search.interval": min(config.search.interval, searching),
+        "kd.prepare_epochs": length(config.kd.prepare_epochs),
+    }
+    for role in ("teacher", "student"):
+        train = config.role(role).train
+        values[f"{role}.train.epochs"] = length(train.epochs)
+        values[f"{role}.train.warmup_epochs"] = round(scale * train.warmup_epochs)
+        values[f"{role}.train.ema_epochs"] = None if train.ema_epochs is None else length(train.ema_epochs)
+    return with_settings(config, values)
 
 
 def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
@@ -195,14 +199,14 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def merge(tree: Tree, more: Mapping[str, Any]) -> None:
-    """Puts `more` into `tree`, section by section."""
+    """Puts a copy of `more` into `tree`, section by section."""
     for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+        if isinstance(value, Mapping):
+            section = tree.get(key)
+            tree[key] = section if isinstance(section, dict) else {}
             merge(tree[key], value)
         else:
-            tree[key] = dict(value) if isinstance(value, Mapping) else value
-            if isinstance(value, Mapping):
-                merge(tree[key], value)
+            tree[key] = value
 
 
 def put(tree: Tree, key: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from rolewise.experiments.tabulate import ArmGroup, Grid, costs
 from rolewise.report import experiment_words as words
 from rolewise.report import wording
 from rolewise.report.arms_plot import arms_plot
-from rolewise.report.plots import magnitude_panel, probability_panel
+from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.series import series
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
