@@ -48,6 +48,12 @@ class DataConfig(Section):
     arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        description="training images of final trainings, the first of the search's shuffle; None: all",
+    )
+    test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
     skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
 
 
@@ -261,6 +267,8 @@ def _presets() -> dict[str, dict[str, Any]]:
         for network in ("alexnet", "resnet18"):
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
+    # The paper's numbers as they are: `reproduce` states everything else of its runs.
+    presets["experiment"] = {}
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
     for name in [name for name in presets if name.startswith("paper-")]:
         presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])

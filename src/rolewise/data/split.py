@@ -145,6 +145,7 @@ class Data:
         self.source = source
         self.skipped = [] if skipped is None else skipped
         self._read_test = read_test
+        self._whole = train  # what `reduced` divides, where `limited` leaves less to train on
         self._sizes = sizes or (max(1, len(train) // 10), max(1, len(train) // 2))
         self._constants = dict(constants or {})
 
@@ -232,7 +233,7 @@ class Data:
         Raises:
             InputError: less than one image, or more than there are.
         """
-        total = len(self.train)
+        total = len(self._whole)
         train = check_integer("train", self._sizes[0] if train is None else train, 1)
         validation = check_integer("validation", self._sizes[1] if validation is None else validation, 1)
         if train + validation > total:
@@ -245,10 +246,49 @@ class Data:
         order = np.arange(total)
         np.random.RandomState(0).shuffle(order)
         indices = torch.from_numpy(order.astype(np.int64))
-        split = self.train.subset(indices[:train])
+        split = self._whole.subset(indices[:train])
         mean, std = self._constants.get(train) or channel_statistics(split.images)
         split = replace(split, mean=mean, std=std)
-        return split, replace(self.train.subset(indices[train : train + validation]), mean=mean, std=std)
+        return split, replace(self._whole.subset(indices[train : train + validation]), mean=mean, std=std)
+
+    def limited(self, train: int | None = None, test: int | None = None) -> "Data":
+        """The same data set with fewer images to train and to test on.
+
+        `reduced` divides all training images as before, so that the images that `limited(n)` trains on are those of
+        `reduced(n)`, and the held-out ones are none of them.
+
+        Args:
+            train: number of training images, the first of the shuffle of `reduced`; None: all.
+            test: number of test images, the first ones; None: all.
+        Raises:
+            InputError: less than one image, or more than there are.
+        """
+        split = self._whole
+        if train is not None:
+            check_integer("train", train, 1, len(split))
+            split = self.reduced(train, 1)[0] if train < len(split) else split
+        if test is not None:
+            check_integer("test", test, 1)
+
+        def read_test() -> Split:
+            whole = self.test
+            if test is not None and test > len(whole):
+                raise InputError(
+                    f"`test` must be at most {len(whole)}, the test images of {self.name}, got {test}."
+                )
+            return whole if test is None else whole.subset(torch.arange(test))
+
+        limited = Data(
+            self.name,
+            split,
+            read_test,
+            sizes=self._sizes,
+            constants=self._constants,
+            source=self.source,
+            skipped=self.skipped,
+        )
+        limited._whole = self._whole
+        return limited
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the training images' shape and bytes, then their labels (int64, little-endian)."""

@@ -30,7 +30,7 @@ _PROBE_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
     """The package.
 
     Raises:
@@ -74,7 +74,7 @@ class RayEngine(Engine):
         gpus_per_worker: float = 0.0,
         progress: Progress | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = import_ray()
         self._progress, self._limit = progress or Progress(), limit
         gpus = {"num_cpus": 0, "num_gpus": gpus_per_worker}
         self._needs = gpus if gpus_per_worker else {"num_cpus": 1}
@@ -82,7 +82,7 @@ class RayEngine(Engine):
         self.restarts = 0
         self._actors: list[_Actor] = []
         if self._owns:
-            _connect(self._ray, address, limit)
+            connect(self._ray, address, limit)
         try:
             self.slots = self._room()
             if not self.slots:
@@ -253,7 +253,7 @@ class _Remote(JobChannel):
             return pack(("raised", failure(error)))
 
 
-def _connect(ray: Any, address: str | None, limit: int) -> None:
+def connect(ray: Any, address: str | None, limit: int) -> None:
     """Joins the cluster, or starts one on this machine.
 
     Raises:

@@ -31,7 +31,7 @@ NO_SCHEDULE = "none"  # what a setting says where a role trains without a schedu
 def load(config: Config) -> Data:
     """The data set that teacher and student are for."""
     one = config.data
-    return load_data(
+    data = load_data(
         one.name,
         one.root,
         size=one.size,
@@ -41,6 +41,9 @@ def load(config: Config) -> Data:
         store=one.store or "auto",
         arguments=one.arguments,
     )
+    if one.train_images is None and one.test_images is None:
+        return data
+    return data.limited(one.train_images, one.test_images)
 
 
 def load_searched(config: Config, role: str, data: Data) -> Data:
