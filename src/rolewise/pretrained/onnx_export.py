@@ -22,7 +22,7 @@ from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT, FORMAT_VERSION, canonical, check_extra, describe_model
 from rolewise.pretrained.onnx_graph import STORAGE, Graph, check_opset
 from rolewise.pretrained.onnx_operators import IN_PLACE, OPERATORS, Call
-from rolewise.quant import decode_weights
+from rolewise.quant import bare_graph, decode_weights
 from rolewise.quant.layers import quantized_weights
 from rolewise.runs import write_atomic
 
@@ -119,7 +119,8 @@ def _translate(model: nn.Module, graph: Graph, image_size: tuple[int, int]) -> t
     example = torch.zeros(2, 3, *image_size)
     try:
         batch = torch.export.Dim("n")
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+        with bare_graph():
+            program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
     except Exception as error:  # torch.export fails in many ways, all of them about the user's network
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
