@@ -31,8 +31,8 @@ from gpu_parts import KINDS, Figures, Size
 
 from rolewise.config import load_config
 from rolewise.errors import InputError, Interrupted
-from rolewise.runs import RunDirectory, environment, write_atomic
-from rolewise.stages import Pipeline, run_all
+from rolewise.runs import environment, layout, write_atomic
+from rolewise.stages import open_pipeline, run_all
 from rolewise.trainer import TrainSettings
 
 DONE, FAILED, BAD_INPUT, TIME_IS_UP = 0, 1, 2, 75
@@ -154,15 +154,14 @@ def pipeline(
     Raises:
         Interrupted: time is up; the run directory holds everything.
     """
-    config = _settings(options)
-    numbers = config.machine
-    chosen = TrainSettings(1, device=numbers.device, precision=numbers.precision).resolved()
-    update = {"device": chosen.device, "precision": chosen.precision, "channels_last": chosen.channels_last}
-    config = config.model_copy(update={"machine": numbers.model_copy(update=update)})
-    there = (folder / "config.json").exists()
-    run = RunDirectory.open(folder) if there else RunDirectory.create(folder, config.model_dump())
-    with run, graphed_trainers() if graphed else nullcontext([]) as reasons:
-        results = run_all(Pipeline(config, run, should_stop=expired))
+    there = (folder / layout.CONFIG).exists()
+    opened = (
+        open_pipeline(resume=folder, should_stop=expired)
+        if there
+        else open_pipeline(_settings(options), out=folder, should_stop=expired)
+    )
+    with opened as run, graphed_trainers() if graphed else nullcontext([]) as reasons:
+        results = run_all(run)
     return {"rows": results["rows"], "costs": results["costs"], "stayed eager": sorted(set(reasons))}
 
 

@@ -16,8 +16,9 @@ LAYERS = [
     {"trainer", "interop"},
     {"objective"},
     {"pretrained"},
-    {"augment", "kd", "networks", "quant", "data", "runs", "progress"},
-    {"errors", "seeds", "_types"},
+    {"augment", "kd", "networks", "quant", "data", "runs", "settings", "progress"},
+    {"_roles"},
+    {"errors", "seeds", "_types", "_version", "_machine"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # Within its layer, the settings are read by the stages.

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from rolewise._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rolewise import kd, networks

@@ -1,24 +1,28 @@
 """Every setting of a run: one tree, from a preset, a file and `--set`, checked as a whole before any work."""
 
 import json
-import os
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from rolewise.errors import InputError, unknown
+from rolewise.settings import (
+    STUDENT,
+    ComputeSettings,
+    Integer,
+    Number,
+    Section,
+    TrainRecipe,
+    explain,
+    field_names,
+    settings,
+)
 
 _MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
-
-
-class Section(BaseModel):
-    """A part of the tree; unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -32,32 +36,12 @@ class DataConfig(Section):
     skip_bad: bool = False
 
 
-class TrainConfig(Section):
-    """The numbers of a training; see `rolewise.trainer.TrainSettings`."""
-
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(128, ge=2)
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    decay_scope: Literal["all", "weights"] = "all"
-    milestones: tuple[float, ...] = (0.3, 0.6, 0.9)
-    lr_factor: float = Field(0.1, gt=0)
-    crop: int = Field(4, ge=0)
-    flip: bool = True
-    cutout: int = Field(0, ge=0)
-
-
-_STUDENT_TRAIN = TrainConfig(optimizer="adam", lr=1e-3, weight_decay=1e-5, decay_scope="weights")
-
-
 class TeacherConfig(Section):
     """The network that teaches."""
 
     network: str = "resnet18"
     arguments: dict[str, Any] = Field(default_factory=dict)
-    train: TrainConfig = TrainConfig()
+    train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
     search_data: str | None = Field(
@@ -74,8 +58,14 @@ class StudentConfig(Section):
     act_bits: int = 4
     quantizer: str = "dorefa"
     init: Literal["teacher", "random"] = "teacher"
-    train: TrainConfig = _STUDENT_TRAIN
+    train: TrainRecipe = TrainRecipe(**STUDENT)
     schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _students_defaults(cls, value: Any) -> Any:
+        """A partial section keeps the student's own defaults."""
+        return {**STUDENT, **value} if isinstance(value, Mapping) else value
 
     @field_validator("weight_bits", "act_bits")
     @classmethod
@@ -119,16 +109,18 @@ class KDConfig(Section):
     prepare_epochs: int = Field(40, ge=1)
 
 
-class MachineConfig(Section):
+@settings
+class MachineSettings(ComputeSettings):
     """Where it is computed."""
 
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    channels_last: bool | None = None
-    compile: bool = False
-    threads: int | None = Field(None, ge=1, description="of a final training; None: the number of cores")
-    workers: int | None = Field(None, ge=1, description="processes of a search; None: the number of cores")
-    checkpoint_seconds: float = Field(30.0, ge=0)
+    device: str = Field(default="auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`")
+    threads: Integer | None = Field(
+        default=None, ge=1, description="threads of a final training; None: the number of cores"
+    )
+    workers: Integer | None = Field(
+        default=None, ge=1, description="processes of a search; None: the number of cores"
+    )
+    checkpoint_seconds: Number = Field(default=30.0, ge=0, description="least time between two checkpoints")
 
 
 class Config(Section):
@@ -142,16 +134,11 @@ class Config(Section):
     student: StudentConfig = StudentConfig()
     search: SearchConfig = SearchConfig()
     kd: KDConfig = KDConfig()
-    machine: MachineConfig = MachineConfig()
+    machine: MachineSettings = MachineSettings()
 
     def role(self, role: str) -> TeacherConfig | StudentConfig:
         """The teacher's or the student's section."""
         return self.teacher if role == "teacher" else self.student
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _paper(data: str, network: str, bits: int, student: str | None = None) -> dict[str, Any]:
@@ -260,23 +247,51 @@ def load_tree(
         InputError: a text without `=`, or a key below something that is no section.
     """
     copy: dict[str, Any] = json.loads(json.dumps(tree))
+    for key, value in read_changes(assignments, options).items():
+        _put(copy, key, value)
+    return copy
+
+
+def read_changes(assignments: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted names, from texts such as "student.weight_bits=2" and from options that are not None.
+
+    Raises:
+        InputError: a text without `=`, or whose value cannot be read.
+    """
+    found: dict[str, Any] = {}
     for text in assignments:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
-        _put(copy, key.strip(), _value(value))
-    for key, value in options.items():
-        if value is not None:
-            _put(copy, key, value)
-    return copy
+        found[key.strip()] = _value(value)
+    return found | {key: value for key, value in options.items() if value is not None}
+
+
+def changed(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """The settings of `tree` with dotted names set to other values, such as {"student.weight_bits": 2}.
+
+    Raises:
+        InputError: see `load_config`.
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(tree))
+    for key, value in changes.items():
+        _put(copy, key, value)
+    return parse_config(copy)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of settings with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and key != "arguments":
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:
     """The settings from a tree of plain values; see `load_config` for the errors."""
-    student = dict(tree.get("student") or {})
-    if isinstance(student.get("train"), Mapping):  # a partial section keeps the student's own defaults
-        student["train"] = {**_STUDENT_TRAIN.model_dump(), **student["train"]}
-        tree = {**tree, "student": student}
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -358,26 +373,15 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _known(location: tuple[Any, ...]) -> list[str]:
     """The keys of the section at `location`."""
-    model: Any = Config
+    section: Any = Config
     for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        section = get_type_hints(section)[part]
+    return field_names(section)
 
 
 def _explain(error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors():
-        location = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            lines.append(
-                unknown(
-                    "setting",
-                    location,
-                    (".".join([*map(str, fault["loc"][:-1]), k]) for k in _known(fault["loc"][:-1])),
-                )
-            )
-        else:
-            lines.append(
-                f"`{location}`: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault.get('input')!r}."
-            )
-    return "\n".join(lines)
+    unknown_key = ("extra_forbidden", "unexpected_keyword_argument")
+    return "\n".join(
+        explain(fault, _known(fault["loc"][:-1]) if fault["type"] in unknown_key else ())
+        for fault in error.errors()
+    )

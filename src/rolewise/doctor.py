@@ -17,7 +17,7 @@ _OPTIONAL = {
 
 def examine() -> dict[str, Any]:
     """Versions and hardware, the optional packages' state, and what rolewise would choose here."""
-    from rolewise.config import cores
+    from rolewise._machine import cores
     from rolewise.runs import environment
     from rolewise.trainer import TrainSettings
 

@@ -242,7 +242,7 @@ def test_a_network_with_other_classes_is_refused(data):
 
 
 def test_workers_default_to_cores():
-    from rolewise.population.engine import cores
+    from rolewise._machine import cores
 
     assert cores() == len(os.sched_getaffinity(0))
 

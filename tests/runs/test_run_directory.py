@@ -257,7 +257,7 @@ def test_a_read_only_directory_can_be_read(public: Path) -> None:
 
 def test_the_code_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "run-directory.md").read_text("utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
+    code = text.split("```python\n")[2].split("```")[0]
     monkeypatch.chdir(tmp_path)
     model = torch.nn.Linear(2, 2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

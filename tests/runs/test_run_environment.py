@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_the_commit_is_that_of_the_package_alone(tmp_path: Path, monkeypatch: py
     package = tmp_path / "site-packages" / "rolewise"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(rolewise, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(sys.modules["rolewise.runs.environment"], "_PACKAGE", package)
     assert environment()["commit"] is None  # no checkout at all
     git(tmp_path, "init", "-q")
     (tmp_path / "other").write_text("")

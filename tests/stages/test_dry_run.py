@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from rolewise import networks
 from rolewise.config import load_config
+from rolewise.pretrained import save_network
 from rolewise.stages import TRAININGS, estimate
 
 SMALL = (
@@ -38,7 +40,7 @@ def test_every_stage_has_a_line_and_the_last_one_is_the_sum():
 
 
 def test_what_will_not_be_done_is_not_foretold(tmp_path):
-    (tmp_path / "teacher.safetensors").touch()
+    save_network(networks.build("cnn-tiny", num_classes=10), tmp_path / "teacher.safetensors")
     changes = (
         f"teacher.file={tmp_path}/teacher.safetensors", "student.schedule=none", "kd.loss=soft", "baselines=false",
     )  # fmt: skip

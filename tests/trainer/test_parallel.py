@@ -1,5 +1,6 @@
 """Two processes under `torchrun` against one: the same losses, one writer, and all ends alike for both."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from rolewise.errors import InputError
@@ -172,6 +174,12 @@ def test_only_the_first_process_writes(runs):
     ]  # fmt: skip
     assert whole.stdout.count("Student after stage beta") == 1
     assert (folder / "whole" / "student.json").is_file()
+    kept = load_file(folder / "whole" / "tests" / "student.safetensors")  # from the batches of both
+    (row,) = json.loads((folder / "whole" / "results.json").read_text())["rows"]
+    assert len(kept["logits"]) == row["n"] == 360
+    assert (kept["logits"].argmax(1) == kept["labels"]).double().mean().item() == row["accuracy"]
+    loss = torch.nn.functional.cross_entropy(kept["logits"].double(), kept["labels"]).item()
+    assert loss == pytest.approx(row["loss"], abs=1e-6)
 
 
 def test_what_befalls_one_process_ends_all_and_can_be_resumed(runs):

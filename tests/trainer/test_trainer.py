@@ -265,11 +265,14 @@ def test_schedule_of_another_length_names_stretch(data):
     ("change", "words"),
     [
         ({"batch_size": 5000}, "`batch_size` is 5000, but there are only"),
-        ({"lr": 0}, "`lr` must be a finite number above 0"),
-        ({"optimizer": "lion"}, "`optimizer` must be one of"),
-        ({"learning_rate": 1}, 'Unknown setting of a training "learning_rate"'),
+        ({"lr": 0}, "`lr` must be greater than 0, got 0"),
+        ({"optimizer": "lion"}, "`optimizer` must be 'sgd' or 'adam', got 'lion'"),
+        ({"learning_rate": 1}, 'Unknown argument of train "learning_rate".*"augment".*"lr"'),
+        ({"batch_size": 2.5}, "`batch_size` must be an integer, got 2.5"),
+        ({"batch_size": True}, "`batch_size` must be an integer, got True"),
+        ({"lr": float("nan")}, "`lr` must be a finite number, got nan"),
         ({"device": "cuda:7"}, "PyTorch sees no CUDA device"),
-        ({"milestones": (0.6, 0.3)}, "`milestones` must be ascending"),
+        ({"milestones": (0.6, 0.3)}, "`milestones` must be ascending fractions"),
     ],
 )
 def test_bad_settings(data, change, words):

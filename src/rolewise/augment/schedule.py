@@ -5,13 +5,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
+from rolewise._roles import ROLES
 from rolewise.augment.ops import LEVELS, PUBLISHED
 from rolewise.augment.policy import COPIES, TENTHS, BasePolicy, Policy
 from rolewise.errors import InputError, InputTypeError, check_integer
 from rolewise.seeds import numpy_generator
 
 Segment = tuple[int, BasePolicy]
-ROLES = ("teacher", "student")
 MAX_EPOCHS = 100_000
 
 

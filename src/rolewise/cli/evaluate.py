@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rolewise._machine import cores
+from rolewise._roles import ROLES
 from rolewise.cli import common
 from rolewise.errors import InputError
 
@@ -24,10 +26,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
     """Measures a network on a test set (by default the one that it was trained for)."""
-    if target.is_dir() and (target / "results.json").is_file():
-        files = [target / f"{role}.safetensors" for role in ("teacher", "student")]
+    from rolewise.runs import layout, read_config
+
+    if target.is_dir() and (target / layout.RESULTS).is_file():
+        files = [target / layout.network_file(role) for role in ROLES]
         files = [file for file in files if file.is_file()]
-        config = json.loads((target / "config.json").read_text("utf-8"))["config"]
+        config = read_config(target)["config"]
         data, data_root = data or config["data"]["name"], data_root or config["data"]["root"]
     else:
         files = [target]
@@ -80,8 +84,6 @@ def _measure(
     placement = TrainSettings(1, device=device, precision="fp32").placement()
     if not onnx:
         model = placement.place(model)
-    from rolewise.config import cores
-
     with torch_threads(cores()):
         found = evaluate(
             model,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rolewise.cli import common, together
-from rolewise.errors import InputError, unknown
+from rolewise._roles import check_role
+from rolewise.cli import common, distributed
 
 if TYPE_CHECKING:
     from rolewise.stages import Pipeline
@@ -44,7 +44,7 @@ def run(
 
     Without options: handwritten digits and a small network, in under three minutes.
     """
-    together.refuse_torchrun("run")
+    distributed.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
         "teacher.file": teacher,
         "baselines": baselines,
@@ -52,11 +52,11 @@ def run(
     if dry_run:
         _estimate(preset, config, set_, options)
         return
-    with common.open_run(
-        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
-    ) as pipeline:
-        from rolewise.stages import run_all
+    from rolewise.cli.display import make_progress
+    from rolewise.stages import open_pipeline, run_all
 
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
+    with open_pipeline(settings, out=out, resume=resume, progress=make_progress(quiet=quiet)) as pipeline:
         run_all(pipeline)
         _show_results(pipeline)
         _write_report(pipeline)
@@ -95,8 +95,8 @@ def search(
     quiet: common.Quiet = False,
 ) -> None:
     """Searches one role's schedule: A_T.json of the teacher, or A_S.json of the student with its teacher."""
-    _check_role(role)
-    together.refuse_torchrun("search")
+    check_role(role)
+    distributed.refuse_torchrun("search")
     options = _options(seed, data, data_root, device, workers, kd) | {
         "teacher.file": teacher,
         "search.population": population,
@@ -110,14 +110,15 @@ def search(
     if dry_run:
         _estimate(preset, config, set_, options, only=role)
         return
-    with common.open_run(
-        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
-    ) as pipeline:
-        _take_teacher(pipeline, role)
-        pipeline.search(role)
-        from rolewise.stages import SCHEDULES
+    from rolewise.cli.display import make_progress
+    from rolewise.runs import layout
+    from rolewise.stages import open_pipeline, search_role
 
-        print(pipeline.run.file(f"{SCHEDULES[role]}.json"))
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
+    progress, stage = make_progress(quiet=quiet), layout.search_stage(role)
+    with open_pipeline(settings, out=out, resume=resume, only=stage, progress=progress) as pipeline:
+        search_role(pipeline, role)
+        print(pipeline.run.file(layout.schedule_file(role)))
 
 
 def train(
@@ -143,25 +144,22 @@ def train(
 
     Started by torchrun, several processes share every batch.
     """
-    _check_role(role)
+    check_role(role)
     options = _options(seed, data, data_root, device, None, kd) | {
         "teacher.file": teacher,
         f"{role}.schedule": schedule,
         f"{role}.train.epochs": epochs,
     }
-    with together.open_run(
-        out=out, resume=resume, preset=preset, config=config, assignments=set_, options=options, quiet=quiet
+    from rolewise.runs import layout
+    from rolewise.stages import train_role
+
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
+    with distributed.open_pipeline(
+        settings, out=out, resume=resume, only=layout.train_stage(role), quiet=quiet
     ) as pipeline:
-        with pipeline.in_turn():
-            _take_teacher(pipeline, role)
-        pipeline.train(role)
+        train_role(pipeline, role)
         if pipeline.leads:
             _show_results(pipeline)
-
-
-def _check_role(role: str) -> None:
-    if role not in ("teacher", "student"):
-        raise InputError(unknown("role", role, ("teacher", "student")))
 
 
 def _options(
@@ -182,12 +180,6 @@ def _options(
     }
 
 
-def _take_teacher(pipeline: "Pipeline", role: str) -> None:
-    """A teacher that was named by its file stands in for stage alpha."""
-    if role == "student" and pipeline.config.teacher.file is not None:
-        pipeline.take_teacher(Path(pipeline.config.teacher.file))
-
-
 def _estimate(
     preset: str | None,
     config: Path | None,
@@ -200,8 +192,7 @@ def _estimate(
     from rolewise.stages import estimate
 
     settings = load_config(preset=preset, file=config, assignments=assignments or (), options=options)
-    common.check(settings)
-    print(estimate(common.resolve(settings), only=only))
+    print(estimate(settings, only=only))
 
 
 def _show_results(pipeline: "Pipeline") -> None:

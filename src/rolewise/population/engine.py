@@ -1,10 +1,10 @@
 """Engines: who runs jobs, and how many at once. Results never depend on it."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
+from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, check_integer, unknown
 from rolewise.population.member import Contact, Runner, SearchSpec
 from rolewise.progress import Progress
@@ -157,9 +157,3 @@ def make_engine(
     from rolewise.population.processes import ProcessEngine
 
     return ProcessEngine(spec, workers, progress)
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

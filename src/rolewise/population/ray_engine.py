@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, missing_extra
-from rolewise.population.engine import Attempts, Job, cores, raise_failure
+from rolewise.population.engine import Attempts, Job, raise_failure
 from rolewise.population.member import Runner, SearchSpec
 from rolewise.population.wire import pack, split_tensors, unpack
 from rolewise.progress import Progress

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from rolewise import __version__
+from rolewise._version import __version__
 from rolewise.errors import InputError, missing_extra
 from rolewise.pretrained.description import describe_model
 from rolewise.pretrained.files import HUB_FILES, PathLike, load_network, write_pair

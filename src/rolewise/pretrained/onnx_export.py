@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from rolewise import __version__
+from rolewise._version import __version__
 from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT, FORMAT_VERSION, canonical, check_extra, describe_model
 from rolewise.pretrained.onnx_graph import STORAGE, Graph, check_opset

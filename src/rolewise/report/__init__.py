@@ -9,7 +9,7 @@ from rolewise.report.events import write_events
 from rolewise.report.load import load
 from rolewise.report.markdown import markdown
 from rolewise.report.page import html_page
-from rolewise.runs import write_atomic
+from rolewise.runs import layout, write_atomic
 
 __all__ = ["write_events", "write_markdown", "write_report"]
 
@@ -28,7 +28,7 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str] |
         InputError: no run directory, or a place that cannot be written.
     """
     run = load(run_dir)
-    target = Path(path) if path is not None else run.path / "report.html"
+    target = Path(path) if path is not None else run.path / layout.REPORT
     return _write(target, html_page(run))
 
 

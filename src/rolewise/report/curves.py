@@ -6,6 +6,7 @@ from typing import Any
 
 from rolewise.report.load import Run
 from rolewise.report.search_plot import Line
+from rolewise.runs import layout
 
 _COLORS = {
     "teacher": "teacher",
@@ -67,8 +68,7 @@ def curves(run: Run, role: str) -> Curves | None:
 
 def _key(line: dict[str, Any]) -> str:
     """Which training a line belongs to: `train-student-kd` is that of `student-kd`, a bare `train` that of its role."""
-    stage = str(line.get("stage") or "train")
-    return stage.removeprefix("train-") if stage.startswith("train-") else str(line["role"])
+    return layout.trained_in(str(line.get("stage"))) or str(line["role"])
 
 
 def _points(lines: Sequence[dict[str, Any]], value: str, scale: float) -> list[tuple[float, float]]:

@@ -8,13 +8,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rolewise._roles import ROLES, SCHEDULES, STUDENT
 from rolewise.augment import Schedule
 from rolewise.errors import InputError
 from rolewise.report.tracks import Tracks, tracks
-from rolewise.runs import load_json, read_config, read_lineage, read_metrics
-
-ROLES = ("teacher", "student")
-SCHEDULES = {"teacher": "A_T", "student": "A_S"}
+from rolewise.runs import layout, load_json, read_config, read_lineage, read_metrics
 
 T = TypeVar("T")
 
@@ -70,7 +68,7 @@ class Run:
     def complete(self) -> bool:
         """Whether both stages, and the baselines that the settings ask for, are done."""
         keys = {row.get("key") for row in self.rows}
-        return {"teacher", "student"} <= keys and not self.missing() and not self.faults
+        return keys >= set(ROLES) and not self.missing() and not self.faults
 
     def missing(self) -> list[str]:
         """What a complete run would hold and this one does not, and how far it is."""
@@ -90,14 +88,14 @@ class Run:
             if self.row(role) is None:
                 said.append(self._training_state(f"Training of the {role}", role, role))
         baselines = any(row["baseline"] for row in self.rows)
-        if self.config.get("baselines") and self.row("student") and not baselines:
+        if self.config.get("baselines") and self.row(STUDENT) and not baselines:
             said.append(
-                self._training_state("Training of the students to compare with", "student-plain", "student")
+                self._training_state("Training of the students to compare with", "student-plain", STUDENT)
             )
         return said
 
     def _training_state(self, what: str, key: str, role: str) -> str:
-        stages = {f"train-{key}", "train"} if key == role else {f"train-{key}"}
+        stages = {layout.train_stage(key)} | ({layout.TRAIN} if key == role else set())
         done = [line for line in self.metrics if line.get("role") == role and line.get("stage") in stages]
         train = self._section(role).get("train")
         return _state(
@@ -126,10 +124,10 @@ def load(path: str | os.PathLike[str]) -> Run:
             return default
 
     nothing: dict[str, Any] = {}
-    results = attempt(lambda: _results(folder / "results.json"), nothing)
+    results = attempt(lambda: _results(folder / layout.RESULTS), nothing)
     schedules = {}
-    for role, name in SCHEDULES.items():
-        file = folder / f"{name}.json"
+    for role in SCHEDULES:
+        file = folder / layout.schedule_file(role)
         schedule = attempt(lambda file=file: Schedule.load(file), None) if file.exists() else None  # type: ignore[misc]
         if schedule is not None:
             schedules[role] = schedule

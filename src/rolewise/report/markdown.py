@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 
+from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.curves import curves
-from rolewise.report.load import ROLES, SCHEDULES, Run
+from rolewise.report.load import Run
 from rolewise.report.page import costs, facts, results, settings
 from rolewise.report.plots import schedule_figure
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.theme import Theme
+from rolewise.runs import layout
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
 
@@ -49,7 +51,7 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
     for role in ROLES:
         tracks = run.tracks(role)
         if tracks is not None:
-            name, title = f"search-{role}.svg", f"Search of the {role}'s schedule"
+            name, title = f"{layout.search_stage(role)}.svg", f"Search of the {role}'s schedule"
             pictures[name] = lineage_figure(title, tracks, Theme(page=False), color=role)
             parts += [f"## {title}", f"![{title}]({folder}/{name})"]
             parts.append(" ".join(map(_escape, wording.search_words(role, run, tracks))))

@@ -5,10 +5,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.curves import curves
-from rolewise.report.load import ROLES, SCHEDULES, Run
+from rolewise.report.load import Run
 from rolewise.report.plots import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.series import series
@@ -113,7 +114,7 @@ def results(run: Run) -> dict[str, Any] | None:
 
 def symbol(name: str | None) -> str | None:
     """A_T and A_S as the paper sets them."""
-    return Markup("A<sub>{}</sub>").format(name[-1]) if name in ("A_T", "A_S") else name
+    return Markup("A<sub>{}</sub>").format(name[-1]) if name and name in SCHEDULES.values() else name
 
 
 def costs(run: Run) -> dict[str, Any] | None:

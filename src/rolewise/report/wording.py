@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
 from rolewise.report.load import Run
 from rolewise.report.tracks import Tracks
@@ -165,7 +166,7 @@ def _value(value: Any) -> str:
 
 def _under(run: Run, row: Mapping[str, Any]) -> str:
     """Under whose schedule a network was trained, and whether that schedule does anything."""
-    owner = {"A_T": "teacher", "A_S": "student"}.get(str(row.get("schedule")))
+    owner = {name: role for role, name in SCHEDULES.items()}.get(str(row.get("schedule")))
     if owner is None:
         return ""
     whose = "its own" if owner == row["role"] else f"the {owner}'s"
@@ -192,7 +193,7 @@ def _caution(run: Run) -> list[str]:
 
 
 def _no_result(run: Run) -> str:
-    begun = [role for role in ("teacher", "student") if role in run.schedules]
+    begun = [role for role in ROLES if role in run.schedules]
     if begun:
         whose = " and ".join(f"the {role}'s" for role in begun)
         return f"This run holds {whose} schedule; no network has been trained to the end and tested."

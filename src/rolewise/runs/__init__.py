@@ -3,12 +3,14 @@
 `docs/run-directory.md` describes the files.
 """
 
+from rolewise.runs import layout
 from rolewise.runs.checkpoint import Checkpoint
 from rolewise.runs.directory import RunDirectory, read_config
 from rolewise.runs.environment import environment
 from rolewise.runs.files import free_bytes, load_json, to_json, write_atomic
 from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
+from rolewise.runs.opening import OpenRun, open_run
 from rolewise.runs.stop import RESUMABLE, StopFlag
 from rolewise.runs.store import CheckpointStore
 
@@ -16,11 +18,14 @@ __all__ = [
     "RESUMABLE",
     "Checkpoint",
     "CheckpointStore",
+    "OpenRun",
     "RunDirectory",
     "StopFlag",
     "environment",
     "free_bytes",
+    "layout",
     "load_json",
+    "open_run",
     "read_config",
     "read_lineage",
     "read_log",

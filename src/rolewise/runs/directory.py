@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import safetensors.torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from rolewise.errors import InputError, RunError
 from rolewise.runs import logs
@@ -24,11 +26,11 @@ from rolewise.runs.files import (
     to_json,
     write_atomic,
 )
+from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES
 from rolewise.runs.store import CheckpointStore
 
 FORMAT = "rolewise.run"
 FORMAT_VERSION = 1
-LOGS = ("metrics.jsonl", "lineage.jsonl")
 
 
 class RunDirectory:
@@ -43,7 +45,7 @@ class RunDirectory:
         note: where a sentence for a person goes (a checkpoint that was skipped); may be set.
     """
 
-    def __init__(self, path: Path, lock: FileLock, record: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, lock: FileLock | None, record: Mapping[str, Any]) -> None:
         self.path = path
         self.config: dict[str, Any] = dict(record["config"])
         self.environment: dict[str, Any] = dict(record["environment"])
@@ -70,15 +72,19 @@ class RunDirectory:
         try:
             _refuse_used(folder)  # again: another process may have made it just before the lock was ours
             remove_temporary(folder)
-            write_atomic(folder / "config.json", to_json(finite(record)))
+            write_atomic(folder / CONFIG, to_json(finite(record)))
         except BaseException:
             lock.release()
             raise
         return cls(folder, lock, record)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
-        """Go on in a run directory.
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> "RunDirectory":
+        """Open a run directory that was made before.
+
+        Args:
+            path: the directory.
+            read_only: nothing can be written and no lock is taken, so that another process may be at work in it.
 
         Raises:
             InputError: there is none, it cannot be written, or it is of a later format.
@@ -86,6 +92,8 @@ class RunDirectory:
         """
         folder = Path(path)
         record = read_config(folder)
+        if read_only:
+            return cls(folder, None, record)
         try:
             lock = _acquire(folder)
             remove_temporary(folder)
@@ -97,10 +105,10 @@ class RunDirectory:
 
     def close(self) -> None:
         """Let others use it."""
-        if self._lock.is_locked:
+        if self._lock is not None and self._lock.is_locked:
             # Whoever reads the file after this must not take a process that is gone for the holder.
             with suppress(OSError):  # the directory was moved or removed meanwhile
-                os.truncate(self.path / "lock", 0)
+                os.truncate(self.path / LOCK, 0)
             self._lock.release()
 
     def __enter__(self) -> "RunDirectory":
@@ -111,6 +119,11 @@ class RunDirectory:
     ) -> None:
         self.close()
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written in it."""
+        return self._lock is None
+
     def changes(self) -> list[str]:
         """How this machine and these versions differ from those it was made on; results may differ then."""
         return changes(self.environment, environment())
@@ -119,7 +132,7 @@ class RunDirectory:
         """Write other settings into `config.json` (of a stage asked for later); the environment stays."""
         record = {"format": FORMAT, "format_version": FORMAT_VERSION}
         record |= {"config": dict(config), "environment": self.environment}
-        write_atomic(self.path / "config.json", to_json(finite(record)))
+        write_atomic(self._writable(CONFIG), to_json(finite(record)))
         self.config = dict(config)
 
     # Files. A name is relative and leads nowhere outside.
@@ -128,10 +141,33 @@ class RunDirectory:
         """The path of a file in it."""
         return inside(self.path, name)
 
+    def _writable(self, name: str) -> Path:
+        """The path of a file that is about to be written."""
+        if self.read_only:
+            raise InputError(f"{self.path} was opened to be read only, so {name} cannot be written.")
+        return self.file(name)
+
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file whole or not at all; NaN and infinities become null."""
-        path = self.file(name)
+        path = self._writable(name)
         write_atomic(path, to_json(finite(value)))
+        return path
+
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> Path:
+        """Write a safetensors file whole or not at all; its folder is made if need be.
+
+        Args:
+            name: of the file.
+            tensors: by name.
+            metadata: at most one entry: safetensors writes several in an order that differs between processes.
+        """
+        path = self._writable(name)
+        if not path.parent.exists():
+            make_folder(path.parent)
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        write_atomic(path, safetensors.torch.save(plain, metadata=dict(metadata) if metadata else None))
         return path
 
     def read_json(self, name: str) -> Any:
@@ -146,15 +182,15 @@ class RunDirectory:
 
     def append_metrics(self, **fields: Any) -> None:
         """Add a line to `metrics.jsonl`; NaN and infinities become null."""
-        logs.append(self.path / "metrics.jsonl", fields)
+        logs.append(self._writable(METRICS), fields)
 
     def append_lineage(self, **fields: Any) -> None:
         """Add a line to `lineage.jsonl`; NaN and infinities become null."""
-        logs.append(self.path / "lineage.jsonl", fields)
+        logs.append(self._writable(LINEAGE), fields)
 
     def marks(self) -> dict[str, int]:
         """The lengths of both logs in bytes, all of it on the device. To be kept in a checkpoint's state."""
-        return {name: logs.mark(self.path / name) for name in LOGS}
+        return {name: logs.mark(self._writable(name)) for name in LOGS}
 
     def rewind(self, marks: Mapping[str, int] | None = None) -> None:
         """Drop what was logged after `marks`, or, without them, after the last stage that is done.
@@ -166,13 +202,13 @@ class RunDirectory:
             stages = list(self._stages().values())
             marks = stages[-1]["marks"] if stages else {}
         for name in LOGS:
-            logs.rewind(self.path / name, int(marks.get(name, 0)))
+            logs.rewind(self._writable(name), int(marks.get(name, 0)))
 
     # Stages and checkpoints.
 
     def checkpoints(self, name: str, keep: int = 2) -> CheckpointStore:
         """The checkpoints of the stage `name`, in `checkpoints/<name>/`."""
-        return CheckpointStore(self.path / "checkpoints" / check_name(name), keep, note=self.note)
+        return CheckpointStore(self.path / CHECKPOINTS / check_name(name), keep, note=self.note)
 
     def done(self, name: str) -> bool:
         """Whether the stage `name` is complete."""
@@ -190,14 +226,14 @@ class RunDirectory:
         return dict(stages[name]["info"])
 
     def mark_done(self, name: str, info: Mapping[str, Any] | None = None) -> None:
-        """Note in `stages.json` that the stage `name` is complete, and how long the logs are now."""
+        """Note that the stage `name` is complete, and how long the logs are now."""
         stages = self._stages()
         stages.pop(name, None)
         stages[check_name(name)] = {"info": dict(info or {}), "marks": self.marks()}
-        self.write_json("stages.json", stages)
+        self.write_json(STAGES, stages)
 
     def _stages(self) -> dict[str, Any]:
-        path = self.path / "stages.json"
+        path = self.path / STAGES
         return dict(load_json(path)) if path.exists() else {}
 
 
@@ -207,9 +243,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: not a run directory, or one of a later format.
     """
-    file = Path(path) / "config.json"
+    file = Path(path) / CONFIG
     if not file.is_file():
-        raise InputError(f"{path} is not a run directory: it has no config.json. Make one with `--out DIR`.")
+        raise InputError(f"{path} is not a run directory: it has no {CONFIG}. Make one with `--out DIR`.")
     record = load_json(file)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
@@ -225,9 +261,9 @@ def _refuse_used(folder: Path) -> None:
     """A place that holds anything is no place for a new run."""
     if folder.is_dir():
         found = [
-            name for name in sorted(os.listdir(folder)) if name != "lock" and not name.startswith(TEMPORARY)
+            name for name in sorted(os.listdir(folder)) if name != LOCK and not name.startswith(TEMPORARY)
         ]
-        if "config.json" in found:
+        if CONFIG in found:
             raise InputError(
                 f"`--out` {folder} holds a run already. Go on with `--resume {folder}`, "
                 "or name another directory."
@@ -245,16 +281,16 @@ def _acquire(folder: Path) -> FileLock:
 
     The system lets go of the lock when its holder dies, so a lock file that was left is taken over as it is.
     """
-    lock = FileLock(folder / "lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        holder = (folder / "lock").read_text("utf-8", "replace").strip() or "another process"
+        holder = (folder / LOCK).read_text("utf-8", "replace").strip() or "another process"
         raise RunError(
             f"{folder} is in use by {holder}. Wait until it ends, or stop it; then try again."
         ) from error
     try:
-        (folder / "lock").write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
+        (folder / LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
     except BaseException:
         lock.release()
         raise

@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 
-import rolewise
+from rolewise._machine import cores
+from rolewise._version import __version__
 
 PACKAGES = ("torch", "numpy", "numba", "pillow", "safetensors", "matplotlib", "filelock", "ray")
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def environment() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def environment() -> dict[str, Any]:
 
     Memory is in bytes; `threads` is how many torch uses, which results on a CPU depend on.
     """
-    versions = {"rolewise": rolewise.__version__, "python": platform.python_version()}
+    versions = {"rolewise": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
@@ -29,7 +32,7 @@ def environment() -> dict[str, Any]:
     hardware: dict[str, Any] = {
         "platform": platform.platform(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory": _memory(),
         "gpus": _gpus(),
         "threads": torch.get_num_threads(),
@@ -77,11 +80,12 @@ def _gpus() -> list[str]:
 
 def _commit() -> str | None:
     """The commit of the checkout that holds this package, `+` behind it if files differ; None elsewhere."""
-    folder = Path(rolewise.__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["git", *arguments], cwd=_PACKAGE, capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from rolewise.errors import InputError
 from rolewise.runs.files import crash_point, finite, flush, room_for, to_json, write_all
+from rolewise.runs.layout import LINEAGE, METRICS
 
 
 def append(path: Path, fields: Mapping[str, Any]) -> None:
@@ -79,9 +80,9 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; `path` is the run directory or the file itself. See `read`."""
-    return read(Path(path) / "metrics.jsonl" if Path(path).is_dir() else path)
+    return read(Path(path) / METRICS if Path(path).is_dir() else path)
 
 
 def read_lineage(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `lineage.jsonl`; `path` is the run directory or the file itself. See `read`."""
-    return read(Path(path) / "lineage.jsonl" if Path(path).is_dir() else path)
+    return read(Path(path) / LINEAGE if Path(path).is_dir() else path)

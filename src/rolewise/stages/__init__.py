@@ -1,17 +1,24 @@
 """The paper's two stages and the baselines, on a run directory: what is complete is not done again."""
 
-from rolewise.stages.forecast import estimate
-from rolewise.stages.pipeline import Pipeline, baselines, run_all, stage_alpha, stage_beta
-from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training
+from rolewise.stages.check import check
+from rolewise.stages.estimate import estimate
+from rolewise.stages.opening import open_pipeline, settings_of
+from rolewise.stages.pipeline import Pipeline
+from rolewise.stages.run import baselines, run_all, search_role, stage_alpha, stage_beta, train_role
+from rolewise.stages.trainings import TRAININGS, Training
 
 __all__ = [
-    "SCHEDULES",
     "TRAININGS",
     "Pipeline",
     "Training",
     "baselines",
+    "check",
     "estimate",
+    "open_pipeline",
     "run_all",
+    "search_role",
+    "settings_of",
     "stage_alpha",
     "stage_beta",
+    "train_role",
 ]

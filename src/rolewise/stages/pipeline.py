@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save as safetensors_save
 from torch import nn
 
+from rolewise._machine import cores
+from rolewise._roles import A_T, ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
-from rolewise.config import Config, cores
+from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import search
 from rolewise.pretrained import digest, load_network, save_network
 from rolewise.progress import Progress
-from rolewise.runs import RunDirectory, free_bytes, write_atomic
-from rolewise.stages import parts
-from rolewise.stages.records import Records
-from rolewise.stages.room import bytes_needed
-from rolewise.stages.trainings import SCHEDULES, TRAININGS, Training, has_a_t, searches
-from rolewise.trainer import Result, Trainer, TrainSettings, fit, test, torch_threads
+from rolewise.runs import RunDirectory, free_bytes, layout
+from rolewise.stages import build
+from rolewise.stages.estimate import bytes_needed
+from rolewise.stages.results import Results
+from rolewise.stages.trainings import TRAININGS, Training
+from rolewise.trainer import Result, Trainer, TrainSettings, final_test, fit, torch_threads
 from rolewise.trainer.parallel import Group
 
 
@@ -35,8 +36,9 @@ class Pipeline:
     Args:
         config: the resolved settings.
         run: the open run directory.
-        progress: is told what happens.
-        should_stop: asked before each batch.
+        data: the data set, if it is there already; None reads it when it is needed.
+        progress: receives what happens.
+        should_stop: polled before each batch.
         group: the processes that train together; the first one of them writes.
     """
 
@@ -45,6 +47,7 @@ class Pipeline:
         config: Config,
         run: RunDirectory,
         *,
+        data: Data | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
         group: Group | None = None,
@@ -52,7 +55,9 @@ class Pipeline:
         self.config, self.run, self.group = config, run, group
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        self.records = Records(run)
+        self.records = Results(run)
+        if data is not None:
+            self.data = data
 
     @property
     def leads(self) -> bool:
@@ -75,11 +80,11 @@ class Pipeline:
     @cached_property
     def data(self) -> Data:
         """The data set that teacher and student are for."""
-        return parts.load(self.config)
+        return build.load(self.config)
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
-        found = parts.train_settings(self.config, role, searching=searching)
+        found = build.train_settings(self.config, role, searching=searching)
         if self.group is None:
             return found
         return replace(found, threads=max(1, found.threads // self.group.local_size))
@@ -88,7 +93,7 @@ class Pipeline:
 
     def teacher(self) -> nn.Module:
         """The trained teacher, as its file has it."""
-        path = self.run.file("teacher.safetensors")
+        path = self.run.file(layout.network_file(TEACHER))
         if not path.exists():
             raise InputError(
                 f"{self.run.path} has no teacher yet: train one with `rolewise train --role teacher --resume "
@@ -98,8 +103,8 @@ class Pipeline:
 
     def student(self) -> nn.Module:
         """The student before training: quantized, its weights the teacher's where names and shapes match."""
-        teacher = self.teacher() if self.config.student.init == "teacher" else None
-        model, report = parts.new_student(self.config, len(self.data.classes), teacher)
+        teacher = self.teacher() if self.config.student.init == TEACHER else None
+        model, report = build.new_student(self.config, len(self.data.classes), teacher)
         own = () if report is None else (*report.missing, *report.mismatched)
         if own:
             self.progress.note(f"student: {len(own)} tensors are not the teacher's: {_some(own)}")
@@ -107,9 +112,9 @@ class Pipeline:
 
     def objective(self, role: str, *, kd: bool = True) -> Objective:
         """What is minimised; a distillation loss comes prepared on the teacher."""
-        if role == "teacher" or not kd or self.config.kd.loss == "none":
+        if role == TEACHER or not kd or self.config.kd.loss == build.NO_LOSS:
             return CrossEntropy()
-        objective = parts.new_objective(self.config, self.teacher())
+        objective = build.new_objective(self.config, self.teacher())
         if isinstance(objective, Distill):
             with self.in_turn():
                 self._prepare(objective)
@@ -119,7 +124,7 @@ class Pipeline:
         """Trains the loss's own parts on the teacher, once for search, final run, baselines and resume."""
         if objective.loss.prepared:
             return
-        path = self.run.file("kd.safetensors")
+        path = self.run.file(layout.KD)
         # One key: safetensors writes several in an order that differs from process to process.
         about = json.dumps(
             {"teacher": digest(objective.teacher), "loss": self.config.kd.loss}, sort_keys=True
@@ -129,21 +134,21 @@ class Pipeline:
                 if (file.metadata() or {}).get("about") == about:
                     objective.loss.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                     return
-        settings = self.settings("student")
-        with self.records.cost("prepare-kd"), torch_threads(settings.threads):
+        settings = self.settings(STUDENT)
+        with self.records.cost(layout.PREPARE), torch_threads(settings.threads):
             objective.prepare(self.data.train, seed=self.config.seed, device=settings.device)
-        state = {name: tensor.contiguous() for name, tensor in objective.loss.state_dict().items()}
-        write_atomic(path, safetensors_save(state, metadata={"about": about}))
+        state = objective.loss.state_dict()
+        self.run.write_tensors(layout.KD, state, {"about": about})
 
     # The two kinds of work.
 
     def search(self, role: str) -> Schedule:
         """Searches a role's schedule, or reads it where that is done; writes `A_T.json` or `A_S.json`."""
-        name, file = f"search-{role}", f"{SCHEDULES[role]}.json"
+        name, file = layout.search_stage(role), layout.schedule_file(role)
         if self.run.done(name):
             return Schedule.load(self.run.file(file))
-        data, section = parts.load_searched(self.config, role, self.data), self.config.search
-        model = parts.new_teacher(self.config, len(data.classes)) if role == "teacher" else self.student()
+        data, section = build.load_searched(self.config, role, self.data), self.config.search
+        model = build.new_teacher(self.config, len(data.classes)) if role == TEACHER else self.student()
         objective = self.objective(role)
         with self.records.cost(name) as cost:
             result = search(
@@ -188,23 +193,23 @@ class Pipeline:
         return result.schedule
 
     def _warm_start(self, role: str) -> Schedule | None:
-        name = self.config.search.warm_start
-        if name is None or (name == "A_T" and role == "teacher"):
-            return None
-        path = self.run.file("A_T.json") if name == "A_T" else Path(name)
-        return Schedule.load(path, self.config.search.epochs).stretch(self.config.search.epochs)
+        if self.config.search.warm_start == A_T and role == STUDENT:
+            return Schedule.load(self.run.file(layout.schedule_file(TEACHER))).stretch(
+                self.config.search.epochs
+            )
+        return build.warm_start(self.config)
 
     def train(self, key: str) -> None:
         """One final training of `TRAININGS`; writes the network, and its row of the result table."""
         training = TRAININGS[key]
-        if self.run.done(f"train-{key}"):
+        if self.run.done(training.stage):
             return
         settings = self.settings(training.role)
         schedule = self.schedule(training, settings.epochs)
-        teaches = training.role == "teacher"
-        model = parts.new_teacher(self.config, len(self.data.classes)) if teaches else self.student()
+        teaches = training.role == TEACHER
+        model = build.new_teacher(self.config, len(self.data.classes)) if teaches else self.student()
         objective = self.objective(training.role, kd=training.kd)
-        with self.records.cost(f"train-{key}") as cost, torch_threads(settings.threads):
+        with self.records.cost(training.stage) as cost, torch_threads(settings.threads):
             trainer = Trainer(
                 model,
                 objective,
@@ -217,37 +222,40 @@ class Pipeline:
                 group=self.group,
             )
             save_seconds = self.config.machine.checkpoint_seconds
-            history = fit(trainer, schedule, run=self.run, stage=f"train-{key}", save_seconds=save_seconds)
-            result = test(trainer, self.data.test, history)
+            history = fit(trainer, schedule, run=self.run, stage=training.stage, save_seconds=save_seconds)
+            result = final_test(trainer, self.data.test, history)
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
     def take_teacher(self, path: Path) -> None:
         """Puts a network that was trained elsewhere in the teacher's place, after testing it."""
-        training, settings = TRAININGS["teacher"], self.settings("teacher")
-        if self.run.done("train-teacher"):
+        training, settings = TRAININGS[TEACHER], self.settings(TEACHER)
+        if self.run.done(training.stage):
             return
         model = load_network(path)
         trainer = Trainer(model, CrossEntropy(), self.data.train, settings, seed=self.config.seed)
         with torch_threads(settings.threads):
-            result = test(trainer, self.data.test, [])
+            result = final_test(trainer, self.data.test, [])
         self._finish(training, model, result, settings, None)
 
     def schedule(self, training: Training, epochs: int) -> Schedule | None:
         """A training's schedule, stretched to its length; settings may name a file, or `none`."""
         if training.schedule is None:
             return None
-        role = "teacher" if training.schedule == "A_T" else "student"
-        named = self.config.role(role).schedule
-        if named == "none":
-            return None
-        path = self.run.file(f"{training.schedule}.json") if named is None else Path(named)
-        if named is None and not path.exists():
-            raise InputError(
-                f"{self.run.path} has no {training.schedule}.json yet: search it with `rolewise search --role {role} "
-                f"--resume {self.run.path}`, or name one with `--schedule FILE`, or train without: `--schedule none`."
-            )
-        found = Schedule.load(path, self.config.search.epochs if named is None else None)
+        role = next(role for role in ROLES if SCHEDULES[role] == training.schedule)
+        if self.config.role(role).schedule is None:
+            path = self.run.file(layout.schedule_file(role))
+            if not path.exists():
+                raise InputError(
+                    f"{self.run.path} has no {path.name} yet: search it with `rolewise search --role {role} --resume "
+                    f"{self.run.path}`, or name one with `--schedule FILE`, or train without: `--schedule none`."
+                )
+            found = Schedule.load(path, self.config.search.epochs)
+        else:
+            named = build.named_schedule(self.config, role)
+            if named is None:
+                return None
+            found = named
         if len(found) != epochs:
             self.progress.note(
                 f"{training.schedule}: {len(found)} epochs stretched to the training's {epochs}"
@@ -264,50 +272,18 @@ class Pipeline:
     ) -> None:
         if not self.leads:
             return
+        self.run.write_tensors(
+            layout.test_file(training.key), {"logits": result.logits, "labels": result.labels}
+        )
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
         save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})
         self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
-        self.run.mark_done(f"train-{training.key}")
+        self.run.mark_done(training.stage)
 
     def results(self) -> dict[str, Any]:
         """What `results.json` holds so far."""
         return self.records.read()
-
-
-def stage_alpha(pipeline: Pipeline) -> None:
-    """Search A_T for the teacher, train the teacher under it (or take a teacher that was trained elsewhere)."""
-    section = pipeline.config.teacher
-    if section.file is not None:
-        pipeline.take_teacher(Path(section.file))
-        return
-    if searches(pipeline.config, "teacher"):
-        pipeline.search("teacher")
-    pipeline.train("teacher")
-
-
-def stage_beta(pipeline: Pipeline) -> None:
-    """Search the student's own A_S with the fixed teacher, train the student under it."""
-    if searches(pipeline.config, "student"):
-        pipeline.search("student")
-    pipeline.train("student")
-
-
-def baselines(pipeline: Pipeline) -> None:
-    """The students that the result is compared with; all start from the teacher's weights and see the same batches."""
-    for training in TRAININGS.values():
-        known = has_a_t(pipeline.config) or pipeline.run.file("A_T.json").exists()
-        if training.baseline and (training.schedule != "A_T" or known):
-            pipeline.train(training.key)
-
-
-def run_all(pipeline: Pipeline) -> dict[str, Any]:
-    """Both stages and, unless switched off, the baselines; returns the results."""
-    stage_alpha(pipeline)
-    stage_beta(pipeline)
-    if pipeline.config.baselines:
-        baselines(pipeline)
-    return pipeline.results()
 
 
 def _some(names: Any, most: int = 4) -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from rolewise._roles import A_S, A_T, STUDENT, TEACHER
 from rolewise.config import Config
-
-SCHEDULES = {"teacher": "A_T", "student": "A_S"}
+from rolewise.runs import layout
 
 
 @dataclass(frozen=True)
@@ -14,37 +14,40 @@ class Training:
     key: str
     title: str
     role: str
-    schedule: str | None  # "A_T", "A_S", or None: crop and flip alone
+    schedule: str | None  # A_T, A_S, or None: crop and flip alone
     kd: bool
     baseline: bool = False
 
     @property
     def file(self) -> str:
         """Where its network is kept in the run directory."""
-        return f"baselines/{self.key}.safetensors" if self.baseline else f"{self.key}.safetensors"
+        return layout.network_file(self.key, baseline=self.baseline)
+
+    @property
+    def stage(self) -> str:
+        """Its name among the stages of the run."""
+        return layout.train_stage(self.key)
 
 
 TRAININGS = {
     training.key: training
     for training in (
-        Training("teacher", "Teacher after stage alpha", "teacher", "A_T", kd=False),
-        Training("student", "Student after stage beta", "student", "A_S", kd=True),
+        Training(TEACHER, "Teacher after stage alpha", TEACHER, A_T, kd=False),
+        Training(STUDENT, "Student after stage beta", STUDENT, A_S, kd=True),
         Training(
-            "student-plain", "Student without KD, without schedule", "student", None, kd=False, baseline=True
+            "student-plain", "Student without KD, without schedule", STUDENT, None, kd=False, baseline=True
         ),
-        Training("student-kd", "Student with KD only", "student", None, kd=True, baseline=True),
-        Training(
-            "student-a-t", "Student with KD, teacher's schedule", "student", "A_T", kd=True, baseline=True
-        ),
+        Training("student-kd", "Student with KD only", STUDENT, None, kd=True, baseline=True),
+        Training("student-a-t", "Student with KD, teacher's schedule", STUDENT, A_T, kd=True, baseline=True),
     )
 }
 
 
 def searches(config: Config, role: str) -> bool:
     """Whether a whole run searches the role's schedule: none is named, and no teacher that was trained elsewhere."""
-    return config.role(role).schedule is None and not (role == "teacher" and config.teacher.file)
+    return config.role(role).schedule is None and not (role == TEACHER and config.teacher.file)
 
 
 def has_a_t(config: Config) -> bool:
     """Whether a whole run has a schedule of the teacher's, searched or named."""
-    return searches(config, "teacher") or config.teacher.schedule not in (None, "none")
+    return searches(config, TEACHER) or config.teacher.schedule not in (None, "none")

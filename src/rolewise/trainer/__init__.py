@@ -2,8 +2,8 @@
 
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
-from rolewise.trainer.fit import Result, check_schedule, fit, test, train
-from rolewise.trainer.loop import EpochMetrics, Trainer
+from rolewise.trainer.fit import Result, check_schedule, final_test, fit, train
+from rolewise.trainer.loop import EpochMetrics, Trainer, check_classes
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
 
@@ -16,12 +16,13 @@ __all__ = [
     "State",
     "TrainSettings",
     "Trainer",
+    "check_classes",
     "check_schedule",
     "evaluate",
+    "final_test",
     "fit",
     "student_settings",
     "teacher_settings",
-    "test",
     "torch_threads",
     "train",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from rolewise.objective import Placement
 from rolewise.quant import frozen_weights
 from rolewise.trainer.parallel import Group
 
+_RELEASE_BATCH = 128  # images, of the authors' evaluation
+
 
 def default_batch(device: torch.device) -> int:
     """How many images at a time: many on a GPU; on a CPU so few that the maps of a layer stay in its cache."""
@@ -23,11 +25,16 @@ def default_batch(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy (a fraction) and mean cross-entropy over `n` images."""
+    """Accuracy (a fraction) and mean cross-entropy over `n` images.
+
+    Args:
+        logits: of every image in the split's order (n, k), float32 on the CPU; None unless they were asked for.
+    """
 
     accuracy: float
     loss: float
     n: int
+    logits: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def evaluate(
@@ -39,6 +46,7 @@ def evaluate(
     placement: Placement,
     batch: int | None = None,
     batch_statistics: bool = False,
+    keep_logits: bool = False,
     should_stop: Callable[[], bool] | None = None,
     group: Group | None = None,
 ) -> Evaluation:
@@ -49,38 +57,65 @@ def evaluate(
         placement: device, precision and memory format.
         batch: images at a time; None: what suits the device.
         batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
-            role-wise release did; for comparisons with the paper's numbers alone.
-        should_stop: asked before each batch.
+            role-wise release did; for comparisons with the paper's numbers alone. One image that would be left over
+            joins the batch before it: it has no statistics of its own.
+        keep_logits: whether the result holds the logits.
+        should_stop: polled before each batch.
         group: the processes that share the batches; all get the same result.
     Raises:
         Interrupted: `should_stop` said so; nothing has changed.
     """
-    size = 128 if batch_statistics else batch or default_batch(placement.device)
+    size = _RELEASE_BATCH if batch_statistics else batch or default_batch(placement.device)
+    parts = _parts(len(split), size, alone=not batch_statistics)
+    logits: dict[int, Tensor] = {}
     sums = torch.zeros(2, dtype=torch.float64, device=placement.device)
     mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else _eval_mode(model)
     with torch.inference_mode(), mode, frozen_weights(model):
-        first, stride = (0, size) if group is None else (group.rank * size, group.size * size)
-        for start in range(
-            first, first + len(split), stride
+        rank, processes = (0, 1) if group is None else (group.rank, group.size)
+        for number in range(
+            rank, rank + len(parts), processes
         ):  # as often in every process, so that all agree to stop
             if should_stop is not None and should_stop():
                 raise Interrupted("stopped during an evaluation")
-            if start >= len(split):
+            if number >= len(parts):
                 continue
-            pixels, labels = split.images[start : start + size], split.labels[start : start + size]
+            pixels, labels = split.images[parts[number]], split.labels[parts[number]]
             images = normalize(
                 pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
             )
-            sums += _sums(model, images.to(placement.device), labels.to(placement.device), placement)
+            with placement.autocast():
+                found = model(images.to(placement.device)).float()
+            sums += _sums(found, labels.to(placement.device))
+            if keep_logits:
+                logits[number] = found.cpu()
     if group is not None:
         group.sum_(sums)
     correct, loss = sums.tolist()
-    return Evaluation(correct / len(split), loss / len(split), len(split))
+    kept = _together(logits, parts, split.num_classes, group, placement.device) if keep_logits else None
+    return Evaluation(correct / len(split), loss / len(split), len(split), kept)
 
 
-def _sums(model: nn.Module, images: Tensor, labels: Tensor, placement: Placement) -> Tensor:
-    with placement.autocast():
-        logits = model(images).float()
+def _parts(count: int, size: int, *, alone: bool) -> list[slice]:
+    """The batches of `count` images; unless `alone`, a last batch is not one image."""
+    ends = [*range(size, count, size), count]
+    if not alone and len(ends) > 1 and ends[-1] - ends[-2] == 1:
+        del ends[-2]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _together(
+    logits: dict[int, Tensor], parts: list[slice], classes: int, group: Group | None, device: torch.device
+) -> Tensor:
+    """The logits of all images, from the batches of all processes."""
+    if group is None:
+        return torch.cat([logits[number] for number in range(len(parts))])
+    whole = torch.zeros(parts[-1].stop, classes, device=device)
+    for number, found in logits.items():
+        whole[parts[number]] = found.to(device)
+    return group.sum_(whole).cpu()
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
     loss = F.cross_entropy(logits, labels, reduction="sum")
     return torch.stack(((logits.argmax(1) == labels).sum().double(), loss.double()))
 

@@ -1,27 +1,26 @@
 """`train()`, and `fit()` on which it and the stages of the pipeline stand: epochs, log, checkpoints, resume."""
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from rolewise.augment import Schedule
 from rolewise.data import Data, Split
-from rolewise.errors import InputError, InputTypeError, Interrupted, RunError, unknown
+from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.progress import Progress
 from rolewise.quant import quantization
-from rolewise.runs import CheckpointStore, RunDirectory, StopFlag
-from rolewise.trainer.evaluation import Evaluation
-from rolewise.trainer.follower import Follower
+from rolewise.runs import OpenRun, RunDirectory, layout, open_run
+from rolewise.settings import TrainOptions, check_names
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
-from rolewise.trainer.state import State
+from rolewise.trainer.training_log import TrainingLog
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,21 @@ class Result:
         accuracy: on the test images after the last epoch, a fraction.
         loss: mean cross-entropy there.
         n: number of test images.
-        batch_statistics: the same accuracy with batch normalisation over each test batch, as the authors' release
-            measured; to compare with the paper's numbers alone.
+        batch_statistics: the same accuracy with batch normalization over each test batch, as the authors' release
+            measured; to compare with the paper's numbers alone. None where the network cannot be measured so.
+        precision: of the training, "fp32" or "bf16"; the test is in float32 always, as delivered files compute.
+        logits: of the test images (n, k), float32.
+        labels: of the test images (n,).
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
     """
 
     accuracy: float
     loss: float
     n: int
-    batch_statistics: float
+    batch_statistics: float | None
+    precision: str
+    logits: Tensor = field(repr=False, compare=False)
+    labels: Tensor = field(repr=False, compare=False)
     history: list[dict[str, float]] = field(repr=False)
 
 
@@ -57,7 +62,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
-    **changes: Any,
+    **changes: Unpack[TrainOptions],
 ) -> Result:
     """Trains `model` in place on all training images, tests it once after the last epoch, leaves it in eval mode.
 
@@ -85,17 +90,17 @@ def train(
     """
     student = isinstance(objective, Distill) or quantization(model) is not None
     defaults = student_settings if student else teacher_settings
-    chosen = _changed(settings, changes) if settings is not None else _changed(defaults(epochs), changes)
+    check_names(changes, train, TrainSettings)
+    chosen = replace(defaults(epochs) if settings is None else settings, **changes)
     if chosen.epochs != epochs:
         raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {chosen.epochs}.")
     check_schedule(augment, epochs)
     objective = objective or CrossEntropy()
     role = "student" if student else "teacher"
     group = join(chosen.device)
-    with (
-        torch_threads(chosen.threads),
-        _Output(out, resume, {"epochs": epochs, "seed": seed, "role": role}, group) as output,
-    ):
+    about = {"epochs": epochs, "seed": seed, "role": role}
+    with torch_threads(chosen.threads), ExitStack() as stack:
+        opened = _open(stack, out, resume=resume, config=about, group=group)
         objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
         trainer = Trainer(
             model,
@@ -104,20 +109,43 @@ def train(
             chosen,
             seed=seed,
             role=role,
-            should_stop=output.should_stop,
+            should_stop=opened.should_stop,
             progress=progress,
             group=group,
         )
-        history = fit(trainer, augment, run=output.run, stage="train", validation=validation)
-        return test(trainer, data.test, history)
+        history = fit(trainer, augment, run=opened.directory, validation=validation)
+        return final_test(trainer, data.test, history)
 
 
-def test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
-    """The one look at the test images, after the last epoch."""
-    measured = trainer.evaluate(split)
-    batch = trainer.evaluate(split, batch_statistics=True)
+def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
+    """The one look at the test images, after the last epoch.
+
+    It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
+    test differs from what an exported file computes. The network stays in the trainer's memory format.
+    """
+    placement = replace(trainer.placement, precision="fp32", compile=False)
+    measure = partial(trainer.evaluate, split, placement=placement)
+    measured = measure(keep_logits=True)
+    assert measured.logits is not None
+    batch: float | None
+    try:
+        batch = measure(batch_statistics=True).accuracy
+    except RunError:
+        raise
+    except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
+        trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
+        batch = None
     trainer.model.eval()
-    return Result(measured.accuracy, measured.loss, measured.n, batch.accuracy, history)
+    return Result(
+        measured.accuracy,
+        measured.loss,
+        measured.n,
+        batch,
+        trainer.placement.precision,
+        measured.logits,
+        split.labels,
+        history,
+    )
 
 
 def fit(
@@ -125,7 +153,7 @@ def fit(
     augment: Schedule | None,
     *,
     run: RunDirectory | None = None,
-    stage: str = "train",
+    stage: str = layout.TRAIN,
     validation: Split | None = None,
     save_seconds: float = 30.0,
 ) -> list[dict[str, float]]:
@@ -143,7 +171,7 @@ def fit(
         One entry per epoch.
     """
     epochs = trainer.settings.epochs
-    log = _Log(trainer, run, run.checkpoints(stage) if run else None, stage)
+    log = TrainingLog(trainer, run, stage)
     log.resume()
     if trainer.group is not None:
         trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
@@ -188,64 +216,6 @@ def check_schedule(augment: Schedule | None, epochs: int) -> None:
         )
 
 
-class _Log:
-    """Log lines and checkpoints of one training; both tell the same story after any kill."""
-
-    def __init__(
-        self, trainer: Trainer, run: RunDirectory | None, store: CheckpointStore | None, stage: str
-    ) -> None:
-        self.trainer, self.run, self.store, self.stage = trainer, run, store, stage
-        self.history: list[dict[str, float]] = []
-
-    def epoch(self, metrics: EpochMetrics, measured: Evaluation | None) -> None:
-        trainer = self.trainer
-        entry: dict[str, float] = {"epoch": trainer.epoch, "lr": trainer.settings.lr_at(trainer.epoch - 1)}
-        entry.update(metrics.values)
-        lines = [("train", dict(entry))]
-        if measured is not None:
-            entry.update(validation_accuracy=measured.accuracy, validation_loss=measured.loss)
-            lines.append(
-                ("validation", {"epoch": trainer.epoch, "accuracy": measured.accuracy, "loss": measured.loss})
-            )
-        self.history.append(entry)
-        trainer.progress.epoch(trainer.epoch, entry)
-        if self.run is not None:
-            for split, values in lines:
-                self.run.append_metrics(
-                    stage=self.stage, role=trainer.role, member=None, split=split, **values
-                )
-
-    def save(self, *, best: bool = False) -> None:
-        group = self.trainer.group
-        if self.store is None or self.run is None or (group is not None and group.rank != 0):
-            return
-        state = self.trainer.state()
-        information = {
-            "trainer": state.info,
-            "history": self.history,
-            "marks": self.run.marks(),
-            "threads": self.trainer.settings.threads,
-        }
-        step = state.info["epoch"] * self.trainer.steps + state.info["step"]
-        self.store.save(step, {"trainer": state.tensors}, information, best=best)
-
-    def resume(self) -> None:
-        if self.store is None or self.run is None:
-            return
-        found = self.store.latest()
-        if found is None:
-            self.run.rewind()
-            return
-        self.trainer.load_state(State(found.tensors("trainer"), found.state["trainer"]))
-        self.history = list(found.state["history"])
-        self.run.rewind(found.state["marks"])
-        if found.state["threads"] != self.trainer.settings.threads:
-            self.trainer.progress.note(
-                f"resumed with {self.trainer.settings.threads} threads instead of {found.state['threads']}: "
-                "the result may differ in the last bits from an uninterrupted run's"
-            )
-
-
 def _check_finite(metrics: EpochMetrics, trainer: Trainer) -> None:
     if not metrics.finite:
         raise RunError(
@@ -254,42 +224,10 @@ def _check_finite(metrics: EpochMetrics, trainer: Trainer) -> None:
         )
 
 
-def _changed(settings: TrainSettings, changes: dict[str, Any]) -> TrainSettings:
-    known = [one.name for one in fields(TrainSettings)]
-    for name in changes:
-        if name not in known:
-            raise InputError(unknown("setting of a training", name, known))
-    return replace(settings, **changes)
-
-
-class _Output:
-    """A run directory with its stop flag for the time of one `train`, or nothing where no folder was named."""
-
-    def __init__(
-        self, out: str | Path | None, resume: bool, config: dict[str, Any], group: Group | None
-    ) -> None:
-        self.run: RunDirectory | None = None
-        self.should_stop: Callable[[], bool] | None = None
-        self._flag: StopFlag | None = None
-        if out is not None:
-            with nullcontext() if group is None else group.in_turn():
-                if group is not None and group.rank != 0:
-                    self.run = Follower(out)
-                else:
-                    self.run = (
-                        RunDirectory.open(Path(out)) if resume else RunDirectory.create(Path(out), config)
-                    )
-
-    def __enter__(self) -> "_Output":
-        if self.run is not None:
-            self._flag = StopFlag()
-            self._flag.__enter__()
-            flag = self._flag
-            self.should_stop = lambda: flag.requested
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._flag is not None:
-            self._flag.__exit__(*exception)
-        if self.run is not None:
-            self.run.close()
+def _open(
+    stack: ExitStack, out: str | Path | None, *, resume: bool, config: dict[str, Any], group: Group | None
+) -> OpenRun:
+    """The run directory of one `train`: the first process makes or opens it, the others read what it wrote."""
+    follows = group is not None and group.rank != 0
+    with nullcontext() if group is None else group.in_turn():
+        return stack.enter_context(open_run(out, config, resume=resume, read_only=follows))

@@ -11,7 +11,7 @@ from torch import nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
-from rolewise.objective import Objective
+from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
@@ -89,7 +89,7 @@ class Trainer:
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        _check_classes(self.model, split, self.placement.device)
+        check_classes(self.model, split, self.placement.device)
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
@@ -165,16 +165,24 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         return EpochMetrics(values)
 
-    def evaluate(self, split: Split, *, batch_statistics: bool = False) -> Evaluation:
-        """Accuracy and loss on `split`, normalised as the training images are; see `rolewise.trainer.evaluate`."""
+    def evaluate(
+        self,
+        split: Split,
+        *,
+        placement: Placement | None = None,
+        batch_statistics: bool = False,
+        keep_logits: bool = False,
+    ) -> Evaluation:
+        """Accuracy and loss on `split`, normalized as the training images are; see `rolewise.trainer.evaluate`."""
         return evaluate(
             self.model,
             split,
             mean=self.split.mean,
             std=self.split.std,
-            placement=self.placement,
+            placement=placement or self.placement,
             batch=self.settings.eval_batch,
             batch_statistics=batch_statistics,
+            keep_logits=keep_logits,
             should_stop=self.should_stop,
             group=self.group,
         )
@@ -211,7 +219,12 @@ def _check_shared(objective: Objective, settings: TrainSettings) -> None:
         raise InputError("`compile` is for a single process: leave it out under torchrun.")
 
 
-def _check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
+def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
+    """Checks that the network tells as many classes apart as the data have.
+
+    Raises:
+        InputError: it does not.
+    """
     height, width = split.image_size
     was_training = model.training
     model.eval()

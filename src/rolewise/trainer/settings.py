@@ -2,85 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal, Unpack
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from rolewise.errors import InputError, check_integer
+from rolewise.errors import InputError
 from rolewise.objective import Placement
+from rolewise.settings import STUDENT, ComputeSettings, Integer, TrainOptions, TrainRecipe, settings
 from rolewise.trainer.evaluation import default_batch
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """The numbers of one training (method: role-wise paper, section 5.1).
+@settings
+class TrainSettings(ComputeSettings, TrainRecipe):
+    """The numbers of one training: what it does (`TrainRecipe`), and how it is computed (`ComputeSettings`).
 
-    Args:
-        epochs: length, >= 1.
-        batch_size: images a step; what is left over at the end of an epoch is dropped.
-        optimizer: "sgd" (Nesterov momentum) or "adam" (eps 1e-5).
-        lr: learning rate at the start.
-        momentum: of SGD.
-        weight_decay: factor of the L2 term in the gradient.
-        decay_scope: "all" parameters, or "weights" of convolutions and linear layers only.
-        milestones: fractions of the training at which the learning rate is multiplied by `lr_factor`.
-        lr_factor: see there.
-        crop: pixels of zero padding (in normalised space) before the random crop; 0: none.
-        flip: random horizontal flip.
-        cutout: side in pixels of a zero square; 0: none.
-        eval_batch: images a batch of an evaluation; None: what suits the device.
-        precision: "fp32", "bf16" or "auto" (bf16 where the processor computes in it).
-        channels_last: memory format of convolutions; None: where bf16 is used or on a GPU.
-        compile: torch.compile of the networks in the training step (a minute of compiling at the start).
-        device: "cpu", "cuda" or "cuda:1".
-        threads: of torch on a CPU; members of a search always use one.
+    `replace` changes single fields of one; each is described beside its definition in `rolewise.settings`.
     """
 
-    epochs: int
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    decay_scope: Literal["all", "weights"] = "all"
-    milestones: tuple[float, ...] = (0.3, 0.6, 0.9)
-    lr_factor: float = 0.1
-    crop: int = 4
-    flip: bool = True
-    cutout: int = 0
-    eval_batch: int | None = None
-    precision: Literal["fp32", "bf16", "auto"] = "auto"
-    channels_last: bool | None = None
-    compile: bool = False
-    device: str = "cpu"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, 1)
-        check_integer("batch_size", self.batch_size, 2)
-        if self.eval_batch is not None:
-            check_integer("eval_batch", self.eval_batch, 1)
-        check_integer("crop", self.crop, 0)
-        check_integer("cutout", self.cutout, 0)
-        check_integer("threads", self.threads, 1)
-        for name, allowed in (
-            ("optimizer", ("sgd", "adam")),
-            ("decay_scope", ("all", "weights")),
-            ("precision", ("fp32", "bf16", "auto")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"`{name}` must be one of {allowed}, got {getattr(self, name)!r}.")
-        for name in ("lr", "lr_factor"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"`{name}` must be a finite number above 0, got {getattr(self, name)}.")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(
-                f"`weight_decay` must be a finite number of at least 0, got {self.weight_decay}."
-            )
-        if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
-            raise InputError(f"`milestones` must be ascending fractions in (0, 1], got {self.milestones}.")
+    threads: Integer = Field(
+        default=1, ge=1, description="threads of torch on a CPU; members of a search always use one"
+    )
 
     def resolved(self) -> "TrainSettings":
         """With what the machine decides written down, so that a resume elsewhere computes the same way.
@@ -104,30 +48,20 @@ class TrainSettings:
 
     def placement(self) -> Placement:
         """Where and how the networks run."""
-        settings = self.resolved()
-        precision: Literal["fp32", "bf16"] = "bf16" if settings.precision == "bf16" else "fp32"
-        return Placement(
-            torch.device(settings.device), precision, bool(settings.channels_last), settings.compile
-        )
-
-    def passed(self, epoch: int) -> int:
-        """How many milestones lie at or before the 0-based `epoch`."""
-        return sum(epoch >= round(fraction * self.epochs) for fraction in self.milestones)
-
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate in the 0-based `epoch`."""
-        return self.lr * self.lr_factor ** self.passed(epoch)
+        chosen = self.resolved()
+        precision: Literal["fp32", "bf16"] = "bf16" if chosen.precision == "bf16" else "fp32"
+        return Placement(torch.device(chosen.device), precision, bool(chosen.channels_last), chosen.compile)
 
 
-def teacher_settings(epochs: int = 200, **changes: Any) -> TrainSettings:
+def teacher_settings(epochs: int = 200, **changes: Unpack[TrainOptions]) -> TrainSettings:
     """The paper's settings of 32-bit training without a teacher."""
-    return replace(TrainSettings(epochs), **changes)
+    return TrainSettings(epochs, **changes)
 
 
-def student_settings(epochs: int = 200, **changes: Any) -> TrainSettings:
+def student_settings(epochs: int = 200, **changes: Unpack[TrainOptions]) -> TrainSettings:
     """The paper's settings of low-bit students: Adam, weight decay on weights alone."""
-    base = TrainSettings(epochs, optimizer="adam", lr=1e-3, weight_decay=1e-5, decay_scope="weights")
-    return replace(base, **changes)
+    chosen: TrainOptions = {**STUDENT, **changes}
+    return TrainSettings(epochs, **chosen)
 
 
 def make_optimizer(

@@ -7,7 +7,7 @@ from rolewise.config import load_config
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory
 from rolewise.stages import Pipeline
-from rolewise.stages.room import bytes_needed
+from rolewise.stages.estimate import bytes_needed
 
 
 class Said(Progress):

@@ -7,13 +7,13 @@ import pytest
 from rolewise.config import load_config
 from rolewise.errors import Interrupted
 from rolewise.runs import RunDirectory
-from rolewise.stages.records import Records
+from rolewise.stages.results import Results
 
 
 @pytest.fixture
 def records(tmp_path):
     with RunDirectory.create(tmp_path / "run", load_config().model_dump()) as run:
-        yield Records(run)
+        yield Results(run)
 
 
 def cost_of(records, stage):

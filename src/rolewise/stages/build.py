@@ -1,15 +1,26 @@
 """Networks, losses and numbers as a run's settings describe them."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 from torch import nn
 
 from rolewise import networks
-from rolewise.config import Config, TrainConfig, cores
+from rolewise._machine import cores
+from rolewise._roles import A_T, TEACHER
+from rolewise.augment import Schedule
+from rolewise.config import Config
 from rolewise.data import Data, load_data
 from rolewise.kd import KDLoss, load_loss
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.quant import quantize
 from rolewise.seeds import torch_generator
+from rolewise.settings import ComputeSettings, field_names
 from rolewise.trainer import TrainSettings
+
+NO_LOSS = "none"  # what a setting says where the student learns from labels alone
+NO_SCHEDULE = "none"  # what a setting says where a role trains without a schedule
 
 
 def load(config: Config) -> Data:
@@ -26,25 +37,35 @@ def load_searched(config: Config, role: str, data: Data) -> Data:
         role: "teacher" or "student".
         data: what `load` gave, used again where the search has no other.
     """
-    other = config.teacher.search_data if role == "teacher" else None
+    other = config.teacher.search_data if role == TEACHER else None
     return data if other in (None, config.data.name) else load_data(str(other), config.data.root)
 
 
 def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettings:
     """The numbers of a role's final training, or of the members of its search."""
-    section: TrainConfig = config.role(role).train
-    machine, numbers = config.machine, section.model_dump()
+    recipe, machine = config.role(role).train, config.machine
     if searching:
-        numbers["epochs"] = config.search.epochs
-        numbers["batch_size"] = config.search.batch_size or section.batch_size
-    return TrainSettings(
-        **numbers,
-        device=machine.device,
-        precision=machine.precision,
-        channels_last=machine.channels_last,
-        compile=machine.compile,
-        threads=1 if searching else machine.threads or cores(),
-    ).resolved()
+        batch = config.search.batch_size or recipe.batch_size
+        recipe = replace(recipe, epochs=config.search.epochs, batch_size=batch)
+    threads = 1 if searching else machine.threads or cores()
+    return TrainSettings(**vars(recipe), **_computing(config), threads=threads).resolved()
+
+
+def _computing(config: Config) -> dict[str, Any]:
+    return {name: getattr(config.machine, name) for name in field_names(ComputeSettings)}
+
+
+def resolve(config: Config) -> Config:
+    """The settings with the machine's choices written down, so that a resume computes the same way.
+
+    Raises:
+        InputError: a device that is not there.
+    """
+    machine = config.machine
+    chosen = TrainSettings(1, **_computing(config)).resolved()
+    found = {name: getattr(chosen, name) for name in field_names(ComputeSettings)}
+    machine = replace(machine, **found, threads=machine.threads or cores())
+    return config.model_copy(update={"machine": machine})
 
 
 def new_teacher(config: Config, classes: int) -> nn.Module:
@@ -79,10 +100,15 @@ def new_student(
     return model, report
 
 
+def needs_teacher(config: Config) -> bool:
+    """Whether the student cannot be trained without a teacher."""
+    return config.student.init == TEACHER or config.kd.loss != NO_LOSS
+
+
 def new_loss(config: Config) -> KDLoss | None:
     """The distillation loss that the settings name."""
     section = config.kd
-    if section.loss == "none":
+    if section.loss == NO_LOSS:
         return None
     return load_loss(section.loss, variant=section.variant, **section.arguments)
 
@@ -103,3 +129,23 @@ def new_objective(config: Config, teacher: nn.Module) -> Objective:
         decay_factor=section.decay_factor,
         prepare_epochs=section.prepare_epochs,
     )
+
+
+def named_schedule(config: Config, role: str) -> Schedule | None:
+    """The schedule whose file the settings name for a role; None where they name none, or say "none".
+
+    Raises:
+        InputError: no such file, or one that holds no schedule.
+    """
+    named = config.role(role).schedule
+    return None if named in (None, NO_SCHEDULE) else Schedule.load(Path(str(named)))
+
+
+def warm_start(config: Config) -> Schedule | None:
+    """The schedule whose file the settings name for members to begin with; None for none, or for the run's own A_T.
+
+    Raises:
+        InputError: no such file, or one that holds no schedule.
+    """
+    named, epochs = config.search.warm_start, config.search.epochs
+    return None if named in (None, A_T) else Schedule.load(Path(str(named)), epochs).stretch(epochs)

@@ -1,4 +1,4 @@
-"""What a run would do, and about how long it would take on this machine: measured on a few steps, then computed."""
+"""What a run would take on this machine: time, measured on a few steps and then computed, and room on the disk."""
 
 import copy
 import time
@@ -8,14 +8,22 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise.config import Config, cores
+from rolewise._machine import cores
+from rolewise._roles import A_T, ROLES, STUDENT, TEACHER
+from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import Estimate
 from rolewise.population import estimate as estimate_search
-from rolewise.stages import parts
+from rolewise.runs import layout
+from rolewise.stages import build
+from rolewise.stages.check import check
 from rolewise.stages.trainings import TRAININGS, has_a_t, searches
 from rolewise.trainer import Trainer, torch_threads
+
+_FLOAT = 4  # bytes
+_COPIES = 2  # of each parameter: itself and its momentum
+_KEPT = 3  # checkpoints of a stage: the last two, and the one that is being written
 
 _TIMED_STEPS = 8
 _WARM, _TIMED = 256, 1024  # images on which the preparation of a loss is tried, and timed
@@ -28,10 +36,15 @@ def estimate(config: Config, only: str | None = None) -> str:
     on the teacher is given a short epoch of it; neither changes what a step costs.
 
     Args:
-        config: resolved settings.
+        config: settings of a run; they are checked first, as those of a new run are.
         only: "teacher" or "student": that role's search alone.
+
+    Raises:
+        InputError: settings that cannot be.
     """
-    rehearsal = _Rehearsal(config)
+    rehearsal = _Rehearsal(
+        build.resolve(config), check(config, only=None if only is None else layout.search_stage(only))
+    )
     seconds: list[float] = []
     lines: list[str] = []
 
@@ -39,8 +52,8 @@ def estimate(config: Config, only: str | None = None) -> str:
         lines.append(f"{what}: {text}")
         seconds.append(takes)
 
-    roles = [only] if only else ["teacher", "student"]
-    if "student" in roles and rehearsal.preparing:
+    roles = [only] if only else ROLES
+    if STUDENT in roles and rehearsal.preparing:
         tell("preparing the loss on the teacher", _about(rehearsal.preparing), rehearsal.preparing)
     for role in roles:
         if only or searches(config, role):
@@ -48,8 +61,8 @@ def estimate(config: Config, only: str | None = None) -> str:
             tell(f"search of the {role}'s schedule", str(found), found.seconds)
     if only is None:
         for training in TRAININGS.values():
-            left_out = not config.baselines or (training.schedule == "A_T" and not has_a_t(config))
-            if (training.baseline and left_out) or (training.key == "teacher" and config.teacher.file):
+            left_out = not config.baselines or (training.schedule == A_T and not has_a_t(config))
+            if (training.baseline and left_out) or (training.key == TEACHER and config.teacher.file):
                 continue
             takes = rehearsal.training(training.role, kd=training.kd)
             tell(training.title, _about(takes), takes)
@@ -57,26 +70,32 @@ def estimate(config: Config, only: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def bytes_needed(config: Config, classes: int) -> int:
+    """About what the checkpoints and networks of a run take at most, in bytes.
+
+    A search keeps the state of every member; the checkpoints of a stage that is done stay where they are.
+    """
+    networks = build.new_teacher(config, classes), build.new_student(config, classes, None)[0]
+    parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    return _FLOAT * parameters * (config.search.population + len(networks)) * _COPIES * _KEPT
+
+
 class _Rehearsal:
     """The parts of a run, untrained, on which steps are timed."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, data: Data) -> None:
+        self.config, self._data = config, data
         self._trainings: dict[tuple[str, bool], float] = {}
-
-    @cached_property
-    def _data(self) -> Data:
-        return parts.load(self.config)
 
     @cached_property
     def _distillation(self) -> tuple[Objective, float]:
         """The student's objective, prepared in a short epoch, and the seconds that the whole preparation takes."""
         config, images = self.config, self._data.train
-        objective = parts.new_objective(config, parts.new_teacher(config, len(self._data.classes)).eval())
+        objective = build.new_objective(config, build.new_teacher(config, len(self._data.classes)).eval())
         if not isinstance(objective, Distill) or objective.loss.prepared:
             return objective, 0.0
         objective.prepare_epochs = 1
-        device = parts.train_settings(config, "student", searching=False).device
+        device = build.train_settings(config, STUDENT, searching=False).device
         warm, timed = (images.subset(torch.arange(min(n, len(images)))) for n in (_WARM, _TIMED))
         copy.deepcopy(objective).prepare(warm, seed=config.seed, device=device)  # kernels are loaded
         begun = time.monotonic()
@@ -90,14 +109,14 @@ class _Rehearsal:
         return self._distillation[1]
 
     def _parts(self, role: str, classes: int) -> tuple[nn.Module, Objective]:
-        if role == "teacher":
-            return parts.new_teacher(self.config, classes), CrossEntropy()
-        return parts.new_student(self.config, classes, None)[0], self._distillation[0]
+        if role == TEACHER:
+            return build.new_teacher(self.config, classes), CrossEntropy()
+        return build.new_student(self.config, classes, None)[0], self._distillation[0]
 
     def search(self, role: str) -> Estimate:
         """What the search of a role's schedule takes."""
         config = self.config
-        data = parts.load_searched(config, role, self._data)
+        data = build.load_searched(config, role, self._data)
         model, objective = self._parts(role, len(data.classes))
         return estimate_search(
             model,
@@ -107,7 +126,7 @@ class _Rehearsal:
             epochs=config.search.epochs,
             interval=config.search.interval,
             method=config.search.method,
-            settings=parts.train_settings(config, role, searching=True),
+            settings=build.train_settings(config, role, searching=True),
             train_images=config.data.search_train,
             validation_images=config.data.search_validation,
             workers=config.machine.workers or cores(),
@@ -119,7 +138,7 @@ class _Rehearsal:
     def training(self, role: str, *, kd: bool) -> float:
         """Seconds of a final training, from the time of some steps."""
         if (role, kd) not in self._trainings:
-            settings = parts.train_settings(self.config, role, searching=False)
+            settings = build.train_settings(self.config, role, searching=False)
             model, objective = self._parts(role, len(self._data.classes))
             with torch_threads(settings.threads):
                 trainer = Trainer(

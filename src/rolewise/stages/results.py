@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from rolewise._roles import STUDENT
 from rolewise.config import Config
-from rolewise.runs import RunDirectory
+from rolewise.runs import RunDirectory, layout
 from rolewise.stages.trainings import Training
 from rolewise.trainer import Result
 
-_NAME = "results.json"
 
-
-class Records:
+class Results:
     """The results of one run directory; each entry is written as soon as it is known."""
 
     def __init__(self, run: RunDirectory) -> None:
@@ -23,13 +22,13 @@ class Records:
     def read(self) -> dict[str, Any]:
         """All of it: `rows`, `searches`, `costs`."""
         empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
-        return self.run.read_json(_NAME) if self.run.file(_NAME).exists() else empty
+        return self.run.read_json(layout.RESULTS) if self.run.file(layout.RESULTS).exists() else empty
 
     def add_row(
         self, training: Training, result: Result, config: Config, *, epochs: int, schedule: str | None
     ) -> None:
         """The test of a final training: a row of the result table, and a line of the metrics."""
-        low, kd = training.role == "student", config.kd.loss
+        low, kd = training.role == STUDENT, config.kd.loss
         figures = {
             "accuracy": result.accuracy,
             "loss": result.loss,
@@ -47,11 +46,12 @@ class Records:
             "n": result.n,
             "epochs": epochs,
             "seed": config.seed,
+            "precision": result.precision,
             "baseline": training.baseline,
         }
         self._put("rows", "key", row)
         self.run.append_metrics(
-            stage=f"train-{training.key}",
+            stage=layout.train_stage(training.key),
             role=training.role,
             member=None,
             split="test",
@@ -63,7 +63,7 @@ class Records:
         """What the search of a role's schedule came to."""
         results = self.read()
         results["searches"][role] = dict(summary)
-        self.run.write_json(_NAME, results)
+        self.run.write_json(layout.RESULTS, results)
 
     @contextmanager
     def cost(self, stage: str) -> Iterator[dict[str, Any]]:
@@ -86,9 +86,11 @@ class Records:
             self._put("costs", "stage", cost)
 
     def _put(self, part: str, key: str, entry: Mapping[str, Any]) -> None:
+        if self.run.read_only:
+            return
         results = self.read()
         results[part] = [one for one in results[part] if one[key] != entry[key]] + [dict(entry)]
-        self.run.write_json(_NAME, results)
+        self.run.write_json(layout.RESULTS, results)
 
 
 def _cpu_seconds() -> float:

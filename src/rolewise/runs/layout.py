@@ -1,0 +1,58 @@
+"""The layout of a run directory: every name of a file, a folder or a stage in it is spelled here, and nowhere else.
+
+`docs/run-directory.md` says what the files hold.
+"""
+
+from rolewise._roles import SCHEDULES
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+LINEAGE = "lineage.jsonl"
+LOGS = (METRICS, LINEAGE)
+STAGES = "stages.json"
+RESULTS = "results.json"
+KD = "kd.safetensors"
+CHECKPOINTS = "checkpoints"
+LOCK = "lock"
+REPORT = "report.html"
+_BASELINES = "baselines"
+_TESTS = "tests"
+
+TRAIN = "train"  # the stage of a single `rolewise.train`
+PREPARE = "prepare-kd"
+_SEARCHES, _TRAININGS = "search-", "train-"
+
+
+def search_stage(role: str) -> str:
+    """The stage in which the schedule of `role` is searched."""
+    return f"{_SEARCHES}{role}"
+
+
+def train_stage(key: str) -> str:
+    """The stage of the final training `key`, such as "student" or "student-kd"."""
+    return f"{_TRAININGS}{key}"
+
+
+def trained_in(stage: str) -> str | None:
+    """The key of the final training whose stage this is; None for any other stage."""
+    return stage.removeprefix(_TRAININGS) if stage.startswith(_TRAININGS) else None
+
+
+def schedule_file(role: str) -> str:
+    """The file of the schedule that was searched for `role`."""
+    return f"{SCHEDULES[role]}.json"
+
+
+def search_logs(role: str) -> str:
+    """The folder of the search's logs in the form of other tools."""
+    return f"pbt-{role}"
+
+
+def test_file(key: str) -> str:
+    """The file of what the network of the final training `key` said to every test image."""
+    return f"{_TESTS}/{key}.safetensors"
+
+
+def network_file(key: str, *, baseline: bool = False) -> str:
+    """The file of the network that the final training `key` gave."""
+    return f"{_BASELINES}/{key}.safetensors" if baseline else f"{key}.safetensors"

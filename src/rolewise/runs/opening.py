@@ -1,0 +1,65 @@
+"""A run directory with the flag that a signal sets, for the time of one piece of work."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rolewise.runs.directory import RunDirectory
+from rolewise.runs.stop import StopFlag
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """What `open_run` yields.
+
+    Args:
+        directory: the open run directory; None where none was asked for.
+        should_stop: whether a signal came, or the caller said so; to be polled before every batch.
+    """
+
+    directory: RunDirectory | None = None
+    should_stop: Callable[[], bool] = _never
+
+
+@contextmanager
+def open_run(
+    path: str | os.PathLike[str] | None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    read_only: bool = False,
+    note: Callable[[str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[OpenRun]:
+    """Makes or opens a run directory and lets signals set a flag, until the block ends.
+
+    Args:
+        path: the directory; None opens nothing and leaves signals to the caller.
+        config: settings of a new run.
+        resume: whether the directory holds a run already.
+        read_only: nothing is written and no lock is taken; the run must be there.
+        note: receives sentences for a person, such as which checkpoint was skipped.
+        should_stop: polled besides the flag.
+
+    Raises:
+        InputError: there is a run although `resume` is False, or none although it is True.
+        RunError: another process uses it.
+    """
+    asked = should_stop or _never
+    if path is None:
+        yield OpenRun(None, asked)
+        return
+    if resume or read_only:
+        run = RunDirectory.open(path, read_only=read_only)
+    else:
+        run = RunDirectory.create(path, config or {})
+    if note is not None:
+        run.note = note
+    with run, StopFlag() as flag:
+        yield OpenRun(run, lambda: flag.requested or asked())

@@ -1,0 +1,19 @@
+"""Settings, one definition each: frozen, checked, without torch. `rolewise.config` makes a run's tree of them."""
+
+from rolewise.settings.base import Integer, Number, Section, check_names, explain, field_names, settings
+from rolewise.settings.train import STUDENT, ComputeSettings, RecipeOptions, TrainOptions, TrainRecipe
+
+__all__ = [
+    "STUDENT",
+    "ComputeSettings",
+    "Integer",
+    "Number",
+    "RecipeOptions",
+    "Section",
+    "TrainOptions",
+    "TrainRecipe",
+    "check_names",
+    "explain",
+    "field_names",
+    "settings",
+]

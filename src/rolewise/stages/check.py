@@ -1,0 +1,156 @@
+"""What can be known to be wrong is found before a run directory is made: names, files, data, and whether all fits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rolewise import networks
+from rolewise._machine import cores
+from rolewise._roles import ROLES, STUDENT, TEACHER
+from rolewise.augment import normalize
+from rolewise.config import Config
+from rolewise.data import Data, Split
+from rolewise.errors import InputError, unknown
+from rolewise.objective import CrossEntropy, Distill, Objective, Placement
+from rolewise.pretrained import load_network
+from rolewise.runs import layout
+from rolewise.stages import build
+from rolewise.stages.trainings import searches
+from rolewise.trainer import TrainSettings, check_classes
+from rolewise.trainer.settings import make_optimizer
+
+_IMAGES = 8  # on which teacher, student and loss are tried
+
+
+def check(config: Config, *, only: str | None = None, begun: bool = False) -> Data:
+    """Checks settings, files and data; builds teacher, student and loss, and makes one step with a few images.
+
+    No random stream moves, and nothing is written.
+
+    Args:
+        config: the settings of a run.
+        only: the one stage that is wanted of the run, such as "search-teacher" or "train-student" (see
+            `rolewise.runs.layout`); what it does not need is not tried. None is a whole run.
+        begun: whether the run is there already, and may hold the teacher and the schedules that the stage needs.
+
+    Returns:
+        The data set, so that it need not be read twice.
+
+    Raises:
+        InputError: the first thing that cannot be.
+    """
+    _check_names(config)
+    _check_files(config)
+    if only is not None and not begun:
+        _check_beginning(config, only)
+    data = build.load(config)
+    roles = [role for role in ROLES if only in (None, layout.search_stage(role), layout.train_stage(role))]
+    for role in roles:
+        _check_sizes(config, role, data)
+    with torch.random.fork_rng(devices=[]):
+        _try_parts(config, data, roles)
+    return data
+
+
+def _check_names(config: Config) -> None:
+    for name in (config.teacher.network, config.student.network):
+        if name is not None and name not in networks.NETWORKS:
+            raise InputError(unknown("network", name, networks.NETWORKS))
+    build.new_loss(config)
+    workers = config.machine.workers
+    if workers is not None and workers > 8 * cores():
+        raise InputError(f"`workers` is {workers}, but there are {cores()} cores.")
+    build.resolve(config)
+
+
+def _check_files(config: Config) -> None:
+    for file in (config.teacher.file, config.teacher.schedule, config.student.schedule):
+        if file not in (None, build.NO_SCHEDULE) and not Path(str(file)).is_file():
+            raise InputError(f"There is no file {file}.")
+    for role in ROLES:
+        build.named_schedule(config, role)
+    build.warm_start(config)
+
+
+def _check_beginning(config: Config, only: str) -> None:
+    """Whether a new run can begin with this stage."""
+    student = only in (layout.search_stage(STUDENT), layout.train_stage(STUDENT))
+    if student and config.teacher.file is None and build.needs_teacher(config):
+        raise InputError(
+            "A new run has no teacher yet: train one in it first with `rolewise train --role teacher`, or name one "
+            "with `--teacher FILE`."
+        )
+    for role in ROLES:
+        if only == layout.train_stage(role) and config.role(role).schedule is None:
+            raise InputError(
+                f"A new run has no {layout.schedule_file(role)} yet: search it first with `rolewise search --role "
+                f"{role}`, or name one with `--schedule FILE`, or train without: `--schedule none`."
+            )
+
+
+def _check_sizes(config: Config, role: str, data: Data) -> None:
+    """Whether the batches of a role's training and search have enough images."""
+    batch = config.role(role).train.batch_size
+    if batch > len(data.train):
+        raise InputError(
+            f"`{role}.train.batch_size` is {batch}, but {data.name} has {len(data.train)} training images."
+        )
+    if not searches(config, role):
+        return
+    if config.search.interval > config.search.epochs:
+        raise InputError(
+            f"`search.interval` is {config.search.interval}, but the search has {config.search.epochs} epochs: "
+            "choose an interval of at most that."
+        )
+    searched = build.load_searched(config, role, data)
+    trained, _ = searched.reduced(config.data.search_train, config.data.search_validation)
+    batch = config.search.batch_size or batch
+    if batch > len(trained):
+        raise InputError(
+            f"A search's batch has {batch} images, but its training split has {len(trained)}: "
+            "lower `search.batch_size` or raise `data.search_train`."
+        )
+
+
+def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
+    """Builds the networks and the loss on the CPU and makes one step of each training."""
+    few = data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
+    if config.teacher.file is None:
+        teacher = build.new_teacher(config, len(data.classes))
+    else:
+        teacher = load_network(config.teacher.file)
+    check_classes(teacher, few, torch.device("cpu"))
+    if TEACHER in roles and config.teacher.file is None:
+        _step(teacher, CrossEntropy(), few, build.train_settings(config, TEACHER, searching=False))
+    if STUDENT not in roles:
+        return
+    start = teacher if config.student.init == TEACHER else None
+    student, _ = build.new_student(config, len(data.classes), start)
+    check_classes(student, few, torch.device("cpu"))
+    objective = build.new_objective(config, teacher.eval())
+    if isinstance(objective, Distill):
+        objective.prepare_epochs = 1
+    settings = build.train_settings(config, STUDENT, searching=False)
+    try:
+        objective.prepare(few, seed=config.seed)
+        _step(student, objective, few, settings)
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"`kd.loss` {config.kd.loss} cannot be computed for the teacher {config.teacher.network} and the student "
+            f"{config.student.network or config.teacher.network}: {reason}"
+        ) from error
+
+
+def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings) -> None:
+    """One forward and backward pass as a training makes it."""
+    placement = Placement(torch.device("cpu"))
+    objective.bind(model, few, placement, seed=0)
+    make_optimizer(model, objective.parameters(), settings)
+    objective.set_epoch(0, 0)
+    images = normalize(few.images, few.mean, few.std, dtype=placement.dtype, channels_last=False)
+    objective.backward(model.train(), images, few.labels, few.ids)

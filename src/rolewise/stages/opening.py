@@ -1,0 +1,168 @@
+"""How a run is opened: a new one only once its settings are checked, an old one with what its progress lets change."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rolewise._roles import STUDENT
+from rolewise.config import Config, changed, flat, load_config, parse_config
+from rolewise.data import Data
+from rolewise.errors import InputError, Interrupted
+from rolewise.progress import Progress
+from rolewise.runs import RunDirectory, layout, open_run, read_config
+from rolewise.stages import build
+from rolewise.stages.check import check
+from rolewise.stages.pipeline import Pipeline
+from rolewise.trainer.parallel import Group
+
+Settings = Config | Mapping[str, Any]
+
+# What a resumed run may change: it does not move results.
+_FREE = {
+    "machine.workers",
+    "machine.checkpoint_seconds",
+    "search.engine",
+    "search.ray_address",
+    "search.gpus_per_member",
+}
+# Sections that the teacher's stage never reads.
+_STUDENT_ONLY = ("student.", "kd.", "baselines")
+_RUNS = Path("runs")  # where directories without a name of their own go
+
+
+@contextmanager
+def open_pipeline(
+    config: Settings | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    only: str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    group: Group | None = None,
+) -> Iterator[Pipeline]:
+    """The pipeline on a new run directory, or on one that is resumed; a signal stops it within one batch.
+
+        with open_pipeline({"data.name": "cifar10", "data.root": "~/data"}, out="runs/first") as pipeline:
+            run_all(pipeline)
+
+    Args:
+        config: settings of a new run, whole or as dotted names with values ("student.weight_bits": 2); with `resume`,
+            what is to change in the run's own.
+        out: the directory of a new run; None takes the next free one in `runs/`.
+        resume: the directory of a run that was begun before.
+        only: the one stage that is wanted, such as "search-teacher" or "train-student" (see `rolewise.runs.layout`);
+            None is the whole run.
+        progress: receives what happens.
+        should_stop: polled before every batch; True saves and stops, as a signal does.
+        group: the processes that train together; the first one opens the run and writes, the others follow it.
+
+    Raises:
+        InputError: settings that cannot be, a directory that is taken, changes that a resumed run does not allow;
+            nothing is left behind.
+        RunError: another process uses the directory.
+        Interrupted: a signal came; what is saved can be resumed.
+    """
+    if out is not None and resume is not None:
+        raise InputError("`--out` makes a new run and `--resume` goes on in one: give one of them.")
+    if group is not None and group.rank != 0:
+        with _follow(group) as pipeline:
+            yield pipeline
+        return
+    progress = progress or Progress()
+    settings = settings_of(config, resume)
+    data: Data | None = None
+    if resume is None:
+        data = check(settings, only=only)
+        settings = build.resolve(settings)
+    path = resume or out or _free_directory(settings.data.name)
+    about, on = settings.model_dump(), resume is not None
+    with open_run(path, about, resume=on, note=progress.note, should_stop=should_stop) as opened:
+        assert opened.directory is not None
+        if resume is not None:
+            data = _resume(opened.directory, settings, only, progress)
+        pipeline = Pipeline(
+            settings,
+            opened.directory,
+            data=data,
+            progress=progress,
+            should_stop=opened.should_stop,
+            group=group,
+        )
+        with _leading(pipeline):
+            yield pipeline
+
+
+@contextmanager
+def _leading(pipeline: Pipeline) -> Iterator[None]:
+    """Says where the run is, to a person and to the processes that follow; says how to resume one that stops."""
+    run, group = pipeline.run, pipeline.group
+    pipeline.progress.note(f"run directory {run.path}, seed {pipeline.config.seed}")
+    try:
+        pipeline.note_room()
+        if group is not None:
+            group.tell({"path": str(run.path), "config": pipeline.config.model_dump()})
+        yield
+    except Interrupted as error:
+        raise Interrupted(f"{error}. Go on with: rolewise run --resume {run.path}") from error
+    finally:
+        pipeline.progress.finish()
+
+
+def settings_of(config: Settings | None, resume: str | Path | None = None) -> Config:
+    """The settings that `open_pipeline` would take.
+
+    Raises:
+        InputError: settings that cannot be, or `resume` is no run directory.
+    """
+    if isinstance(config, Config):
+        return config
+    if resume is None:
+        return load_config(options=config or {})
+    return changed(read_config(resume)["config"], config or {})
+
+
+@contextmanager
+def _follow(group: Group) -> Iterator[Pipeline]:
+    """The pipeline of a process that shares the first one's training."""
+    told = group.tell()
+    with open_run(told["path"], read_only=True, note=lambda text: None) as opened:
+        assert opened.directory is not None
+        yield Pipeline(
+            parse_config(told["config"]), opened.directory, should_stop=opened.should_stop, group=group
+        )
+
+
+def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Progress) -> Data | None:
+    """Takes the changes that the run's progress still allows, and checks what no stage has tried yet.
+
+    Raises:
+        InputError: a change of what results were made with, or settings that cannot be.
+    """
+    before, after = flat(run.config), flat(settings.model_dump())
+    begun = any(_begun(run, stage) for stage in (layout.search_stage(STUDENT), layout.train_stage(STUDENT)))
+    for key in sorted(before.keys() | after.keys()):
+        late = key.startswith(_STUDENT_ONLY) and not begun
+        if before.get(key) != after.get(key) and key not in _FREE and not late:
+            raise InputError(
+                f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: results "
+                "of it are there already. Start another run with `--out`."
+            )
+    data = check(settings, only=only, begun=True) if before != after or not begun else None
+    if before != after:
+        run.update_config(settings.model_dump())
+    for change in run.changes():
+        progress.note(f"since this run was started: {change}")
+    return data
+
+
+def _begun(run: RunDirectory, stage: str) -> bool:
+    return run.done(stage) or run.checkpoints(stage).folder.exists()
+
+
+def _free_directory(name: str) -> Path:
+    number = 1
+    while (path := _RUNS / f"{name}-{number:03d}").exists():
+        number += 1
+    return path
