@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
-from rolewise.objective.forward import Forward
+from rolewise.objective.forward import Forward, eval_mode
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -109,12 +109,9 @@ class Distill(Objective):
         """Shows the loss one small batch of both networks, so that it can make what depends on their sizes."""
         device = self._placement.device
         pixels = split.images[:4].to(device).permute(0, 3, 1, 2).float() / 255
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             student = collect(model, pixels, self._taps)
             teacher = collect(self._teacher, pixels, self._teacher_taps, "teacher")
-        model.train(was_training)
         labels, ids = split.labels[:4].to(device), torch.arange(4, device=device)[: len(pixels)]
         self.loss.build(
             Outputs(student.logits, student.features, labels, ids),

@@ -149,6 +149,20 @@ def activation_bits(module: nn.Module) -> tuple[int, str]:
     return found
 
 
+def set_activation_bits(module: nn.Module, bits: int) -> None:
+    """Gives a module that quantizes its output other bits; what the method learned stays.
+
+    Raises:
+        InputError: its output is not quantized.
+    """
+    activation_bits(module)
+    if isinstance(module, QuantizedActivation):
+        module.act_bits = bits
+    for hook in module._forward_hooks.values():
+        if isinstance(hook, OutputQuantizer):
+            hook.bits = bits
+
+
 def _state(module: nn.Module) -> tuple[int, str] | None:
     if isinstance(module, QuantizedActivation):
         return module.act_bits, module.act_method

@@ -32,6 +32,10 @@ class WeightQuantizer(ABC):
         """Sets to its start what `prepare` registered; the start follows from the float weight."""
 
     @abstractmethod
+    def rescale(self, layer: nn.Module, before: int, after: int) -> None:
+        """Fits what `prepare` registered, as training left it, to other bits."""
+
+    @abstractmethod
     def quantize(self, layer: nn.Module, weight: Tensor, bits: int) -> Tensor:
         """The quantized weight, differentiable, in the type of `weight`.
 
@@ -58,6 +62,10 @@ class ActivationQuantizer(ABC):
     @abstractmethod
     def reset(self, module: nn.Module, bits: int) -> None:
         """Sets to its start what `prepare` registered."""
+
+    @abstractmethod
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        """Fits what `prepare` registered, as training left it, to other bits."""
 
     @abstractmethod
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:

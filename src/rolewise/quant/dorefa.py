@@ -248,6 +248,9 @@ class DoReFaWeights(WeightQuantizer):
     def reset(self, layer: nn.Module, bits: int) -> None:
         """There is nothing to reset."""
 
+    def rescale(self, layer: nn.Module, before: int, after: int) -> None:
+        """There is nothing to rescale."""
+
     def quantize(self, layer: nn.Module, weight: Tensor, bits: int) -> Tensor:
         return quantize_weight(weight, bits)
 
@@ -266,6 +269,9 @@ class DoReFaActivations(ActivationQuantizer):
 
     def reset(self, module: nn.Module, bits: int) -> None:
         """There is nothing to reset."""
+
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        """There is nothing to rescale."""
 
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         """The levels are fixed."""

@@ -98,6 +98,10 @@ class LSQWeights(WeightQuantizer):
             mean = parameter(layer, "weight").abs().mean()
             parameter(layer, "weight_step").copy_(2 * mean / math.sqrt(_high(bits)))
 
+    def rescale(self, layer: nn.Module, before: int, after: int) -> None:
+        with torch.no_grad():
+            parameter(layer, "weight_step").mul_(math.sqrt(_high(before) / _high(after)))
+
     def quantize(self, layer: nn.Module, weight: Tensor, bits: int) -> Tensor:
         high = _high(bits)
         scale = 1 / math.sqrt(weight.numel() * high)
@@ -125,6 +129,10 @@ class LSQActivations(ActivationQuantizer):
     def reset(self, module: nn.Module, bits: int) -> None:
         with torch.no_grad():
             parameter(module, "act_step").fill_(2 / math.sqrt(2 * math.pi * levels(bits)))
+
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        with torch.no_grad():
+            parameter(module, "act_step").mul_(math.sqrt(levels(before) / levels(after)))
 
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():

@@ -85,6 +85,9 @@ class PACTActivations(ActivationQuantizer):
         with torch.no_grad():
             parameter(module, "act_clip").fill_(3.0)
 
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        """The bound stays: it is in units of the activations."""
+
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():
             positive = activation.float().clamp_min(0)

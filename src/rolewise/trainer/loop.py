@@ -120,6 +120,9 @@ class Trainer:
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
         """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
 
+        Every module is put into training mode, also one that its owner had put into eval mode: a frozen batch
+        normalization uses and updates the statistics of the batches.
+
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
@@ -226,11 +229,8 @@ def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
         InputError: it does not.
     """
     height, width = split.image_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         found = model(torch.zeros(1, 3, height, width, device=device)).shape
-    model.train(was_training)
     if len(found) != 2 or found[1] != split.num_classes:
         raise InputError(
             f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "

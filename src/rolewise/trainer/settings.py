@@ -70,10 +70,12 @@ def make_optimizer(
     """The optimizer, fused, its learning rate a tensor on the device (so that a captured step sees it change)."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
+    seen: set[nn.Parameter] = set()  # layers may share a parameter, which is updated once
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             weight = name == "weight" and isinstance(module, nn.Conv2d | nn.Linear)
-            if parameter.requires_grad:
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
                 (decayed if weight or settings.decay_scope == "all" else free).append(parameter)
     (decayed if settings.decay_scope == "all" else free).extend(own)
     device = torch.device(settings.device)
