@@ -12,6 +12,7 @@ from torch import nn
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
+from rolewise.objective.forward import eval_mode
 from rolewise.progress import Progress
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
