@@ -34,9 +34,9 @@ class Net(nn.Module):
 
 images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 for method in methods:
-    for bits, half in ((2, False), (4, True)):
+    for bits, half, grad_bits in ((2, False, 32), (4, True, 32), (4, False, 6)):
         torch.manual_seed(0)
-        model = quantize(Net(), bits, bits, ["relu", "last"], [], method=method)
+        model = quantize(Net(), bits, bits, ["relu", "last"], [], method=method, grad_bits=grad_bits)
         other = copy.deepcopy(model)
         torch._dynamo.reset()
         compiled = torch.compile(other, backend=backend, fullgraph=True, dynamic=False)
@@ -48,7 +48,7 @@ for method in methods:
             (logits.float().square().sum() + (y.float() * weights).sum() + z.float().square().mean()).backward()
             results.append((x.detach(), y.detach(), z.detach(), [p.grad for p in network.parameters()]))
         (x, y, z, grads), (cx, cy, cz, compiled_grads) = results
-        case = method, bits, half
+        case = method, bits, half, grad_bits
         assert 2 ** (bits - 1) < len(cx.unique()) <= 2**bits, (*case, len(cx.unique()))
         exact = backend == "aot_eager"
         # A sum in another order may move a value across a border between two levels.

@@ -29,6 +29,7 @@ Steps = Float[Tensor, "b 2"]  # n/2 and 2/n of the block's layer, n = 2^bits - 1
 
 _LIBRARY = torch.library.Library("rolewise", "FRAGMENT")  # type: ignore[no-untyped-call]
 _SCHEMAS = {
+    "snapshot": "(Tensor x) -> Tensor",
     "activation_levels": "(Tensor x, int n) -> Tensor",
     "block_maxima": "(Tensor tanh, Tensor table) -> Tensor",
     "weight_levels": "(Tensor tanh, Tensor maxima, Tensor table, Tensor steps, int chunk, ScalarType dtype) -> Tensor",
@@ -59,6 +60,15 @@ def _triton_works(device: torch.device) -> bool:
         )
         return False
     return True
+
+
+def snapshot(x: Tensor) -> Tensor:
+    """A copy that compilers do not look through: one of a buffer that changes later, read in the backward pass.
+
+    A plain `clone` is made from the buffer again there, after it has changed.
+    """
+    found: Tensor = torch.ops.rolewise.snapshot(x)
+    return found
 
 
 def activation_levels(x: Float[Tensor, "..."], n: int) -> Float[Tensor, "..."]:
@@ -182,6 +192,9 @@ def _shape_of_activation(x: Tensor, n: int) -> Tensor:
 def _on_cuda(name: str) -> Any:
     """Triton's form, imported when it is first called: importing Triton takes a second."""
 
+    if name == "snapshot":
+        return torch.clone
+
     def launch(*arguments: Any) -> Tensor:
         from rolewise.quant import triton_kernels
 
@@ -192,6 +205,7 @@ def _on_cuda(name: str) -> Any:
 
 
 _FORMS = {
+    "snapshot": (torch.clone, torch.clone),
     "activation_levels": (_plain_activation_levels, _shape_of_activation),
     "block_maxima": (_plain_block_maxima, _shape_of_maxima),
     "weight_levels": (_plain_weight_levels, _shape_of_levels),

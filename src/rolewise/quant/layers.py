@@ -12,6 +12,7 @@ from rolewise.errors import InputError
 from rolewise.quant.bits import FULL
 from rolewise.quant.gradient import with_quantized_gradient
 from rolewise.quant.grid import Grid
+from rolewise.quant.kernels import snapshot
 from rolewise.quant.method import METHODS
 from rolewise.quant.passes import Passes
 from rolewise.quant.tracing import composed
@@ -94,8 +95,12 @@ class QuantizedWeight(nn.Module):
         """The layer's output, whose gradient will be quantized if `grad_bits` says so."""
         if self.grad_bits == FULL or not (self.training and torch.is_grad_enabled()):
             return output
-        counter = self.grad_count.clone()
-        self.grad_count.add_(1)
+        if composed():  # the forward pass must need the counter, else a compiler reads it afterwards, one too high
+            counter = snapshot(self.grad_count)
+            self.grad_count.copy_(counter + 1)
+        else:
+            counter = self.grad_count.clone()
+            self.grad_count.add_(1)
         return with_quantized_gradient(output, self.grad_bits, self.grad_key, counter)
 
     def computing_type(self) -> torch.dtype:
