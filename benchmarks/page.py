@@ -96,6 +96,21 @@ GOALS = (
     Goal("search: time for twice the images", "search", ("twice_the_images",), 1.9, 2.1),
     Goal("search: two workers to two processes", "search", (_TWO,), low=0.9),
     Goal("search: clock to `--dry-run`", "search", ("clock_to_estimate_2_workers",), 0.7, 1.3),
+    *(
+        Goal(
+            f"{network} {bits}, {batch}, OpenVINO low-bit to onnxruntime float32",
+            "inference",
+            (f"{network} {bits}", batch, "OpenVINO low-bit", "speed"),
+            low=low,
+        )
+        for network, bits, batch, low in (
+            ("resnet18", "4/4", "batch 1", 3),
+            ("resnet18", "2/2", "batch 1", 3),
+            ("resnet18", "4/4", "batch 64", 4),
+            ("resnet18", "2/2", "batch 64", 4),
+            ("resnet20", "4/4", "batch 1", 1),
+        )
+    ),
 )
 
 
@@ -260,6 +275,61 @@ def search_part(result: dict[str, Any]) -> str:
     return "\n".join(["## The search\n", origin(result), told, table(("", ""), rows)])
 
 
+def inference_part(result: dict[str, Any]) -> str:
+    figures = dict(result["figures"])
+    features, threads = ", ".join(figures.pop("features")), figures.pop("threads")
+    parts = ["## Inference\n", origin(result)]
+    parts.append(
+        f"32x32 pixels, 100 classes, {threads} thread, processor with {features}. All runtimes take turns in one\n"
+        "process; speed is relative to onnxruntime float32, turn by turn.\n"
+    )
+    for title, found in figures.items():
+        batches = [key for key in found if key.startswith("batch")]
+        rows = [
+            (kind, *(cell for batch in batches for cell in _pair(found[batch][kind])))
+            for kind in found[batches[0]]
+        ]
+        head = ("", *(cell for batch in batches for cell in (f"{batch}, ms", "speed")))
+        share = 100 * found["macs in 8-bit integers"] / found["macs"]
+        parts += [
+            f"**{title}**: {share:.1f} % of the multiply-accumulates in 8-bit integers "
+            f"({', '.join(found['kernels'])})\n",
+            table(head, rows),
+        ]
+    parts.append("![Speed of inference relative to onnxruntime float32](inference.svg)\n")
+    return "\n".join(parts)
+
+
+def _pair(found: Mapping[str, Any]) -> tuple[str, str]:
+    return number(found["milliseconds"]), number(found["speed"])
+
+
+def draw_inference(result: dict[str, Any]) -> None:
+    """Speed of OpenVINO's forms at each batch size, for each network."""
+    titles = [key for key in result["figures"] if "/" in key]
+    batches = [key for key in result["figures"][titles[0]] if key.startswith("batch")]
+    colors = {"onnxruntime low-bit": "#c98b5a", "OpenVINO float32": "#b8c4d4", "OpenVINO low-bit": "#2f5d8a"}
+    figure, panels = plt.subplots(1, len(batches), figsize=(7.2, 3.4), layout="constrained", sharey=True)
+    for axes, batch in zip([panels] if len(batches) == 1 else panels, batches, strict=True):
+        for row, (kind, color) in enumerate(colors.items()):
+            places = [index + 0.27 * (row - 1) for index in range(len(titles))]
+            values = [result["figures"][title][batch][kind]["speed"]["median"] for title in titles]
+            axes.barh(places, values, height=0.25, color=color, label=kind)
+            for place, value in zip(places, values, strict=True):
+                axes.text(value + 0.05, place, f"{value:.1f}", va="center", fontsize=8)
+        axes.set_yticks(range(len(titles)), titles)
+        axes.axvline(1, color="#999999", linewidth=0.8)
+        axes.set_title(batch, fontsize=10)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+        axes.margins(x=0.12)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
+    figure.supxlabel("speed, onnxruntime float32 = 1", fontsize=9)
+    figure.savefig(ROOT / "docs" / "inference.svg", metadata={"Date": None}, facecolor="white")
+
+
 def draw_step(result: dict[str, Any]) -> None:
     sides = result["figures"]["resnet18"]
     labels = list(sides)[::-1]
@@ -285,7 +355,9 @@ PARTS = {
     "kd": kd_part,
     "quant": quant_part,
     "search": search_part,
+    "inference": inference_part,
 }
+DRAWINGS = {"step": draw_step, "inference": draw_inference}
 
 
 def main() -> None:
@@ -293,8 +365,8 @@ def main() -> None:
     for name, part in PARTS.items():
         if result := load(name):
             parts.append(part(result))
-            if name == "step":
-                draw_step(result)
+            if name in DRAWINGS:
+                DRAWINGS[name](result)
     page = PAGE.read_text("utf-8")
     before = page[: page.index(BEGIN) + len(BEGIN)]
     after = page[page.index(END) :] if END in page else f"{END}\n"

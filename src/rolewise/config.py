@@ -15,6 +15,7 @@ from rolewise.settings import (
     ComputeSettings,
     Integer,
     Number,
+    SearchSettings,
     Section,
     TrainRecipe,
     explain,
@@ -43,7 +44,10 @@ class TeacherConfig(Section):
     arguments: dict[str, Any] = Field(default_factory=dict)
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
     search_data: str | None = Field(
         None, description="data set of its search, where another than `data.name`"
     )
@@ -59,7 +63,10 @@ class StudentConfig(Section):
     quantizer: str = "dorefa"
     init: Literal["teacher", "random"] = "teacher"
     train: TrainRecipe = TrainRecipe(**STUDENT)
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_S: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
 
     @field_validator("train", mode="before")
     @classmethod
@@ -75,23 +82,35 @@ class StudentConfig(Section):
         return bits
 
 
-class SearchConfig(Section):
-    """Population based augmentation."""
+@settings
+class SearchConfig(SearchSettings):
+    """The search, and what of it only a run knows."""
 
-    population: int = Field(16, ge=4, le=64)
-    epochs: int = Field(200, ge=1)
-    interval: int = Field(3, ge=1)
-    quantile: float = Field(0.25, gt=0, le=0.5)
-    resample: float = Field(0.2, ge=0, le=1)
-    batch_size: int | None = Field(None, ge=2, description="None: that of the role's training")
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    gpus_per_member: float = Field(0.0, ge=0)
-    warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
-    early_stop: bool = False
-    method: Literal["pbt", "random", "constant", "randaugment"] = Field(
-        "pbt", description="the search, or a control of equal budget"
+    batch_size: Integer | None = Field(
+        default=None, ge=2, description="images a step; none takes that of the role's training"
     )
+    warm_start: str | None = Field(
+        default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the members' training where they differ from those of the role's final training, such "
+        "as {cutmix: null}",
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _of_a_training(cls, train: dict[str, Any]) -> dict[str, Any]:
+        for name in ("epochs", "batch_size"):
+            if name in train:
+                raise PydanticCustomError("train", f"must not hold `{name}`, which is `search.{name}`")
+        try:
+            TrainRecipe(**train)
+        except InputError as error:
+            raise PydanticCustomError(
+                "train", "{reason}", {"reason": f"must hold settings of a training. {error}"}
+            ) from None
+        return train
 
 
 class KDConfig(Section):
@@ -150,6 +169,15 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
     }
 
 
+# What published trainings of these networks have and the paper's lack; `docs/training.md` states the sources.
+_STRONG = {"lr_schedule": "cosine", "cutmix": 1.0, "mix_probability": 0.5}
+
+
+def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
+    """The same cell as one of the paper's, teacher, student and members with the stronger recipe."""
+    return {**paper, **{role: {**paper[role], "train": dict(_STRONG)} for role in ("teacher", "student")}}
+
+
 def _small(
     data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
 ) -> dict[str, Any]:
@@ -194,6 +222,8 @@ def _presets() -> dict[str, dict[str, Any]]:
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
+    for name in [name for name in presets if name.startswith("paper-")]:
+        presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])
     return presets
 
 

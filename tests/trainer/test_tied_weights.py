@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rolewise.trainer import TrainSettings
-from rolewise.trainer.settings import make_optimizer
+from rolewise.trainer.optimizer import make_optimizer
 
 
 def test_a_shared_weight_moves_as_under_pytorchs_own_optimizer():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from rolewise.cli import data, evaluate, export, pipeline, report, schedule
+from rolewise.cli import data, evaluate, export, import_weights, pipeline, predict, report, schedule
 from rolewise.errors import InputError, Interrupted, RunError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("search")(pipeline.search)
 app.command("train")(pipeline.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("import-weights")(import_weights.import_weights)
 app.command("report")(report.report)
 app.command("doctor")(evaluate.doctor)
 app.add_typer(schedule.app, name="schedule")

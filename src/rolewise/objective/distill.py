@@ -3,17 +3,26 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import (
+    Init,
+    Labels,
+    Objective,
+    Placement,
+    correct,
+    factor,
+    in_layout,
+    task_loss,
+)
 from rolewise.objective.forward import Forward, eval_mode
+from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -29,18 +38,25 @@ class Distill(Objective):
     compare with the authors' code).
 
     Args:
-        teacher: in eval mode; never changed.
-        loss: what is compared.
+        teacher: network in eval mode; never changed.
+        loss: distance between student and teacher.
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
-        lambda_mode: where lambda enters.
-        decay_factor: lambda is multiplied by it at each milestone of the learning rate, if it decays.
+        task_weight: factor of the cross-entropy, no unit; 0 learns from the teacher alone, without labels and, since
+            there is no task gradient to compare with, without the clip.
+        lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
+        decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
     Raises:
         InputError: a teacher in training mode, a weight that is negative or not finite, taps that do not exist.
     """
 
-    metrics = ("loss", "correct", "task", "kd", "kd_dropped")
-    shares_batches = True
+    metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
+    role: str | None = STUDENT
+    init: Init = "given"
+    shares_batches: bool = True
+    made_by_bind: tuple[str, ...] = (
+        "_placement", "_taps", "_teacher_taps", "_teacher", "_lambda", "_sigmoid", "_forward", "_teacher_forward",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,16 +81,17 @@ class Distill(Objective):
         self.weight = factor("weight", loss.weight if weight is None else weight)
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
-        self.clip = loss.clip if clip is None else clip
+        if self.task_weight == 0 and clip:
+            raise InputError(
+                "`clip` bounds the KD gradient by the task's, which is 0 with `task_weight` 0: leave `clip` out, or "
+                "False."
+            )
+        self.clip = (loss.clip and self.task_weight > 0) if clip is None else clip
         if lambda_mode not in LAMBDA_MODES:
             raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
         self.decay_factor = decay_factor
         self.prepare_epochs = prepare_epochs
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what `bind` made: it is made anew wherever the objective arrives."""
-        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
 
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:
@@ -93,9 +110,14 @@ class Distill(Objective):
         check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
-        self._taps = tap_names(model, self.loss.taps) if needs else ()
-        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
+        kind = self.loss.tap_kind
+        self._taps = tap_names(model, self.loss.taps, kind=kind) if needs else ()
+        self._teacher_taps = (
+            tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
+        )
         self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        for layer in quantized_weights(self._teacher).values():
+            layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
@@ -120,6 +142,13 @@ class Distill(Objective):
             images=len(split.images),
         )
 
+    def check_mixing(self) -> None:
+        if self.loss.needs_labels:
+            raise InputError(
+                f"{type(self.loss).__name__} compares images by their class or their place in the data set, which a "
+                "mixed image does not have: leave `mixup` and `cutmix` off (None), or take another loss."
+            )
+
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
@@ -135,16 +164,18 @@ class Distill(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             seen = self._forward.of(model)(images)
             with torch.no_grad():
                 taught = self._teacher_forward(images)
-        student = Outputs(seen.logits, seen.features, labels, ids).float()
-        teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
-        task = F.cross_entropy(student.logits, labels)
+        # A mixed image has no class and no place in the data set of its own.
+        known = (labels, ids) if labels.ndim == 1 else (None, None)
+        student = Outputs(seen.logits, seen.features, *known).float()
+        teacher = Outputs(taught.logits, taught.features, *known).float().detach()
+        task = task_loss(student.logits, labels, self.label_smoothing)
         distance = self.loss(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)

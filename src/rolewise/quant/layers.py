@@ -95,7 +95,9 @@ class QuantizedWeight(nn.Module):
         """The layer's output, whose gradient will be quantized if `grad_bits` says so."""
         if self.grad_bits == FULL or not (self.training and torch.is_grad_enabled()):
             return output
-        if composed():  # the forward pass must need the counter, else a compiler reads it afterwards, one too high
+        if (
+            composed()
+        ):  # the forward pass must need the counter, else a compiler reads it afterwards, one too high
             counter = snapshot(self.grad_count)
             self.grad_count.copy_(counter + 1)
         else:

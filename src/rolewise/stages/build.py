@@ -9,7 +9,7 @@ from torch import nn
 from rolewise import networks
 from rolewise._machine import cores
 from rolewise._roles import A_T, TEACHER
-from rolewise.augment import Schedule
+from rolewise.augment import NAMED, Schedule, find_schedule
 from rolewise.config import Config
 from rolewise.data import Data, load_data
 from rolewise.kd import KDLoss, load_loss
@@ -46,7 +46,7 @@ def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettin
     recipe, machine = config.role(role).train, config.machine
     if searching:
         batch = config.search.batch_size or recipe.batch_size
-        recipe = replace(recipe, epochs=config.search.epochs, batch_size=batch)
+        recipe = replace(recipe, epochs=config.search.epochs, batch_size=batch, **config.search.train)
     threads = 1 if searching else machine.threads or cores()
     return TrainSettings(**vars(recipe), **_computing(config), threads=threads).resolved()
 
@@ -132,13 +132,17 @@ def new_objective(config: Config, teacher: nn.Module) -> Objective:
 
 
 def named_schedule(config: Config, role: str) -> Schedule | None:
-    """The schedule whose file the settings name for a role; None where they name none, or say "none".
+    """The schedule that the settings name for a role, by a file or by a name; None for none, or "none".
 
     Raises:
-        InputError: no such file, or one that holds no schedule.
+        InputError: neither a file nor a name of `rolewise.augment.NAMED`, or a file that holds no schedule.
     """
-    named = config.role(role).schedule
-    return None if named in (None, NO_SCHEDULE) else Schedule.load(Path(str(named)))
+    section = config.role(role)
+    if section.schedule in (None, NO_SCHEDULE):
+        return None
+    if section.schedule in NAMED:
+        return Schedule.named(str(section.schedule), section.train.epochs, seed=config.seed)
+    return find_schedule(str(section.schedule))
 
 
 def warm_start(config: Config) -> Schedule | None:

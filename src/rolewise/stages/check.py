@@ -14,12 +14,14 @@ from rolewise.config import Config
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
+from rolewise.population import make_strategy
 from rolewise.pretrained import load_network
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.trainings import searches
 from rolewise.trainer import TrainSettings, check_classes
-from rolewise.trainer.settings import make_optimizer
+from rolewise.trainer.ladder import check_ladder
+from rolewise.trainer.optimizer import make_optimizer
 
 _IMAGES = 8  # on which teacher, student and loss are tried
 
@@ -59,6 +61,7 @@ def _check_names(config: Config) -> None:
         if name is not None and name not in networks.NETWORKS:
             raise InputError(unknown("network", name, networks.NETWORKS))
     build.new_loss(config)
+    make_strategy(config.search)
     workers = config.machine.workers
     if workers is not None and workers > 8 * cores():
         raise InputError(f"`workers` is {workers}, but there are {cores()} cores.")
@@ -66,9 +69,8 @@ def _check_names(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
-    for file in (config.teacher.file, config.teacher.schedule, config.student.schedule):
-        if file not in (None, build.NO_SCHEDULE) and not Path(str(file)).is_file():
-            raise InputError(f"There is no file {file}.")
+    if config.teacher.file is not None and not Path(config.teacher.file).is_file():
+        raise InputError(f"There is no file {config.teacher.file}.")
     for role in ROLES:
         build.named_schedule(config, role)
     build.warm_start(config)
@@ -99,11 +101,6 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
         )
     if not searches(config, role):
         return
-    if config.search.interval > config.search.epochs:
-        raise InputError(
-            f"`search.interval` is {config.search.interval}, but the search has {config.search.epochs} epochs: "
-            "choose an interval of at most that."
-        )
     searched = build.load_searched(config, role, data)
     trained, _ = searched.reduced(config.data.search_train, config.data.search_validation)
     batch = config.search.batch_size or batch
@@ -149,6 +146,10 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
 def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings) -> None:
     """One forward and backward pass as a training makes it."""
     placement = Placement(torch.device("cpu"))
+    if settings.mixing is not None:
+        objective.check_mixing()
+    if settings.ladder:
+        check_ladder(model, settings.ladder)
     objective.bind(model, few, placement, seed=0)
     make_optimizer(model, objective.parameters(), settings)
     objective.set_epoch(0, 0)

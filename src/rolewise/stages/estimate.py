@@ -8,13 +8,11 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise._machine import cores
 from rolewise._roles import A_T, ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
-from rolewise.population import Estimate
-from rolewise.population import estimate as estimate_search
+from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
@@ -118,22 +116,16 @@ class _Rehearsal:
         config = self.config
         data = build.load_searched(config, role, self._data)
         model, objective = self._parts(role, len(data.classes))
-        return estimate_search(
+        plan = make_plan(
             model,
             data,
+            config.search,
             objective=objective,
-            population=config.search.population,
-            epochs=config.search.epochs,
-            interval=config.search.interval,
-            method=config.search.method,
-            settings=build.train_settings(config, role, searching=True),
-            train_images=config.data.search_train,
-            validation_images=config.data.search_validation,
-            workers=config.machine.workers or cores(),
-            engine=config.search.engine,
-            ray_address=config.search.ray_address,
-            gpus_per_member=config.search.gpus_per_member,
+            role=role,
+            training=build.train_settings(config, role, searching=True),
+            images=(config.data.search_train, config.data.search_validation),
         )
+        return measure(plan, workers=config.machine.workers)
 
     def training(self, role: str, *, kd: bool) -> float:
         """Seconds of a final training, from the time of some steps."""
@@ -156,14 +148,17 @@ class _Rehearsal:
 def _seconds_of_a_step(trainer: Trainer) -> float:
     trainer.model.train()
     trainer.objective.set_epoch(0, 0)
-    marks = []
+    begun, steps = 0.0, -1  # the first step compiles and allocates, and is not counted
     for batch in trainer.feeder.batches(0, None):
         trainer.train_step(batch)
-        marks.append(time.monotonic())
-        if len(marks) > _TIMED_STEPS:
+        steps += 1
+        if steps == 0:
+            trainer.placement.wait()
+            begun = time.monotonic()
+        if steps == _TIMED_STEPS:
             break
-    # The first step compiles and allocates, and counts once.
-    return (marks[-1] - marks[0]) / max(1, len(marks) - 1)
+    trainer.placement.wait()
+    return (time.monotonic() - begun) / max(1, steps)
 
 
 def _about(seconds: float) -> str:

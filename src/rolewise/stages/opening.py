@@ -11,6 +11,7 @@ from rolewise.data import Data
 from rolewise.errors import InputError, Interrupted
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run, read_config
+from rolewise.settings.search import PLACE
 from rolewise.stages import build
 from rolewise.stages.check import check
 from rolewise.stages.pipeline import Pipeline
@@ -22,9 +23,7 @@ Settings = Config | Mapping[str, Any]
 _FREE = {
     "machine.workers",
     "machine.checkpoint_seconds",
-    "search.engine",
-    "search.ray_address",
-    "search.gpus_per_member",
+    *(f"search.{name}" for name in PLACE),
 }
 # Sections that the teacher's stage never reads.
 _STUDENT_ONLY = ("student.", "kd.", "baselines")

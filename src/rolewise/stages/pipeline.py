@@ -11,19 +11,19 @@ from typing import Any
 from safetensors import safe_open
 from torch import nn
 
-from rolewise._machine import cores
 from rolewise._roles import A_T, ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy, Distill, Objective
-from rolewise.population import search
+from rolewise.population import make_plan, run_search
 from rolewise.pretrained import digest, load_network, save_network
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, layout
 from rolewise.stages import build
 from rolewise.stages.estimate import bytes_needed
+from rolewise.stages.network_info import network_info
 from rolewise.stages.results import Results
 from rolewise.stages.trainings import TRAININGS, Training
 from rolewise.trainer import Result, Trainer, TrainSettings, final_test, fit, torch_threads
@@ -147,37 +147,29 @@ class Pipeline:
         name, file = layout.search_stage(role), layout.schedule_file(role)
         if self.run.done(name):
             return Schedule.load(self.run.file(file))
-        data, section = build.load_searched(self.config, role, self.data), self.config.search
+        data = build.load_searched(self.config, role, self.data)
         model = build.new_teacher(self.config, len(data.classes)) if role == TEACHER else self.student()
         objective = self.objective(role)
         with self.records.cost(name) as cost:
-            result = search(
+            plan = make_plan(
                 model,
                 data,
+                self.config.search,
                 objective=objective,
-                population=section.population,
-                epochs=section.epochs,
-                interval=section.interval,
                 init="random" if role == "teacher" else "given",
                 seed=self.config.seed,
                 role=role,
-                run=self.run,
-                settings=self.settings(role, searching=True),
-                train_images=self.config.data.search_train,
-                validation_images=self.config.data.search_validation,
-                quantile=section.quantile,
-                resample=section.resample,
-                workers=self.config.machine.workers or cores(),
-                engine=section.engine,
-                ray_address=section.ray_address,
-                gpus_per_member=section.gpus_per_member,
+                training=self.settings(role, searching=True),
+                images=(self.config.data.search_train, self.config.data.search_validation),
                 warm_start=self._warm_start(role),
-                early_stop=section.early_stop,
-                method=section.method,
+            )
+            result = run_search(
+                plan,
+                workers=self.config.machine.workers,
+                run=self.run,
                 checkpoint_seconds=self.config.machine.checkpoint_seconds,
                 progress=self.progress,
                 should_stop=self.should_stop,
-                details=True,
             )
             cost["images"] = result.images
             cost["seconds"] = result.cost.wall_seconds  # over all sittings
@@ -223,7 +215,8 @@ class Pipeline:
             )
             save_seconds = self.config.machine.checkpoint_seconds
             history = fit(trainer, schedule, run=self.run, stage=training.stage, save_seconds=save_seconds)
-            result = final_test(trainer, self.data.test, history)
+            last = None if schedule is None else schedule[settings.epochs - 1]
+            result = final_test(trainer, self.data.test, history, policy=last)
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
@@ -277,8 +270,14 @@ class Pipeline:
         )
         path = self.run.file(training.file)
         path.parent.mkdir(exist_ok=True)
-        save_network(model, path, extra={"data": self.config.data.name, "classes": list(self.data.classes)})
         self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
+        row = next(row for row in self.records.read()["rows"] if row["key"] == training.key)
+        extra = {"data": self.config.data.name, "classes": list(self.data.classes)}
+        info = network_info(self.config, self.data, row)
+        save_network(model, path, extra=extra, info=info)
+        if result.averaged is not None:
+            averaged = layout.averaged_file(training.key, baseline=training.baseline)
+            save_network(result.averaged, self.run.file(averaged), extra=extra, info=info)
         self.run.mark_done(training.stage)
 
     def results(self) -> dict[str, Any]:
