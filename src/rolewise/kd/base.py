@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rolewise.errors import InputError, InputTypeError, unknown
+from rolewise.kd.kept import Kept
 
 TapKind = Literal["stages", "embedding", "pre_activation"]
 _TAPS: dict[TapKind, str] = {
@@ -216,7 +217,7 @@ def tap_names(
             f"The {role} network {type(model).__name__} states no `taps`: give the loss the names of the "
             f'layers to compare, for example taps=["layer1", "layer2"].'
         )
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     for name in names:
         if name not in known:
             raise InputError(unknown(f"tap of the {role} network", name, known))
@@ -225,11 +226,18 @@ def tap_names(
 
 @contextmanager
 def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None]]:
-    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list."""
+    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list.
+
+    They are what the modules returned, also if the network writes into it later.
+    """
     found: list[Tensor | None] = [None] * len(taps)
+    kept: dict[int, Kept] = {}
 
     def keep(index: int) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                kept[index] = Kept(module, output)
+                output = kept[index].value
             found[index] = output
 
         return hook
@@ -239,6 +247,8 @@ def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None
     ]
     try:
         yield found
+        for index, one in kept.items():
+            one.check(taps[index])
     finally:
         for handle in handles:
             handle.remove()

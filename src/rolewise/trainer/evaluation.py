@@ -12,6 +12,7 @@ from rolewise.augment import normalize
 from rolewise.data import Channels, Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
+from rolewise.objective.forward import eval_mode
 from rolewise.quant import frozen_weights
 from rolewise.trainer.parallel import Group
 
@@ -69,7 +70,7 @@ def evaluate(
     parts = _parts(len(split), size, alone=not batch_statistics)
     logits: dict[int, Tensor] = {}
     sums = torch.zeros(2, dtype=torch.float64, device=placement.device)
-    mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else _eval_mode(model)
+    mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else eval_mode(model)
     with torch.inference_mode(), mode, frozen_weights(model):
         rank, processes = (0, 1) if group is None else (group.rank, group.size)
         for number in range(
@@ -122,21 +123,11 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
-    with _eval_mode(model):
+    with eval_mode(model):
         for layer in layers:
             layer.train()
         try:

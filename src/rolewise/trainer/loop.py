@@ -141,6 +141,9 @@ class Trainer:
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
         """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
 
+        Every module is put into training mode, also one that its owner had put into eval mode: a frozen batch
+        normalization uses and updates the statistics of the batches.
+
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
