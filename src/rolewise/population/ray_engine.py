@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.1
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
     """The package.
 
     Raises:
@@ -70,7 +70,7 @@ class RayEngine(Engine):
         gpus_per_worker: float = 0.0,
         progress: Progress | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = import_ray()
         self._progress, self._limit = progress or Progress(), limit
         gpus = {"num_cpus": 0, "num_gpus": gpus_per_worker}
         self._needs = gpus if gpus_per_worker else {"num_cpus": 1}

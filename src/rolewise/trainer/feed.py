@@ -82,6 +82,8 @@ class Feeder:
             crop=settings.crop,
             flip=settings.flip,
             cutout=settings.cutout,
+            size=split.image_size,
+            resized=settings.random_resized_crop,
             threads=threads,
         )
         self._seed = derive_seed(*key, "augment")
@@ -141,9 +143,10 @@ class Feeder:
             index = index.view(-1, n)[:, self.share].flatten()
             n = self.share.stop - self.share.start
         ids = self.split.ids[index]
+        stored, positions = self.split.source(index)
         images = self._augment(
-            self.split.images,
-            index=index,
+            stored,
+            index=positions,
             policy=policy,
             seed=self._seed,
             epoch=epoch,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
-from rolewise.data import Data, Split
+from rolewise.data import Data, Split, check_data
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
@@ -93,6 +93,7 @@ def train(
         RunError: the training diverged.
         Interrupted: a signal came and `out` holds the state.
     """
+    check_data(data)
     objective = checked(objective)
     role = objective.role_of(model)
     defaults = student_settings if role == STUDENT else teacher_settings

@@ -15,6 +15,7 @@ from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
 from rolewise.trainer.average import WeightAverage, estimate_statistics
 from rolewise.trainer.checks import check_classes, check_shared
+from rolewise.trainer.classes import class_weights
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder, feeding_threads
 from rolewise.trainer.ladder import set_rung
@@ -94,7 +95,8 @@ class Trainer:
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        check_classes(self.model, split, self.placement.device)
+        check_classes(self.model, split, self.placement.device, role=role)
+        objective.class_weights = class_weights(settings.class_weights, split, self.placement.device)
         objective.label_smoothing = self.settings.label_smoothing
         if self.settings.mixing is not None:
             objective.check_mixing()
@@ -143,6 +145,9 @@ class Trainer:
 
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
         """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
+
+        Every module is put into training mode, also one that its owner had put into eval mode: a frozen batch
+        normalization uses and updates the statistics of the batches.
 
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
