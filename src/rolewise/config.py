@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,8 @@ from rolewise.settings import (
     settings,
 )
 
+Baseline = Literal["teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 _MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
 
 
@@ -128,13 +130,26 @@ class Config(Section):
 
     preset: str = "demo"
     seed: int = Field(0, ge=0)
-    baselines: bool = Field(True, description="train the students that the result is compared with")
+    baselines: tuple[Baseline, ...] = Field(
+        BASELINES, description="trainings that the result is compared with; also `all`, or `none`"
+    )
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     search: SearchConfig = SearchConfig()
     kd: KDConfig = KDConfig()
     machine: MachineSettings = MachineSettings()
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Names in one text, with commas; `all` and True, `none` and False."""
+        if value in ("all", True):
+            return BASELINES
+        if value in ("none", False, None):
+            return ()
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        return list(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
 
     def role(self, role: str) -> TeacherConfig | StudentConfig:
         """The teacher's or the student's section."""

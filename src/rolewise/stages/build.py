@@ -1,6 +1,8 @@
 """Networks, losses and numbers as a run's settings describe them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,16 @@ from rolewise._roles import A_T, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.data import Data, load_data
+from rolewise.errors import InputError
 from rolewise.kd import KDLoss, load_loss
 from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.pretrained import describe, load_network
 from rolewise.quant import quantize
 from rolewise.seeds import torch_generator
 from rolewise.settings import ComputeSettings, field_names
 from rolewise.trainer import TrainSettings
 
 NO_LOSS = "none"  # what a setting says where the student learns from labels alone
-NO_SCHEDULE = "none"  # what a setting says where a role trains without a schedule
 
 
 def load(config: Config) -> Data:
@@ -131,16 +134,6 @@ def new_objective(config: Config, teacher: nn.Module) -> Objective:
     )
 
 
-def named_schedule(config: Config, role: str) -> Schedule | None:
-    """The schedule whose file the settings name for a role; None where they name none, or say "none".
-
-    Raises:
-        InputError: no such file, or one that holds no schedule.
-    """
-    named = config.role(role).schedule
-    return None if named in (None, NO_SCHEDULE) else Schedule.load(Path(str(named)))
-
-
 def warm_start(config: Config) -> Schedule | None:
     """The schedule whose file the settings name for members to begin with; None for none, or for the run's own A_T.
 
@@ -149,3 +142,26 @@ def warm_start(config: Config) -> Schedule | None:
     """
     named, epochs = config.search.warm_start, config.search.epochs
     return None if named in (None, A_T) else Schedule.load(Path(str(named)), epochs).stretch(epochs)
+
+
+def load_teacher(config: Config, data: Data) -> nn.Module:
+    """The teacher whose file the settings name.
+
+    Raises:
+        InputError: no network's file, or one that was trained for other classes, or for the same in another order.
+    """
+    path = Path(str(config.teacher.file)).expanduser()
+    model, classes = load_network(path), describe(path).get("classes")
+    if classes is not None and tuple(classes) != tuple(data.classes):
+        pairs = zip_longest(classes, data.classes)
+        first = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise InputError(
+            f"`teacher.file` {path} was trained for the classes {_some(classes)}, but {data.name} has "
+            f"{_some(data.classes)}: number {first[0]} is {first[1][0]!r} there and {first[1][1]!r} here. A teacher of "
+            "other classes, or of the same in another order, would teach wrong labels."
+        )
+    return model
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,7 +1,6 @@
 """What can be known to be wrong is found before a run directory is made: names, files, data, and whether all fits."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,9 +13,9 @@ from rolewise.config import Config
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
-from rolewise.pretrained import load_network
 from rolewise.runs import layout
 from rolewise.stages import build
+from rolewise.stages.schedules import named_schedule
 from rolewise.stages.trainings import searches
 from rolewise.trainer import TrainSettings, check_classes
 from rolewise.trainer.settings import make_optimizer
@@ -66,11 +65,10 @@ def _check_names(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
-    for file in (config.teacher.file, config.teacher.schedule, config.student.schedule):
-        if file not in (None, build.NO_SCHEDULE) and not Path(str(file)).is_file():
-            raise InputError(f"There is no file {file}.")
     for role in ROLES:
-        build.named_schedule(config, role)
+        named = config.role(role).schedule
+        if named is not None:
+            named_schedule(named)
     build.warm_start(config)
 
 
@@ -120,7 +118,7 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     if config.teacher.file is None:
         teacher = build.new_teacher(config, len(data.classes))
     else:
-        teacher = load_network(config.teacher.file)
+        teacher = build.load_teacher(config, data)
     check_classes(teacher, few, torch.device("cpu"))
     if TEACHER in roles and config.teacher.file is None:
         _step(teacher, CrossEntropy(), few, build.train_settings(config, TEACHER, searching=False))

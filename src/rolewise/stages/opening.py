@@ -20,6 +20,7 @@ Settings = Config | Mapping[str, Any]
 
 # What a resumed run may change: it does not move results.
 _FREE = {
+    "baselines",
     "machine.workers",
     "machine.checkpoint_seconds",
     "search.engine",
@@ -27,7 +28,7 @@ _FREE = {
     "search.gpus_per_member",
 }
 # Sections that the teacher's stage never reads.
-_STUDENT_ONLY = ("student.", "kd.", "baselines")
+_STUDENT_ONLY = ("student.", "kd.")
 _RUNS = Path("runs")  # where directories without a name of their own go
 
 
@@ -140,7 +141,7 @@ def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Pro
     Raises:
         InputError: a change of what results were made with, or settings that cannot be.
     """
-    before, after = flat(run.config), flat(settings.model_dump())
+    before, after = flat(parse_config(run.config).model_dump()), flat(settings.model_dump())
     begun = any(_begun(run, stage) for stage in (layout.search_stage(STUDENT), layout.train_stage(STUDENT)))
     for key in sorted(before.keys() | after.keys()):
         late = key.startswith(_STUDENT_ONLY) and not begun

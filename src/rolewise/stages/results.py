@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rolewise._roles import STUDENT
-from rolewise.config import Config
 from rolewise.runs import RunDirectory, layout
-from rolewise.stages.trainings import Training
 from rolewise.trainer import Result
 
 
@@ -24,39 +21,41 @@ class Results:
         empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
         return self.run.read_json(layout.RESULTS) if self.run.file(layout.RESULTS).exists() else empty
 
-    def add_row(
-        self, training: Training, result: Result, config: Config, *, epochs: int, schedule: str | None
-    ) -> None:
-        """The test of a final training: a row of the result table, and a line of the metrics."""
-        low, kd = training.role == STUDENT, config.kd.loss
+    def add_result(self, row: Mapping[str, Any], result: Result) -> None:
+        """The test of a final training: a row of the result table, and a line of the metrics.
+
+        Args:
+            row: what was trained, see `Training.describe`.
+            result: its figures.
+        """
         figures = {
             "accuracy": result.accuracy,
             "loss": result.loss,
             "accuracy_batch_statistics": result.batch_statistics,
         }
-        row = {
-            "key": training.key,
-            "name": training.title,
-            "role": training.role,
-            "weight_bits": config.student.weight_bits if low else 32,
-            "act_bits": config.student.act_bits if low else 32,
-            "kd": kd if training.kd and kd != "none" else None,
-            "schedule": schedule,
-            **figures,
-            "n": result.n,
-            "epochs": epochs,
-            "seed": config.seed,
-            "precision": result.precision,
-            "baseline": training.baseline,
-        }
-        self._put("rows", "key", row)
+        self.add_row({**row, **figures, "n": result.n, "precision": result.precision})
         self.run.append_metrics(
-            stage=layout.train_stage(training.key),
-            role=training.role,
+            stage=layout.train_stage(row["key"]),
+            role=row["role"],
             member=None,
             split="test",
-            epoch=epochs,
+            epoch=row["epochs"],
             **figures,
+        )
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """A row of the result table; one of the same key is replaced."""
+        self._put("rows", "key", row)
+
+    def same(self, training: str) -> dict[str, Any] | None:
+        """The row of a training that was done and is the same, to the byte; None if there is none.
+
+        Args:
+            training: digest of all in which the trainings of this run differ.
+        """
+        rows: list[dict[str, Any]] = self.read()["rows"]
+        return next(
+            (row for row in rows if row.get("training") == training and row.get("same_as") is None), None
         )
 
     def add_search(self, role: str, summary: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`train()`, and `fit()` on which it and the stages of the pipeline stand: epochs, log, checkpoints, resume."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
+from rolewise.trainer.identity import check_identity, training_identity
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
@@ -98,7 +100,7 @@ def train(
     objective = objective or CrossEntropy()
     role = "student" if student else "teacher"
     group = join(chosen.device)
-    about = {"epochs": epochs, "seed": seed, "role": role}
+    about = training_identity(model, data, objective, augment, chosen, seed=seed, role=role)
     with torch_threads(chosen.threads), ExitStack() as stack:
         opened = _open(stack, out, resume=resume, config=about, group=group)
         objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
@@ -113,7 +115,7 @@ def train(
             progress=progress,
             group=group,
         )
-        history = fit(trainer, augment, run=opened.directory, validation=validation)
+        history = fit(trainer, augment, run=opened.directory, identity=about, validation=validation)
         return final_test(trainer, data.test, history)
 
 
@@ -154,6 +156,7 @@ def fit(
     *,
     run: RunDirectory | None = None,
     stage: str = layout.TRAIN,
+    identity: Mapping[str, Any] | None = None,
     validation: Split | None = None,
     save_seconds: float = 30.0,
 ) -> list[dict[str, float]]:
@@ -164,6 +167,7 @@ def fit(
         augment: one policy per epoch, or None.
         run: where the log and `checkpoints/<stage>` are.
         stage: name of the checkpoints and of the log's entries.
+        identity: all that the result depends on; a checkpoint of another training is refused.
         validation: held-out images, evaluated after each epoch.
         save_seconds: at least so much time lies between two checkpoints (0: one after every epoch).
 
@@ -171,7 +175,7 @@ def fit(
         One entry per epoch.
     """
     epochs = trainer.settings.epochs
-    log = TrainingLog(trainer, run, stage)
+    log = TrainingLog(trainer, run, stage, identity)
     log.resume()
     if trainer.group is not None:
         trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
@@ -230,4 +234,7 @@ def _open(
     """The run directory of one `train`: the first process makes or opens it, the others read what it wrote."""
     follows = group is not None and group.rank != 0
     with nullcontext() if group is None else group.in_turn():
-        return stack.enter_context(open_run(out, config, resume=resume, read_only=follows))
+        opened = stack.enter_context(open_run(out, {"train": config}, resume=resume, read_only=follows))
+    if opened.directory is not None:
+        check_identity(opened.directory.config.get("train", config), config, opened.directory.path)
+    return opened
