@@ -36,6 +36,9 @@ class DataConfig(Section):
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
     skip_bad: bool = False
+    fingerprint: str | None = Field(
+        None, description="SHA-256 of the training images and labels; other data are refused"
+    )
 
 
 class TeacherConfig(Section):

@@ -211,6 +211,12 @@ class RunDirectory:
         """Whether the stage `name` is complete."""
         return name in self._stages()
 
+    def begun(self) -> list[str]:
+        """The stages that are complete, and those that have checkpoints."""
+        folder = self.path / CHECKPOINTS
+        under_way = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return list(dict.fromkeys([*self._stages(), *under_way]))
+
     def stage_info(self, name: str) -> dict[str, Any]:
         """What `mark_done` was told about the stage `name`.
 

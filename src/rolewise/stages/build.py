@@ -27,9 +27,19 @@ NO_LOSS = "none"  # what a setting says where the student learns from labels alo
 
 
 def load(config: Config) -> Data:
-    """The data set that teacher and student are for."""
+    """The data set that teacher and student are for.
+
+    Raises:
+        InputError: it cannot be read, or it is another one than the settings say.
+    """
     one = config.data
-    return load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+    data = load_data(one.name, one.root, size=one.size, skip_bad=one.skip_bad)
+    if one.fingerprint is not None and data.fingerprint() != one.fingerprint:
+        raise InputError(
+            f"The training images of {one.name} in {one.root} are not those of the settings: their fingerprint is "
+            f"{data.fingerprint()[:16]}..., but `data.fingerprint` is {one.fingerprint[:16]}...."
+        )
+    return data
 
 
 def load_searched(config: Config, role: str, data: Data) -> Data:
@@ -58,8 +68,12 @@ def _computing(config: Config) -> dict[str, Any]:
     return {name: getattr(config.machine, name) for name in field_names(ComputeSettings)}
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, data: Data | None = None) -> Config:
     """The settings with the machine's choices written down, so that a resume computes the same way.
+
+    Args:
+        config: settings.
+        data: the data set that they name, whose fingerprint is written down too.
 
     Raises:
         InputError: a device that is not there.
@@ -68,7 +82,10 @@ def resolve(config: Config) -> Config:
     chosen = TrainSettings(1, **_computing(config)).resolved()
     found = {name: getattr(chosen, name) for name in field_names(ComputeSettings)}
     machine = replace(machine, **found, threads=machine.threads or cores())
-    return config.model_copy(update={"machine": machine})
+    images = config.data
+    if data is not None:
+        images = images.model_copy(update={"fingerprint": data.fingerprint()})
+    return config.model_copy(update={"machine": machine, "data": images})
 
 
 def new_teacher(config: Config, classes: int) -> nn.Module:

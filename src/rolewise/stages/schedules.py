@@ -12,6 +12,7 @@ from rolewise.runs import RunDirectory, file_digest, layout
 
 NONE = "none"  # what a setting says where a role trains without a schedule
 _POLICIES = {"trivialaugment": TrivialAugment(), "randaugment": RandAugment()}
+WORDS = (NONE, *_POLICIES)  # what names a schedule without a file
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def named_schedule(name: str) -> Source:
         return Source(Schedule.constant(policy, 1), type(policy).__name__)
     path = Path(name).expanduser()
     if not path.is_file():
-        words = ", ".join(f'"{word}"' for word in (NONE, *_POLICIES))
+        words = ", ".join(f'"{word}"' for word in WORDS)
         raise InputError(f"There is no file {name}: a schedule is a file, or one of {words}.")
     return Source(Schedule.load(path), path.name, file_digest(path))
 

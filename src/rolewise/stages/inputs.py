@@ -1,0 +1,209 @@
+"""The files that a run was given: copied into its directory, so that it can be moved and resumed from anywhere."""
+
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from rolewise._roles import A_T
+from rolewise.config import Config, changed
+from rolewise.errors import InputError
+from rolewise.runs import RunDirectory, file_digest, layout
+from rolewise.stages import schedules
+
+_ROOT = "data.root"
+CODE = "kd.loss"  # the setting that names a file which is run as a program
+
+
+def _plain(value: str) -> str | None:
+    return value
+
+
+def _schedule(value: str) -> str | None:
+    return None if value in schedules.WORDS else value
+
+
+def _warm_start(value: str) -> str | None:
+    return None if value == A_T else value
+
+
+def _code(value: str) -> str | None:
+    file, _, _ = value.rpartition(":")
+    return file if file.endswith(".py") else None
+
+
+# Settings that may name a file, and which part of their value does; None where it is a word.
+_FILES: dict[str, Callable[[str], str | None]] = {
+    "teacher.file": _plain,
+    "teacher.schedule": _schedule,
+    "student.schedule": _schedule,
+    "search.warm_start": _warm_start,
+    CODE: _code,
+}
+
+
+def _get(config: Config, setting: str) -> str | None:
+    section, name = setting.split(".")
+    value: str | None = getattr(getattr(config, section), name)
+    return value
+
+
+def _named(config: Config) -> dict[str, Path]:
+    """The files that the settings name, by setting."""
+    found = {}
+    for setting, part in _FILES.items():
+        value = _get(config, setting)
+        file = None if value is None else part(value)
+        if file is not None:
+            found[setting] = Path(file)
+    return found
+
+
+def _with_files(config: Config, files: dict[str, Path]) -> Config:
+    """The settings with other files in the place of those that they name."""
+    before = _named(config)
+    values = {
+        setting: str(_get(config, setting)).replace(str(before[setting]), str(file), 1)
+        for setting, file in files.items()
+    }
+    return changed(config.model_dump(), values) if values else config
+
+
+def absolute(config: Config, only: Collection[str] | None = None) -> Config:
+    """The settings with absolute names of files, and of the folder of the data.
+
+    Args:
+        config: settings.
+        only: dotted names of the settings to look at; None is all.
+    """
+    wanted = {name: file for name, file in _named(config).items() if only is None or name in only}
+    config = _with_files(config, {name: file.expanduser().resolve() for name, file in wanted.items()})
+    root = config.data.root
+    if root is None or (only is not None and _ROOT not in only):
+        return config
+    return changed(config.model_dump(), {_ROOT: str(Path(root).expanduser().resolve())})
+
+
+def keep(run: RunDirectory, config: Config) -> None:
+    """Copies the files that the settings name into the run directory, with their SHA-256; those there already stay."""
+    known = _records(run)
+    records: dict[str, Any] = {}
+    for setting, file in _named(config).items():
+        record = known.get(setting)
+        stale = record is None or record["path"] != str(file)
+        if setting == CODE and not stale and file.is_file():
+            stale = file_digest(file) != _digest(record)
+        if (
+            stale
+            and record is not None
+            and file.is_relative_to(run.file(layout.input_folder(setting)).resolve())
+        ):
+            records[setting] = {**record, "path": str(file)}  # the copy itself was named
+        else:
+            records[setting] = _copy(run, setting, file) if stale else record
+    if records != known:
+        run.write_json(layout.INPUTS, records)
+
+
+def _copy(run: RunDirectory, setting: str, file: Path) -> dict[str, Any]:
+    folder = run.file(layout.input_folder(setting))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    parts = sorted(file.iterdir()) if file.is_dir() else [file, file.with_suffix(".json")]
+    target = folder / file.name if file.is_dir() else folder
+    target.mkdir(exist_ok=True)
+    digests = {}
+    for part in parts:
+        if part.is_file():
+            shutil.copyfile(part, target / part.name)
+            digests[(target / part.name).relative_to(run.path).as_posix()] = file_digest(target / part.name)
+    return {
+        "path": str(file),
+        "name": (folder / file.name).relative_to(run.path).as_posix(),
+        "files": digests,
+    }
+
+
+def placed(run: RunDirectory, config: Config) -> Config:
+    """The settings with the copies in the place of the files that were named; own code stays where it was named.
+
+    Raises:
+        InputError: a copy was changed or lost since.
+    """
+    files, named = {}, _named(config)
+    for setting, record in _records(run).items():
+        if setting == CODE or str(named.get(setting)) != record["path"]:
+            continue
+        for name, digest in record["files"].items():
+            path = run.file(name)
+            if not path.is_file() or file_digest(path) != digest:
+                raise InputError(
+                    f"{path} is not the copy of {record['path']} that the run was begun with: restore it, or start "
+                    "another run with `--out`."
+                )
+        files[setting] = run.file(record["name"])
+    return _with_files(config, files)
+
+
+def check_code(run: RunDirectory, config: Config, *, named: bool, begun: bool = False) -> str | None:
+    """Checks own code before it is run: a received run directory must not decide what is run.
+
+    Args:
+        run: the run.
+        config: its settings.
+        named: whether the user named the code in this very call.
+        begun: whether there are results that depend on it.
+
+    Returns:
+        A sentence that names the file and its SHA-256; None without own code.
+
+    Raises:
+        InputError: the file is gone, was changed since, or lies within the run directory, and was not named again; or
+            it is another one than that which the results were made with.
+    """
+    file = _named(config).get(CODE)
+    if file is None:
+        return None
+    record = _records(run).get(CODE)
+    known = _digest(record) if record is not None and record["path"] == str(file) else None
+    again = f"If you trust it, name it again: `--kd {_get(config, CODE)}`."
+    if not file.is_file():
+        raise InputError(f"`kd.loss`: there is no file {file}, which this run's loss is written in. {again}")
+    digest = file_digest(file)
+    if known is not None and digest != known and (begun or not named):
+        way_out = "Start another run with `--out`." if begun else again
+        raise InputError(
+            f"`kd.loss`: {file} was changed since the run was begun: its SHA-256 is {digest[:16]}... and was "
+            f"{known[:16]}.... {way_out}"
+        )
+    if not named and file.resolve().is_relative_to(run.path.resolve()):
+        raise InputError(
+            f"`kd.loss`: {file} lies within the run directory, so it is not run unasked. {again}"
+        )
+    if not named and known is None:
+        raise InputError(f"`kd.loss`: the run does not record {file}, so it is not run unasked. {again}")
+    return f"own code: {file}, SHA-256 {digest}"
+
+
+def only_moved(run: RunDirectory, before: object, after: object) -> bool:
+    """Whether two values of `kd.loss` name the same class of the same file, which lies elsewhere now."""
+    record = _records(run).get(CODE)
+    if record is None or not isinstance(before, str) or not isinstance(after, str):
+        return False
+    files = _code(before), _code(after)
+    if files[0] is None or files[1] is None or before.rpartition(":")[2] != after.rpartition(":")[2]:
+        return False
+    return (
+        record["path"] == files[0]
+        and Path(files[1]).is_file()
+        and file_digest(Path(files[1])) == _digest(record)
+    )
+
+
+def _digest(record: dict[str, Any] | None) -> str | None:
+    """The SHA-256 of a file that was copied alone."""
+    return None if record is None else next(iter(record["files"].values()), None)
+
+
+def _records(run: RunDirectory) -> dict[str, Any]:
+    return dict(run.read_json(layout.INPUTS)) if run.file(layout.INPUTS).exists() else {}
