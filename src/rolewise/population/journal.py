@@ -51,13 +51,13 @@ class Journal:
             return
         found = self._store.latest()
         if found is None:
-            self._run.rewind()
+            self._run.rewind(stage=self.stage)
             return
         if found.state["format_version"] != FORMAT_VERSION:
             raise InputError(f"{found.path} was written by a later version of rolewise; go on with that one.")
         self._check(found.state["identity"])
         standing.restore(found)
-        self._run.rewind(found.state["marks"])
+        self._run.rewind(found.state["marks"], stage=self.stage)
         self._step = found.step + 1
         self._progress.note(
             f"{self.stage}: goes on after epoch {standing.completed} of {standing.lineage.epochs}"

@@ -25,7 +25,7 @@ from rolewise.runs.files import (
     to_json,
     write_atomic,
 )
-from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES
+from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES, search_stage
 from rolewise.runs.place import FORMAT, FORMAT_VERSION, acquire, read_config, refuse_used
 from rolewise.runs.store import CheckpointStore
 
@@ -189,17 +189,38 @@ class RunDirectory:
         """The lengths of both logs in bytes, all of it on the device. To be kept in a checkpoint's state."""
         return {name: logs.mark(self._writable(name)) for name in LOGS}
 
-    def rewind(self, marks: Mapping[str, int] | None = None) -> None:
+    def rewind(self, marks: Mapping[str, int] | None = None, *, stage: str | None = None) -> None:
         """Drop what was logged after `marks`, or, without them, after the last stage that is done.
 
+        Args:
+            marks: lengths of the logs, from a checkpoint.
+            stage: whose lines are dropped; those of other stages that are complete stay. None drops all.
+
         Raises:
-            InputError: a log is shorter than its mark, so someone changed it.
+            InputError: a log is shorter than its mark, or holds lines of stages that are not known to be complete: a
+                file of the run was changed or lost. Nothing is cut then.
         """
+        stages = self._stages()
         if marks is None:
-            stages = list(self._stages().values())
-            marks = stages[-1]["marks"] if stages else {}
+            marks = list(stages.values())[-1]["marks"] if stages else {}
+        tails = {name: logs.tail(self._writable(name), int(marks.get(name, 0))) for name in LOGS}
+        kept = {
+            name: [line for line in tail if stage and _stage(line) != stage] for name, tail in tails.items()
+        }
+        unknown = sorted({_stage(line) for lines in kept.values() for line in lines} - stages.keys())
+        if unknown:
+            raise InputError(
+                f"{self.path} holds lines of {', '.join(unknown)} after the point from which {stage} would be resumed, "
+                f"but {STAGES} does not say that this is complete: the file was changed or lost. Restore it; nothing "
+                "was cut. A stage that was interrupted in between is to be finished first."
+            )
         for name in LOGS:
-            logs.rewind(self._writable(name), int(marks.get(name, 0)))
+            logs.rewind(self._writable(name), int(marks.get(name, 0)), kept[name])
+        if any(kept.values()):
+            lengths = self.marks()
+            for about in stages.values():
+                about["marks"] = {name: min(mark, lengths[name]) for name, mark in about["marks"].items()}
+            self.write_json(STAGES, stages)
 
     # Stages and checkpoints.
 
@@ -262,3 +283,8 @@ class RunDirectory:
     def _stages(self) -> dict[str, Any]:
         path = self.path / STAGES
         return dict(load_json(path)) if path.exists() else {}
+
+
+def _stage(line: Mapping[str, Any]) -> str:
+    """Which stage wrote a line of a log; an exploit is one of its role's search."""
+    return str(line["stage"]) if "stage" in line else search_stage(str(line.get("role")))

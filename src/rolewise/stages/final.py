@@ -24,15 +24,17 @@ from rolewise.trainer import Result, Trainer, final_test, fit, torch_threads
 
 def train_final(pipeline: Pipeline, training: Training) -> None:
     """One final training; writes the network, its answers to the test images, and its row of the result table."""
-    if pipeline.run.done(training.stage) and training.key in TRAININGS:
+    done = pipeline.run.done(training.stage)
+    again = done and _is_lost(pipeline, training)
+    if done and not again and training.key in TRAININGS:
         return
     settings = pipeline.settings(training.role)
     source = _schedule(pipeline, training, settings.epochs)
     identity = _identity(pipeline.config, training, source)
-    if pipeline.run.done(training.stage):
+    if done and not again:
         _check_further(pipeline, training, identity)
         return
-    if training.baseline and (same := pipeline.records.same(identity)) is not None:
+    if training.baseline and (same := pipeline.records.same(identity, training.key)) is not None:
         _copy(pipeline, training, source, same)
         return
     teaches = training.role == TEACHER
@@ -65,20 +67,43 @@ def train_final(pipeline: Pipeline, training: Training) -> None:
         result = final_test(trainer, pipeline.data.test, history)
         cost["images"] = settings.epochs * trainer.steps * settings.batch_size
     row = training.describe(pipeline.config, model, source)
-    _finish(pipeline, training, model, result, row | {"epochs": settings.epochs, "training": identity})
+    row |= {"epochs": settings.epochs, "training": identity}
+    _finish(pipeline, training, model, result, row, again=again)
+
+
+def _is_lost(pipeline: Pipeline, training: Training) -> bool:
+    """Whether the network or the row of a complete training is gone, so that its checkpoint is to give them again.
+
+    Raises:
+        InputError: the checkpoints are gone too.
+    """
+    row = pipeline.records.row(training.key)
+    if row is not None and (row.get("same_as") or pipeline.run.file(training.file).exists()):
+        return False
+    what = layout.RESULTS if row is None else training.file
+    taken = training.key == TEACHER and pipeline.config.teacher.file is not None
+    if not taken and pipeline.run.checkpoints(training.stage).latest() is None:
+        raise InputError(
+            f"{pipeline.run.path}: {what} has lost {training.key}, whose checkpoints are gone too: restore it, or "
+            "start another run with `--out`."
+        )
+    pipeline.progress.note(f"{what} has lost {training.key}: it is made again")
+    return True
 
 
 def take_teacher(pipeline: Pipeline) -> None:
     """Puts the network that the settings name by its file in the teacher's place, after testing it."""
     training, settings = TRAININGS[TEACHER], pipeline.settings(TEACHER)
-    if pipeline.run.done(training.stage):
+    done = pipeline.run.done(training.stage)
+    again = done and _is_lost(pipeline, training)
+    if done and not again:
         return
     model = build.load_teacher(pipeline.config, pipeline.data)
     trainer = Trainer(model, CrossEntropy(), pipeline.data.train, settings, seed=pipeline.config.seed)
     with torch_threads(settings.threads):
         result = final_test(trainer, pipeline.data.test, [])
     row = training.describe(pipeline.config, model, Source(), taken=True)
-    _finish(pipeline, training, model, result, row | {"epochs": 0, "training": None})
+    _finish(pipeline, training, model, result, row | {"epochs": 0, "training": None}, again=again)
 
 
 def _schedule(pipeline: Pipeline, training: Training, epochs: int) -> Source:
@@ -129,7 +154,13 @@ def _copy(pipeline: Pipeline, training: Training, source: Source, same: Mapping[
 
 
 def _finish(
-    pipeline: Pipeline, training: Training, model: nn.Module, result: Result, row: dict[str, Any]
+    pipeline: Pipeline,
+    training: Training,
+    model: nn.Module,
+    result: Result,
+    row: dict[str, Any],
+    *,
+    again: bool = False,
 ) -> None:
     if not pipeline.leads:
         return
@@ -140,6 +171,6 @@ def _finish(
     save_network(
         model, path, extra={"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
     )
-    pipeline.records.add_result(row, result)
+    pipeline.records.add_result(row, result, log=not again)
     made = [answers, training.file, str(Path(training.file).with_suffix(".json"))]
     pipeline.run.mark_done(training.stage, files=made)

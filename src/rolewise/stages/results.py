@@ -21,12 +21,13 @@ class Results:
         empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
         return self.run.read_json(layout.RESULTS) if self.run.file(layout.RESULTS).exists() else empty
 
-    def add_result(self, row: Mapping[str, Any], result: Result) -> None:
+    def add_result(self, row: Mapping[str, Any], result: Result, *, log: bool = True) -> None:
         """The test of a final training: a row of the result table, and a line of the metrics.
 
         Args:
             row: what was trained, see `Training.describe`.
             result: its figures.
+            log: whether the metrics get a line; they have one of a test that is made again.
         """
         figures = {
             "accuracy": result.accuracy,
@@ -34,6 +35,8 @@ class Results:
             "accuracy_batch_statistics": result.batch_statistics,
         }
         self.add_row({**row, **figures, "n": result.n, "precision": result.precision})
+        if not log:
+            return
         self.run.append_metrics(
             stage=layout.train_stage(row["key"]),
             role=row["role"],
@@ -47,16 +50,21 @@ class Results:
         """A row of the result table; one of the same key is replaced."""
         self._put("rows", "key", row)
 
-    def same(self, training: str) -> dict[str, Any] | None:
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The row of a training; None if there is none."""
+        rows: list[dict[str, Any]] = self.read()["rows"]
+        return next((row for row in rows if row["key"] == key), None)
+
+    def same(self, training: str, key: str) -> dict[str, Any] | None:
         """The row of a training that was done and is the same, to the byte; None if there is none.
 
         Args:
             training: digest of all in which the trainings of this run differ.
+            key: of the training that asks.
         """
         rows: list[dict[str, Any]] = self.read()["rows"]
-        return next(
-            (row for row in rows if row.get("training") == training and row.get("same_as") is None), None
-        )
+        others = (row for row in rows if row["key"] != key and row.get("same_as") is None)
+        return next((row for row in others if row.get("training") == training), None)
 
     def add_search(self, role: str, summary: Mapping[str, Any]) -> None:
         """What the search of a role's schedule came to."""

@@ -76,8 +76,8 @@ class TrainingLog:
                 check_identity(saved, self.identity, self.run.path)
             self.trainer.load_state(State(found.tensors("trainer"), found.state["trainer"]))
             self.history = list(found.state["history"])
-        if not self.run.read_only:
-            self.run.rewind(None if found is None else found.state["marks"])
+        if not self.run.read_only and not self.run.done(self.stage):  # a complete one is only tested again
+            self.run.rewind(None if found is None else found.state["marks"], stage=self.stage)
         if found is not None and found.state["threads"] != self.trainer.settings.threads:
             self.trainer.progress.note(
                 f"resumed with {self.trainer.settings.threads} threads instead of {found.state['threads']}: "
