@@ -15,6 +15,7 @@ from rolewise.settings import (
     ComputeSettings,
     Integer,
     Number,
+    SearchSettings,
     Section,
     TrainRecipe,
     explain,
@@ -80,22 +81,15 @@ class StudentConfig(Section):
         return bits
 
 
-class SearchConfig(Section):
-    """Population based augmentation."""
+@settings
+class SearchConfig(SearchSettings):
+    """The search, and what of it only a run knows."""
 
-    population: int = Field(16, ge=4, le=64)
-    epochs: int = Field(200, ge=1)
-    interval: int = Field(3, ge=1)
-    quantile: float = Field(0.25, gt=0, le=0.5)
-    resample: float = Field(0.2, ge=0, le=1)
-    batch_size: int | None = Field(None, ge=2, description="None: that of the role's training")
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    gpus_per_member: float = Field(0.0, ge=0)
-    warm_start: str | None = Field(None, description="a schedule's file; in stage beta also `A_T`")
-    early_stop: bool = False
-    method: Literal["pbt", "random", "constant", "randaugment"] = Field(
-        "pbt", description="the search, or a control of equal budget"
+    batch_size: Integer | None = Field(
+        default=None, ge=2, description="images a step; none takes that of the role's training"
+    )
+    warm_start: str | None = Field(
+        default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
 
 

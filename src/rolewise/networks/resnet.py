@@ -23,7 +23,8 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
 
     `act_in` is where a low-bit network quantizes the block's input, which feeds the first convolution and the
-    shortcut alike; `act` follows the first BatchNorm. The output is a plain ReLU, quantized by the next block.
+    shortcut alike; `act` follows the first BatchNorm. The output is a plain ReLU, quantized by the next block;
+    `pre_relu` is the sum before it, for losses that compare maps there.
     """
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
@@ -37,12 +38,13 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != width:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), norm(width))
+        self.pre_relu = nn.Identity()
 
     def forward(self, x: Maps) -> Maps:
         x = self.act_in(x)
         shortcut = x if self.shortcut is None else self.shortcut(x)
         x = self.act(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+        return torch.relu(self.pre_relu(self.bn2(self.conv2(x)) + shortcut))
 
 
 class ResNet(Network):
@@ -82,6 +84,9 @@ class ResNet(Network):
                 inputs = width
             self.add_module(name, nn.Sequential(*layers))
         self.act_points = tuple(points)
+        self.pre_activation_taps = tuple(
+            f"{name}.{count - 1}.pre_relu" for name, count in zip(self.taps, blocks, strict=True)
+        )
         self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Maps) -> Logits:

@@ -3,16 +3,16 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import Init, Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
 from rolewise.seeds import derive_seed, torch_generator
 
@@ -29,18 +29,23 @@ class Distill(Objective):
     compare with the authors' code).
 
     Args:
-        teacher: in eval mode; never changed.
-        loss: what is compared.
+        teacher: network in eval mode; never changed.
+        loss: distance between student and teacher.
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
-        lambda_mode: where lambda enters.
-        decay_factor: lambda is multiplied by it at each milestone of the learning rate, if it decays.
+        lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
+        decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
     Raises:
         InputError: a teacher in training mode, a weight that is negative or not finite, taps that do not exist.
     """
 
-    metrics = ("loss", "correct", "task", "kd", "kd_dropped")
-    shares_batches = True
+    metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
+    role: str | None = STUDENT
+    init: Init = "given"
+    shares_batches: bool = True
+    made_by_bind: tuple[str, ...] = (
+        "_placement", "_taps", "_teacher_taps", "_teacher", "_lambda", "_sigmoid", "_forward", "_teacher_forward",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,10 +77,6 @@ class Distill(Objective):
         self.decay_factor = decay_factor
         self.prepare_epochs = prepare_epochs
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what `bind` made: it is made anew wherever the objective arrives."""
-        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
-
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:
             return
@@ -93,8 +94,11 @@ class Distill(Objective):
         check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
-        self._taps = tap_names(model, self.loss.taps) if needs else ()
-        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
+        kind = self.loss.tap_kind
+        self._taps = tap_names(model, self.loss.taps, kind=kind) if needs else ()
+        self._teacher_taps = (
+            tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
+        )
         self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)

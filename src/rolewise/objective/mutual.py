@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise import kd
+from rolewise._roles import STUDENT
 from rolewise.kd.base import Outputs, TrainingImages
 from rolewise.objective.base import Objective, Placement, correct, factor
 
@@ -23,13 +23,15 @@ class MutualLearning(Objective):
     DML())`.
 
     Args:
-        peer: the network that learns along; this objective trains its own copy.
+        peer: network that is trained with the student; this objective trains its own copy.
         weight: factor of the KD term, for both, no unit.
-        lr: of the peer's Adam (eps 1e-5), constant.
-        weight_decay: L2 term of the peer's Adam.
+        lr: learning rate of the peer's Adam (eps 1e-5), constant.
+        weight_decay: factor of the L2 term of the peer's Adam.
     """
 
-    metrics = ("loss", "correct", "task", "kd", "peer_correct")
+    metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "peer_correct")
+    role: str | None = STUDENT
+    made_by_bind: tuple[str, ...] = ("_placement", "_peer", "_optimizer")
 
     def __init__(
         self, peer: nn.Module, weight: float = 1.0, *, lr: float = 1e-3, weight_decay: float = 1e-5
@@ -38,9 +40,6 @@ class MutualLearning(Objective):
         self.weight = factor("weight", weight)
         self.lr, self.weight_decay = lr, weight_decay
         self.loss = kd.LOSSES["dml"]()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement

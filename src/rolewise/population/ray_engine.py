@@ -10,7 +10,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +20,13 @@ import torch
 
 from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, missing_extra
-from rolewise.population.engine import Attempts, Job, raise_failure
-from rolewise.population.member import Runner, SearchSpec
-from rolewise.population.wire import pack, split_tensors, unpack
+from rolewise.population.engine import Attempts, Engine, failure, raise_failure
+from rolewise.population.member import Job, JobChannel, Runner, SearchSpec
+from rolewise.population.transport import pack, split_tensors, unpack
 from rolewise.progress import Progress
 
 _POLL_SECONDS = 0.1
-_KNOCK_SECONDS = 10.0
+_PROBE_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
@@ -47,7 +46,7 @@ def _ray() -> Any:
     return ray
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Runs jobs in Ray actors, as many as the cluster has room for; members take turns where there are fewer.
 
     Images and networks are put into the object store once, states travel through it. Dead actors are replaced
@@ -57,10 +56,10 @@ class RayEngine:
 
     Args:
         spec: what the members have in common.
-        limit: actors at most.
-        address: of a running cluster that this machine is part of, such as "auto" or "10.0.0.5:6379".
+        limit: maximum number of actors.
+        address: address of a running cluster that this machine is part of, such as "auto" or "10.0.0.5:6379".
         gpus_per_worker: share of a GPU for each actor; 0 gives each one CPU instead.
-        progress: is told of replaced actors.
+        progress: listener for batches and for replaced actors.
 
     Raises:
         InputError: Ray is missing or not reachable, or no node has room for one actor.
@@ -75,8 +74,6 @@ class RayEngine:
         gpus_per_worker: float = 0.0,
         progress: Progress | None = None,
     ) -> None:
-        if not 0 <= gpus_per_worker < float("inf"):
-            raise InputError(f"`gpus_per_member` must be a number of at least 0, got {gpus_per_worker}.")
         self._ray = _ray()
         self._progress, self._limit = progress or Progress(), limit
         gpus = {"num_cpus": 0, "num_gpus": gpus_per_worker}
@@ -120,18 +117,18 @@ class RayEngine:
             elif time.monotonic() - alone_since > _ROOM_SECONDS:
                 raise RunError(
                     f"The Ray cluster has had no room for a member ({self._need()}) for {_ROOM_SECONDS:.0f} s. What "
-                    "was reached is saved in the run directory, and `--resume` goes on from there."
+                    "was reached is saved in the run directory; resume it with `--resume`."
                 )
-            for actor in self._hear():
+            for actor in self._poll():
                 kind, value = self._read(actor)
                 if kind == "done":
                     self._progress.batch(getattr(value, "images", 0))
                     yield value
                 elif kind == "raised":
                     raise_failure(*value)
-                elif kind == "died" and (job := self._bury(actor)) and not stopped:
+                elif kind == "died" and (job := self._remove_dead(actor)) and not stopped:
                     attempts.lost(job, value)
-                    self._progress.note(f"A Ray actor died ({value}) at {job}; another one does it again.")
+                    self._progress.note(f"Ray actor died ({value}) while running {job}; retrying.")
                     waiting.appendleft(job)
 
     def _need(self) -> str:
@@ -139,7 +136,7 @@ class RayEngine:
         return f"{gpus:g} GPUs" if gpus else "1 CPU"
 
     def _room(self) -> int:
-        """How many actors the nodes that are alive can hold, at most `limit`."""
+        """Number of actors that the live nodes can hold, at most `limit`."""
         name = "GPU" if "num_gpus" in self._needs else "CPU"
         need = self._needs.get("num_gpus", 1)
         nodes = [node["Resources"].get(name, 0.0) for node in self._ray.nodes() if node["Alive"]]
@@ -152,7 +149,7 @@ class RayEngine:
             self._actors.append(_Actor(self._class.remote(*self._shared)))
             idle += 1
 
-    def _hear(self) -> list["_Actor"]:
+    def _poll(self) -> list["_Actor"]:
         pending = {actor.answer: actor for actor in self._actors if actor.answer is not None}
         if not pending:
             time.sleep(_POLL_SECONDS)
@@ -172,7 +169,7 @@ class RayEngine:
         actor.job = None
         return kind, value
 
-    def _bury(self, actor: "_Actor") -> Job | None:
+    def _remove_dead(self, actor: "_Actor") -> Job | None:
         self._actors.remove(actor)
         self._kill(actor)
         self.restarts += 1
@@ -186,10 +183,7 @@ class RayEngine:
         if self._owns:
             self._ray.shutdown()
 
-    def __enter__(self) -> "RayEngine":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self, *, failed: bool) -> None:
         for actor in self._actors:
             self._kill(actor)
         self._actors.clear()
@@ -198,7 +192,7 @@ class RayEngine:
 
 
 class _Actor:
-    """One actor, as the search sees it; `answer` is what it owes."""
+    """One actor, as the search sees it; `answer` is its pending result."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
@@ -216,7 +210,7 @@ class _Actor:
             self.handle.stop.remote(self.given)
 
 
-class _Remote:
+class _Remote(JobChannel):
     """The actor itself. `stop` runs in a second thread, beside `execute`."""
 
     def __init__(self, blob: bytes, *arrays: Any) -> None:
@@ -248,19 +242,15 @@ class _Remote:
     def should_stop(self) -> bool:
         return self._stopped >= self._current
 
-    def beat(self, images: int) -> None:
-        """Ray watches over its actors itself."""
+    def report(self, images: int) -> None:
+        """Images are counted from the results: Ray monitors its actors itself."""
 
     def _answer(self, call: Callable[[], tuple[str, Any]]) -> bytes:
         torch.set_num_threads(1)  # counts for the calling thread, and calls come in several
         try:
             return pack(call())
         except Exception as error:
-            kind = "input" if isinstance(error, InputError) else "run"
-            text = (
-                str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
-            )
-            return pack(("raised", (kind, text, traceback.format_exc())))
+            return pack(("raised", failure(error)))
 
 
 def _connect(ray: Any, address: str | None, limit: int) -> None:
@@ -277,7 +267,7 @@ def _connect(ray: Any, address: str | None, limit: int) -> None:
         about["address"] = address
     try:
         if address is not None:
-            _knock(address)
+            _probe(address)
         with _own_signals(), _loopback(ray, address is None):
             ray.init(**about)
     except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
@@ -287,7 +277,7 @@ def _connect(ray: Any, address: str | None, limit: int) -> None:
         ) from error
 
 
-def _knock(address: str) -> None:
+def _probe(address: str) -> None:
     """Tries the port of "host:port" or "ray://host:port" once: Ray itself would try for long before it says anything.
 
     Raises:
@@ -295,7 +285,7 @@ def _knock(address: str) -> None:
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and "/" not in host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
 
 
 @contextmanager

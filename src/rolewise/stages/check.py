@@ -13,6 +13,7 @@ from rolewise.config import Config
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
+from rolewise.population import make_strategy
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.schedules import named_schedule
@@ -58,6 +59,7 @@ def _check_names(config: Config) -> None:
         if name is not None and name not in networks.NETWORKS:
             raise InputError(unknown("network", name, networks.NETWORKS))
     build.new_loss(config)
+    make_strategy(config.search)
     workers = config.machine.workers
     if workers is not None and workers > 8 * cores():
         raise InputError(f"`workers` is {workers}, but there are {cores()} cores.")
@@ -97,11 +99,6 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
         )
     if not searches(config, role):
         return
-    if config.search.interval > config.search.epochs:
-        raise InputError(
-            f"`search.interval` is {config.search.interval}, but the search has {config.search.epochs} epochs: "
-            "choose an interval of at most that."
-        )
     searched = build.load_searched(config, role, data)
     trained, _ = searched.reduced(config.data.search_train, config.data.search_validation)
     batch = config.search.batch_size or batch

@@ -8,13 +8,11 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise._machine import cores
 from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
-from rolewise.population import Estimate
-from rolewise.population import estimate as estimate_search
+from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
@@ -116,22 +114,16 @@ class _Rehearsal:
         config = self.config
         data = build.load_searched(config, role, self._data)
         model, objective = self._parts(role, len(data.classes))
-        return estimate_search(
+        plan = make_plan(
             model,
             data,
+            config.search,
             objective=objective,
-            population=config.search.population,
-            epochs=config.search.epochs,
-            interval=config.search.interval,
-            method=config.search.method,
-            settings=build.train_settings(config, role, searching=True),
-            train_images=config.data.search_train,
-            validation_images=config.data.search_validation,
-            workers=config.machine.workers or cores(),
-            engine=config.search.engine,
-            ray_address=config.search.ray_address,
-            gpus_per_member=config.search.gpus_per_member,
+            role=role,
+            training=build.train_settings(config, role, searching=True),
+            images=(config.data.search_train, config.data.search_validation),
         )
+        return measure(plan, workers=config.machine.workers)
 
     def training(self, role: str, *, kd: bool) -> float:
         """Seconds of a final training, from the time of some steps."""

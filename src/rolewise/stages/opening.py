@@ -11,6 +11,7 @@ from rolewise.data import Data
 from rolewise.errors import InputError, Interrupted
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run, read_config
+from rolewise.settings.search import PLACE
 from rolewise.stages import build, inputs
 from rolewise.stages.check import check
 from rolewise.stages.pipeline import Pipeline
@@ -26,9 +27,7 @@ _FREE = {
     "data.root",  # the fingerprint says whether the images are the same
     "machine.workers",
     "machine.checkpoint_seconds",
-    "search.engine",
-    "search.ray_address",
-    "search.gpus_per_member",
+    *(f"search.{name}" for name in PLACE),
 }
 _SEARCH, _TRAIN = "search", "train"
 # Which stages depend on a setting, by the beginning of its name: kinds, and role; the first that fits counts.

@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from rolewise._machine import cores
 from rolewise._roles import A_T, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy, Distill, Objective
-from rolewise.population import search
+from rolewise.population import make_plan, run_search
 from rolewise.pretrained import load_network
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, layout
@@ -132,37 +131,29 @@ class Pipeline:
         if self.run.done(name):
             self.run.verify(file)
             return Schedule.load(self.run.file(file))
-        data, section = build.load_searched(self.config, role, self.data), self.config.search
+        data = build.load_searched(self.config, role, self.data)
         model = build.new_teacher(self.config, len(data.classes)) if role == TEACHER else self.student()
         objective = self.objective(role)
         with self.records.cost(name) as cost:
-            result = search(
+            plan = make_plan(
                 model,
                 data,
+                self.config.search,
                 objective=objective,
-                population=section.population,
-                epochs=section.epochs,
-                interval=section.interval,
                 init="random" if role == "teacher" else "given",
                 seed=self.config.seed,
                 role=role,
-                run=self.run,
-                settings=self.settings(role, searching=True),
-                train_images=self.config.data.search_train,
-                validation_images=self.config.data.search_validation,
-                quantile=section.quantile,
-                resample=section.resample,
-                workers=self.config.machine.workers or cores(),
-                engine=section.engine,
-                ray_address=section.ray_address,
-                gpus_per_member=section.gpus_per_member,
+                training=self.settings(role, searching=True),
+                images=(self.config.data.search_train, self.config.data.search_validation),
                 warm_start=self._warm_start(role),
-                early_stop=section.early_stop,
-                method=section.method,
+            )
+            result = run_search(
+                plan,
+                workers=self.config.machine.workers,
+                run=self.run,
                 checkpoint_seconds=self.config.machine.checkpoint_seconds,
                 progress=self.progress,
                 should_stop=self.should_stop,
-                details=True,
             )
             cost["images"] = result.images
             cost["seconds"] = result.cost.wall_seconds  # over all sittings

@@ -3,6 +3,7 @@
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.fit import Result, check_schedule, final_test, fit, train
+from rolewise.trainer.identity import describe_objective
 from rolewise.trainer.loop import EpochMetrics, Trainer, check_classes
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
@@ -18,6 +19,7 @@ __all__ = [
     "Trainer",
     "check_classes",
     "check_schedule",
+    "describe_objective",
     "evaluate",
     "final_test",
     "fit",

@@ -10,12 +10,12 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
+from rolewise._roles import STUDENT
 from rolewise.augment import Schedule
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
-from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
-from rolewise.quant import quantization
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
 from rolewise.trainer.identity import check_identity, training_identity
@@ -78,7 +78,7 @@ def train(
         epochs: length of the training.
         seed: of order, augmentation and the loss's own parts.
         settings: all numbers of the training; None takes the paper's: SGD for a 32-bit network without a teacher,
-            Adam for a quantized one and for any student of `Distill`.
+            Adam for a student: a quantized network, or any under `Distill` or `MutualLearning`.
         validation: held-out images; then each epoch is validated and the best checkpoint kept.
         out: a folder for log and checkpoints; there an interrupted training goes on with `resume=True`.
         resume: see `out`.
@@ -90,15 +90,14 @@ def train(
         RunError: the training diverged.
         Interrupted: a signal came and `out` holds the state.
     """
-    student = isinstance(objective, Distill) or quantization(model) is not None
-    defaults = student_settings if student else teacher_settings
+    objective = checked(objective)
+    role = objective.role_of(model)
+    defaults = student_settings if role == STUDENT else teacher_settings
     check_names(changes, train, TrainSettings)
     chosen = replace(defaults(epochs) if settings is None else settings, **changes)
     if chosen.epochs != epochs:
         raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {chosen.epochs}.")
     check_schedule(augment, epochs)
-    objective = objective or CrossEntropy()
-    role = "student" if student else "teacher"
     group = join(chosen.device)
     about = training_identity(model, data, objective, augment, chosen, seed=seed, role=role)
     with torch_threads(chosen.threads), ExitStack() as stack:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rolewise.errors import InputError
-from rolewise.population.initial import check_resettable, reinitialise
+from rolewise.population.member import check_resettable, reinitialize
 from rolewise.seeds import torch_generator
 
 
@@ -42,7 +42,7 @@ def numbers(model):
 
 def test_a_networks_own_reset_is_called_with_the_streams_generator():
     model = Resets()
-    reinitialise(model, 7, "init", "teacher", 3)
+    reinitialize(model, 7, "init", "teacher", 3)
     expected = torch.rand(4, generator=torch_generator(7, "init", "teacher", 3))
     assert torch.equal(model.weight, expected)
 
@@ -50,11 +50,11 @@ def test_a_networks_own_reset_is_called_with_the_streams_generator():
 @pytest.mark.parametrize("kind", [Resets, Layers])
 def test_the_key_decides_and_nothing_else_does(kind):
     first, second = kind(), kind()
-    reinitialise(first, 7, "init", "teacher", 3)
+    reinitialize(first, 7, "init", "teacher", 3)
     torch.rand(5)
-    reinitialise(second, 7, "init", "teacher", 3)
+    reinitialize(second, 7, "init", "teacher", 3)
     assert torch.equal(numbers(first), numbers(second))
-    reinitialise(second, 7, "init", "teacher", 4)
+    reinitialize(second, 7, "init", "teacher", 4)
     assert not torch.equal(numbers(first), numbers(second))
 
 
@@ -62,7 +62,7 @@ def test_buffers_begin_anew():
     model = Layers()
     model[1].running_mean.fill_(5.0)
     model[1].num_batches_tracked.fill_(5)
-    reinitialise(model, 0)
+    reinitialize(model, 0)
     assert torch.equal(model[1].running_mean, torch.zeros(4))
     assert model[1].num_batches_tracked == 0
 
@@ -72,14 +72,14 @@ def test_torchs_generator_is_left_as_it_was():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    reinitialise(model, 1)
+    reinitialize(model, 1)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_layers_are_drawn_as_torch_draws_them():
     """Bounds of torch's own initialisation: uniform within 1 / sqrt(fan in)."""
     model = nn.Linear(100, 50)
-    reinitialise(model, 1)
+    reinitialize(model, 1)
     weight = model.weight.detach()
     assert 0.09 < float(weight.abs().max()) <= 0.1
     assert float(weight.std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
@@ -90,5 +90,5 @@ def test_layers_that_cannot_be_drawn_are_all_named():
     with pytest.raises(InputError, match=r'"bad" \(Bare\), "worse.0" \(Bare\).*init="given"'):
         check_resettable(model)
     with pytest.raises(InputError, match="these layers no `reset_parameters`: Bare"):
-        reinitialise(Bare(), 1)
+        reinitialize(Bare(), 1)
     check_resettable(Resets())

@@ -1,14 +1,15 @@
-"""How a search stands: its members, what was decided, what it has cost. A checkpoint holds all of it."""
+"""Search state, as stored in a checkpoint: members, lineage, scores, cost."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from torch import Tensor
 
-from rolewise.population.lineage import Exploit, Lineage, Vector
+from rolewise.augment import Schedule
+from rolewise.population.lineage import ZEROS, Exploit, Lineage, Vector
 from rolewise.population.member import Outcome
+from rolewise.population.strategy import Strategy, vector_of
 from rolewise.runs import Checkpoint
 from rolewise.trainer import State
 
@@ -21,12 +22,12 @@ class Member:
     """One member.
 
     Args:
-        id: 0-based.
-        state: where its training stands; None at its beginning.
-        vector: its policy; None as long as it follows what it began with.
+        id: 0-based number.
+        state: state of its training; None at its beginning.
+        vector: policy vector; None as long as it follows what it began with.
         status: "diverged" and "stopped" ones wait, untrained, until they are overwritten.
-        reached: whether it is through with the current interval.
-        score: what it is ranked by at the next decision.
+        reached: whether it has completed the current interval.
+        score: validation accuracy by which it is ranked; None if it has none.
         lines: log entries of the current interval.
     """
 
@@ -45,18 +46,23 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Of its tensors in a checkpoint."""
+        """The name of its tensors in a checkpoint."""
         return f"member-{self.id:02d}"
 
     def take(self, outcome: Outcome) -> None:
-        """Goes on from where a worker brought it."""
+        """Takes over the result of its task."""
         self.state = outcome.state
         self.lines += outcome.lines
         self.reached = outcome.finished
-        if outcome.finished and outcome.score is not None:
+        if outcome.finished and (outcome.diverged or outcome.score is not None):
             self.score = outcome.score
-        if outcome.score == -math.inf:
+        if outcome.diverged:
             self.status = "diverged"
+
+    @property
+    def rank_score(self) -> float | None:
+        """The score at a boundary; None for a member that diverged or was stopped."""
+        return self.score if self.status == "active" else None
 
     def to_json(self) -> dict[str, Any]:
         """All but the tensors."""
@@ -66,16 +72,16 @@ class Member:
 
 @dataclass
 class Cost:
-    """What a search has cost, over all of its sittings.
+    """Cost of a search, over all of its sessions.
 
     Args:
-        images: training images seen by all members.
-        evaluations: of a member on all validation images.
+        images: number of training images seen by all members.
+        evaluations: number of evaluations of a member on all validation images.
         cpu_seconds: processor time of the workers.
-        worker_seconds: time by the clock that workers were busy; on a GPU, its time.
-        exchange_seconds: part of it spent on taking states and giving them back.
-        controller_seconds: decisions and logs, without checkpoints.
-        wall_seconds: by the clock.
+        worker_seconds: wall-clock time that workers were busy; on a GPU, its time.
+        exchange_seconds: part of `worker_seconds` spent on loading and copying states.
+        controller_seconds: time of decisions and logs, without checkpoints.
+        wall_seconds: wall-clock time.
     """
 
     images: int = 0
@@ -96,16 +102,16 @@ class Cost:
 
 
 @dataclass
-class Standing:
+class SearchState:
     """A search after some whole intervals, and what its members have done since.
 
     Args:
-        members: by id.
+        members: members by id.
         lineage: decisions so far.
         completed: epochs of the last boundary.
-        history: scores of every boundary, `epoch` and `scores`.
-        diverged: how often a member did.
-        cost: so far.
+        history: `epoch` and `scores` of every boundary at which members were scored; None for no score.
+        diverged: number of times that a member diverged.
+        cost: cost so far.
     """
 
     members: list[Member]
@@ -114,6 +120,13 @@ class Standing:
     history: list[dict[str, Any]] = field(default_factory=list)
     diverged: int = 0
     cost: Cost = field(default_factory=Cost)
+
+    @classmethod
+    def fresh(cls, strategy: Strategy, beginnings: Sequence[Schedule]) -> "SearchState":
+        """The state before the first interval."""
+        population, epochs = strategy.settings.population, strategy.settings.epochs
+        lineage = Lineage(population, epochs, common_vectors(strategy, beginnings))
+        return cls([Member(number) for number in range(population)], lineage)
 
     def to_json(self) -> dict[str, Any]:
         """All but the tensors."""
@@ -132,7 +145,7 @@ class Standing:
         return {member.name: member.state.tensors for member in self.members if member.state is not None}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Stands as the checkpoint says."""
+        """Takes over what a checkpoint holds."""
         saved = checkpoint.state
         self.completed, self.history, self.diverged = saved["completed"], saved["history"], saved["diverged"]
         known = {one.name for one in fields(Cost)}
@@ -144,3 +157,16 @@ class Standing:
             member.score, member.lines = line["score"], line["lines"]
             if line["info"] is not None:
                 member.state = State(checkpoint.tensors(member.name), line["info"])
+
+
+def common_vectors(strategy: Strategy, beginnings: Sequence[Schedule]) -> tuple[Vector, ...] | None:
+    """The vector of each epoch that all members follow until they are overwritten; None for no augmentation.
+
+    None also where members begin with different schedules, or with policies that no vector describes.
+    """
+    first = beginnings[0]
+    if not strategy.decides or any(schedule != first for schedule in beginnings):
+        return None
+    vectors = [vector_of(first, epoch) for epoch in range(len(first))]
+    known = tuple(vector for vector in vectors if vector is not None)
+    return known if len(known) == len(vectors) and set(known) != {ZEROS} else None

@@ -1,36 +1,36 @@
-"""What a search found."""
+"""The result of a search."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rolewise.augment import BasePolicy, Policy, Schedule
 from rolewise.population.lineage import Lineage
-from rolewise.population.pbt import ranking, sound
-from rolewise.population.standing import Cost, Standing
+from rolewise.population.pbt import comparable, ranking
+from rolewise.population.state import Cost, SearchState
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The schedule, and how it came about.
+    """A schedule and where it comes from.
 
     Args:
-        schedule: of the best member, traced through its lineage.
-        best: its id; the lowest at equal scores.
-        score: its validation accuracy at the end, a fraction. Only members can be compared by it: the teacher
-            of a distillation may have seen the validation images.
-        scores: of all members at the end; minus infinity for one that diverged or was stopped.
+        schedule: schedule of the best member, traced through its lineage.
+        best: id of the best member; the lowest at equal scores.
+        score: its validation accuracy at the end, a fraction. Members can be compared by it, nothing else: the
+            teacher of a distillation may have seen the validation images.
+        scores: scores of all members at the end; None for one that diverged or was stopped.
         lineage: all exploits.
         history: `epoch` and `scores` of every boundary at which members were evaluated.
-        diverged: how often a member diverged.
-        restarts: how many workers died and were replaced (of the last sitting).
-        cost: what it has cost.
+        diverged: number of times that a member diverged.
+        restarts: number of workers that died and were replaced (in the last session).
+        cost: cost over all sessions.
     """
 
     schedule: Schedule
     best: int
     score: float
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
     lineage: Lineage = field(repr=False)
     history: list[dict[str, Any]] = field(repr=False)
     diverged: int
@@ -54,7 +54,7 @@ class SearchResult:
         return {
             "best": self.best,
             "score": self.score,
-            "scores": [score if sound(score) else None for score in self.scores],
+            "scores": list(self.scores),
             "overwritten": self.overwritten,
             "exploits": len(self.lineage.exploits),
             "ancestry": [[exploit.epoch, exploit.source, exploit.target] for exploit in ancestry],
@@ -66,26 +66,45 @@ class SearchResult:
 
 
 def conclude(
-    standing: Standing, beginnings: list[Schedule], *, role: str, provenance: Mapping[str, Any], restarts: int
+    state: SearchState,
+    beginnings: Sequence[Schedule],
+    *,
+    role: str,
+    provenance: Mapping[str, Any],
+    restarts: int,
 ) -> SearchResult:
     """The result of a search that has come to its end."""
-    scores = tuple(standing.history[-1]["scores"])
+    scores = tuple(state.history[-1]["scores"])
     best = ranking(scores)[0]
-    segments: list[tuple[int, BasePolicy]] = list(beginnings[best].segments)
-    if standing.lineage.exploits:
-        segments = [(length, Policy.from_vector(vector)) for length, vector in standing.lineage.trace(best)]
-    about = {**provenance, "member": best, "score": scores[best]}
+    score = comparable(scores[best])
+    about = {**provenance, "member": best, "score": score}
+    if state.lineage.exploits:
+        policies = _policies(state.lineage, beginnings, best)
+        schedule = Schedule.from_policies(policies, role=role, provenance=about)
+    else:
+        schedule = Schedule(beginnings[best].segments, role=role, provenance=about)
     return SearchResult(
-        schedule=Schedule(segments, role=role, provenance=about),
+        schedule=schedule,
         best=best,
-        score=scores[best],
+        score=score,
         scores=scores,
-        lineage=standing.lineage,
-        history=standing.history,
-        diverged=standing.diverged,
+        lineage=state.lineage,
+        history=state.history,
+        diverged=state.diverged,
         restarts=restarts,
-        cost=standing.cost,
+        cost=state.cost,
     )
+
+
+def _policies(lineage: Lineage, beginnings: Sequence[Schedule], member: int) -> list[BasePolicy]:
+    """The policy of each epoch in the history that ends in `member`."""
+    found: list[BasePolicy] = []
+    for branch in lineage.branches(member):
+        if branch.vector is None:
+            found += beginnings[branch.member][branch.start : branch.end]
+        else:
+            found += [Policy.from_vector(branch.vector)] * (branch.end - branch.start)
+    return found
 
 
 def policy_statistics(schedule: Schedule) -> dict[str, dict[str, float]]:

@@ -13,10 +13,11 @@ from searches import After, Heard, fake_plan, run_fake, run_to_the_end, told
 
 from rolewise.augment import Policy, RandAugment, Schedule
 from rolewise.errors import InputError, Interrupted, RunError
-from rolewise.population import SearchOptions, exploit, explore, randaugment_grid
-from rolewise.population.initial import reinitialise
+from rolewise.population import exploit, explore, randaugment_grid
+from rolewise.population.member import reinitialize
 from rolewise.runs import RunDirectory, read_lineage, read_metrics
 from rolewise.seeds import numpy_generator
+from rolewise.settings.search import SearchSettings
 
 ZEROS = (0,) * 60
 SMALL = {"population": 4, "epochs": 4, "interval": 2}
@@ -30,11 +31,11 @@ def script(tmp_path):
 
 def plain_search(plan, script):
     """The published loop without engines, tasks or checkpoints: one trainer for each member."""
-    options, spec = plan.options, plan.spec
+    options, spec = plan.settings, plan.spec
     trainers, policies = [], [[ZEROS] * options.epochs for _ in range(options.population)]
     for member in range(options.population):
         model = Small()
-        reinitialise(model, spec.seed, "init", spec.role, member)
+        reinitialize(model, spec.seed, "init", spec.role, member)
         about = {"seed": spec.seed, "role": spec.role, "member": member}
         trainer = FakeTrainer(model, None, spec.train, spec.settings, script=script, **about)
         trainer.progress = Heard()
@@ -128,11 +129,8 @@ def test_given_weights_are_every_members_beginning(script, monkeypatch):
         FakeTrainer, "load_state", lambda self, state: (begun.append(state), become(self, state))
     )
     model = Small()
-    plan = fake_plan(script, model=model, population=4, epochs=1, interval=1)
-    given_plan = type(plan)(
-        type(plan.spec)(**{**vars(plan.spec), "init": "given"}), plan.options, plan.beginnings, plan.identity
-    )
-    run_fake(given_plan)
+    run_fake(fake_plan(script, model=model, init="given", population=4, epochs=1, interval=1))
+    assert begun
     for state in begun:
         for name, tensor in model.state_dict().items():
             assert (state.tensors[f"model.{name}"] == tensor).all()
@@ -224,7 +222,7 @@ def test_a_search_goes_on_with_the_same_settings_only(script, tmp_path):
         run_fake(fake_plan(script, seed=5), tmp_path / "run")
     progress = Heard()
     run_fake(fake_plan(script), tmp_path / "run", progress=progress)
-    assert any("goes on after epoch 0 of 12" in note for note in progress.notes)
+    assert any("resumed after epoch 0 of 12" in note for note in progress.notes)
 
 
 def test_young_checkpoints_spare_new_ones(script, tmp_path, monkeypatch):
@@ -264,7 +262,7 @@ def test_a_diverged_member_is_last_is_replaced_and_is_counted(script, tmp_path):
         "Member 0 diverged by epoch 2.",
         "Member 5 diverged by epoch 5.",
     ]
-    assert progress.rounds[0][1][0] == -math.inf
+    assert progress.rounds[0][1][0] is None
     losses = [
         line for line in read_metrics(tmp_path / "run") if line["member"] == 0 and line["split"] == "train"
     ]
@@ -303,7 +301,7 @@ def test_a_member_that_diverges_after_the_last_exploit_is_not_chosen(script):
     best = run_fake(fake_plan(script)).best
     result = run_fake(fake_plan(with_script(script, diverge=frozenset({(best, 11)}))))
     assert result.best != best
-    assert result.scores[best] == -math.inf
+    assert result.scores[best] is None
     assert result.summary()["scores"][best] is None
 
 
@@ -329,11 +327,11 @@ def test_hopeless_members_wait_if_asked_for(script, tmp_path):
     waiting = behind - {line["target"] for line in lines}
     assert waiting
     second = result.history[1]["scores"]
-    assert {member for member, score in enumerate(second) if score == -math.inf} == waiting
+    assert {member for member, score in enumerate(second) if score is None} == waiting
     assert result.images < plain.images
     assert result.diverged == 0
-    assert SearchOptions(early_stop=True).early_stop == 0.1
-    assert SearchOptions(early_stop=False).early_stop is None
+    assert SearchSettings(early_stop=True).early_stop == 0.1
+    assert SearchSettings(early_stop=False).early_stop is None
 
 
 def test_a_warm_start_is_followed_until_overwritten(script, tmp_path):
@@ -373,7 +371,7 @@ def test_controls_train_as_much_and_are_evaluated_at_the_end(script, tmp_path, m
 
 def test_given_schedules_are_compared(script):
     schedules = [Schedule.constant(Policy.from_vector([n] * 60), 12) for n in range(4)]
-    result = run_fake(fake_plan(script, population=4, method=schedules))
+    result = run_fake(fake_plan(script, population=4, method="given", schedules=schedules))
     assert result.schedule[0] == schedules[result.best][0]
     assert result.schedule.provenance["method"] == "given schedules"
 
@@ -397,21 +395,23 @@ def test_the_randaugment_grid_has_a_point_for_each_member(population):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"population": 3}, "`population` must be an integer from 4 to 64, got 3"),
-        ({"population": 65}, "got 65"),
-        ({"population": 8.0}, "`population` must be an integer"),
+        ({"population": 3}, "`population` must be greater than or equal to 4, got 3"),
+        ({"population": 65}, "`population` must be less than or equal to 64, got 65"),
+        ({"population": 8.0}, "`population` must be an integer, got 8.0"),
         ({"epochs": 0}, "`epochs`"),
         ({"interval": 0}, "`interval`"),
-        ({"interval": 13}, r"`interval` must be at most `epochs` \(12\), got 13"),
+        ({"interval": 13}, r"`interval` must be at most `epochs` \(12\).*got 13"),
         ({"quantile": 0.0}, "`quantile`"),
         ({"quantile": 0.51}, "`quantile`"),
         ({"resample": -0.1}, "`resample`"),
         ({"early_stop": 0.0}, "`early_stop`"),
         ({"early_stop": math.nan}, "`early_stop`"),
         ({"method": "pbt2"}, 'Unknown method of a search "pbt2".*Did you mean "pbt"'),
-        ({"method": [Schedule.none(12)]}, "`method` holds 1 schedules, but `population` is 8"),
-        ({"method": [Schedule.none(3)] * 8}, r"`method\[0\]` holds 3 epochs.*stretch\(12\)"),
-        ({"method": ["pbt"] * 8}, r"`method\[0\]` must be a Schedule, got str"),
+        ({"schedules": [Schedule.none(12)]}, "`method` holds 1 schedules, but `population` is 8"),
+        ({"schedules": [Schedule.none(3)] * 8}, r"`method\[0\]` holds 3 epochs.*stretch\(12\)"),
+        ({"schedules": ["pbt"] * 8}, r"`method\[0\]` must be a Schedule, got str"),
+        ({"method": "given"}, '`method` "given" takes schedules of yours: give `method` a list'),
+        ({"method": "pbt", "schedules": [Schedule.none(12)] * 8}, '`method` "pbt" makes its own schedules'),
         ({"warm_start": Schedule.none(11)}, r"`warm_start` holds 11 epochs.*warm_start.stretch\(12\)"),
         ({"warm_start": "A_T.json"}, "`warm_start` must be a Schedule or None, got str"),
         ({"warm_start": Schedule.constant(RandAugment(), 12)}, "`warm_start` must hold PBA policies"),
@@ -419,5 +419,7 @@ def test_the_randaugment_grid_has_a_point_for_each_member(population):
     ],
 )
 def test_bad_options_are_named(script, options, words):
+    if "schedules" in options:
+        options = {"method": "given", **options}
     with pytest.raises(InputError, match=words):
         fake_plan(script, **options)

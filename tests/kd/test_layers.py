@@ -7,11 +7,10 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd._images import crop_and_flip, normalized, training_batches
-from rolewise.kd.bridges import (
+from rolewise.kd.checks import check_choice, check_positive
+from rolewise.kd.layers import (
     Regressor,
     centered_unit,
-    check_choice,
-    check_positive,
     conv,
     linear,
     norm,

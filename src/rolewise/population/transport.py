@@ -1,7 +1,7 @@
-"""How jobs and results travel between processes: states as safetensors, images once for all workers.
+"""Transport of jobs and results between processes: states as safetensors, images once for all workers.
 
 Pickle is used between a search and the workers that it started itself, as `multiprocessing` and Ray do;
-nothing that lies in a file is unpickled.
+no file is ever unpickled.
 """
 
 import io
@@ -27,9 +27,9 @@ def pack(value: Any, shared: Sequence[Tensor] = (), pickler: type[pickle.Pickler
     """`value` as bytes; of the tensors in `shared` only their positions are written.
 
     Args:
-        value: a job, a result, or a `SearchSpec`.
+        value: job, result, or `SearchSpec`.
         shared: tensors that the receiver has already.
-        pickler: what it is built on; Ray's can also take classes of the main script along.
+        pickler: base class of the pickler; Ray's can also send classes of the main script.
     """
 
     class Packer(pickler):  # type: ignore[valid-type,misc]
@@ -49,7 +49,7 @@ def pack(value: Any, shared: Sequence[Tensor] = (), pickler: type[pickle.Pickler
 
 
 def unpack(data: bytes, shared: Sequence[Tensor] = ()) -> Any:
-    """What `pack` was given."""
+    """The value that `pack` was called with."""
 
     class Unpacker(pickle.Unpickler):
         def persistent_load(self, place: int) -> Tensor:
