@@ -14,6 +14,7 @@ from rolewise._roles import STUDENT
 from rolewise.augment import Schedule
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
+from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
@@ -102,7 +103,9 @@ def train(
     about = training_identity(model, data, objective, augment, chosen, seed=seed, role=role)
     with torch_threads(chosen.threads), ExitStack() as stack:
         opened = _open(stack, out, resume=resume, config=about, group=group)
-        objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
+        watch = Preparation(should_stop=opened.should_stop)
+        with watched(watch):
+            objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
         trainer = Trainer(
             model,
             objective,
