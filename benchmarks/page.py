@@ -3,20 +3,17 @@
 python benchmarks/page.py
 """
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"svg.hashsalt": "rolewise", "svg.fonttype": "none", "font.family": "sans-serif"})
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from inference_page import draw_inference, inference_part  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt  # noqa: E402
+from page_text import ROOT, figure_at, grid, load, number, origin, table  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- tables: written by benchmarks/page.py -->", "<!-- end of tables -->"
 NETWORKS = ("resnet18", "resnet8-small")
@@ -96,52 +93,22 @@ GOALS = (
     Goal("search: time for twice the images", "search", ("twice_the_images",), 1.9, 2.1),
     Goal("search: two workers to two processes", "search", (_TWO,), low=0.9),
     Goal("search: clock to `--dry-run`", "search", ("clock_to_estimate_2_workers",), 0.7, 1.3),
+    *(
+        Goal(
+            f"{network} {bits}, {batch}, OpenVINO low-bit to onnxruntime float32",
+            "inference",
+            (f"{network} {bits}", batch, "OpenVINO low-bit", "speed"),
+            low=low,
+        )
+        for network, bits, batch, low in (
+            ("resnet18", "4/4", "batch 1", 3),
+            ("resnet18", "2/2", "batch 1", 3),
+            ("resnet18", "4/4", "batch 64", 4),
+            ("resnet18", "2/2", "batch 64", 4),
+            ("resnet20", "4/4", "batch 1", 1),
+        )
+    ),
 )
-
-
-@cache
-def load(name: str) -> dict[str, Any] | None:
-    """A recorded result, None if there is none."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def figure_at(name: str, path: Iterable[str]) -> Any:
-    """A figure of a result; None if the result or the figure is not there."""
-    found: Any = (load(name) or {}).get("figures")
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def number(value: Any) -> str:
-    """A summary as `median (min to max)`, anything else as it is."""
-    if isinstance(value, dict) and "median" in value:
-        return f"{_plain(value['median'])} ({_plain(value['min'])} to {_plain(value['max'])})"
-    return _plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _plain(value: float) -> str:
-    if value and abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def origin(result: dict[str, Any]) -> str:
-    commit = str(result["environment"]["commit"])[:10]
-    versions = result["environment"]["versions"]
-    return f"`{result['command']}`, {result['measured']}, commit {commit}, torch {versions['torch']}.\n"
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
-    return "\n".join(lines) + "\n"
-
-
-def grid(figures: Mapping[str, Mapping[str, Any]], names: Iterable[str], columns: Mapping[str, str]) -> str:
-    """A row for each of `names`, a column for each key of `columns`, whose values are the heads."""
-    rows = [(name, *(number(figures[name][key]) for key in columns)) for name in names]
-    return table(("", *columns.values()), rows)
 
 
 def goals_part() -> str:
@@ -285,7 +252,9 @@ PARTS = {
     "kd": kd_part,
     "quant": quant_part,
     "search": search_part,
+    "inference": inference_part,
 }
+DRAWINGS = {"step": draw_step, "inference": draw_inference}
 
 
 def main() -> None:
@@ -293,8 +262,8 @@ def main() -> None:
     for name, part in PARTS.items():
         if result := load(name):
             parts.append(part(result))
-            if name == "step":
-                draw_step(result)
+            if name in DRAWINGS:
+                DRAWINGS[name](result)
     page = PAGE.read_text("utf-8")
     before = page[: page.index(BEGIN) + len(BEGIN)]
     after = page[page.index(END) :] if END in page else f"{END}\n"

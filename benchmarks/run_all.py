@@ -19,6 +19,7 @@ BENCHMARKS = {
     "kd": ["kd.py", "--rounds", "2"],
     "quant": ["quant.py", "--rounds", "2"],
     "search": ["search.py", "--rounds", "1", "--no-ray"],
+    "inference": ["inference.py", "--rounds", "2", "--only", "resnet20"],
 }
 
 

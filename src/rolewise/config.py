@@ -1,8 +1,7 @@
 """Every setting of a run: one tree, from a preset, a file and `--set`, checked as a whole before any work."""
 
 import json
-import tomllib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -20,23 +19,24 @@ from rolewise.settings import (
     TrainRecipe,
     explain,
     field_names,
+    read_settings_file,
+    read_value,
     settings,
 )
 
 Baseline = Literal["teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-_MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
 
 
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = "digits"
-    root: str | None = None
+    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, or `folder`")
+    root: str | None = Field(None, description="folder that holds the data set")
     size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
-    skip_bad: bool = False
+    skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
     fingerprint: str | None = Field(
         None, description="SHA-256 of the training images and labels; other data are refused"
     )
@@ -45,11 +45,14 @@ class DataConfig(Section):
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = "resnet18"
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_T")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
     search_data: str | None = Field(
         None, description="data set of its search, where another than `data.name`"
     )
@@ -59,13 +62,18 @@ class StudentConfig(Section):
     """The network that learns from it."""
 
     network: str | None = Field(None, description="None: the teacher's")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    weight_bits: int = 4
-    act_bits: int = 4
-    quantizer: str = "dorefa"
-    init: Literal["teacher", "random"] = "teacher"
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
+    weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
+    act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
+    init: Literal["teacher", "random"] = Field(
+        "teacher", description="initial weights: those of the teacher that fit, or random ones"
+    )
     train: TrainRecipe = TrainRecipe(**STUDENT)
-    schedule: str | None = Field(None, description="a schedule's file or `none`, instead of the searched A_S")
+    schedule: str | None = Field(
+        None,
+        description="instead of the searched A_S: a schedule's file, a name such as `trivialaugment`, or `none`",
+    )
 
     @field_validator("train", mode="before")
     @classmethod
@@ -91,21 +99,55 @@ class SearchConfig(SearchSettings):
     warm_start: str | None = Field(
         default=None, description="file of a schedule that members begin with; in stage beta also `A_T`"
     )
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the members' training where they differ from those of the role's final training, such "
+        "as {cutmix: null}",
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _of_a_training(cls, train: dict[str, Any]) -> dict[str, Any]:
+        for name in ("epochs", "batch_size"):
+            if name in train:
+                raise PydanticCustomError("train", f"must not hold `{name}`, which is `search.{name}`")
+        try:
+            TrainRecipe(**train)
+        except InputError as error:
+            raise PydanticCustomError(
+                "train", "{reason}", {"reason": f"must hold settings of a training. {error}"}
+            ) from None
+        return train
 
 
 class KDConfig(Section):
     """What the student compares with its teacher."""
 
     loss: str = Field("ii-kd", description="a name of rolewise.kd.LOSSES, FILE.py:Class, or `none`")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    variant: Literal["recommended", "paper", "release"] = "recommended"
-    weight: float | None = Field(None, ge=0)
-    task_weight: float | None = Field(None, ge=0)
-    decay: bool | None = None
-    clip: bool | None = None
-    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = "post_clip"
-    decay_factor: float = Field(0.5, gt=0, le=1)
-    prepare_epochs: int = Field(40, ge=1)
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the loss")
+    variant: Literal["recommended", "paper", "release"] = Field(
+        "recommended",
+        description="the loss as recommended, as in its paper, or as in the role-wise authors' code",
+    )
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="lambda, factor of the distillation loss; none: the loss's own"
+    )
+    task_weight: float | None = Field(
+        None, ge=0, le=1e6, description="factor of cross-entropy; none: the loss's own, mostly 1"
+    )
+    decay: bool | None = Field(
+        None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"
+    )
+    clip: bool | None = Field(
+        None, description="clip the loss's gradient against the task's; none: as the loss does"
+    )
+    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = Field(
+        "post_clip", description="where lambda acts on a clipped gradient; `ignored` is the authors' code"
+    )
+    decay_factor: float = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
+    prepare_epochs: int = Field(
+        40, ge=1, description="epochs in which the loss's own parts learn from the teacher (MHGD, II-KD, FT)"
+    )
 
 
 @settings
@@ -125,8 +167,8 @@ class MachineSettings(ComputeSettings):
 class Config(Section):
     """All settings of a run. A run directory's `config.json` holds the resolved whole."""
 
-    preset: str = "demo"
-    seed: int = Field(0, ge=0)
+    preset: str = Field("demo", description="named settings that these began with; see below")
+    seed: int = Field(0, ge=0, description="base seed of every random stream")
     baselines: tuple[Baseline, ...] = Field(
         BASELINES, description="trainings that the result is compared with; also `all`, or `none`"
     )
@@ -160,6 +202,15 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
         "teacher": {"network": network, "search_data": "cifar10"},
         "student": {"network": student, "weight_bits": bits, "act_bits": bits},
     }
+
+
+# What published trainings of these networks have and the paper's lack; `docs/training.md` states the sources.
+_STRONG = {"lr_schedule": "cosine", "cutmix": 1.0, "mix_probability": 0.5}
+
+
+def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
+    """The same cell as one of the paper's, teacher, student and members with the stronger recipe."""
+    return {**paper, **{role: {**paper[role], "train": dict(_STRONG)} for role in ("teacher", "student")}}
 
 
 def _small(
@@ -206,6 +257,8 @@ def _presets() -> dict[str, dict[str, Any]]:
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
+    for name in [name for name in presets if name.startswith("paper-")]:
+        presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])
     return presets
 
 
@@ -233,9 +286,9 @@ def load_config(
             file; every fault is listed.
     """
     tree: dict[str, Any] = {}
-    given = read_file(Path(file)) if file is not None else {}
+    given = read_settings_file(Path(file)) if file is not None else {}
     name = preset or given.get("preset") or _default_preset(load_tree(given, assignments, options or {}))
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError(unknown("preset", name, PRESETS))
     _merge(tree, PRESETS[name])
     _merge(tree, given)
@@ -275,7 +328,7 @@ def read_changes(assignments: Iterable[str], options: Mapping[str, Any]) -> dict
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
-        found[key.strip()] = _value(value)
+        found[key.strip()] = read_value(value)
     return found | {key: value for key, value in options.items() if value is not None}
 
 
@@ -308,61 +361,6 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A YAML, TOML or JSON file as a tree; nothing in it is executed.
-
-    Raises:
-        InputError: no such file, too large, not of the format, a key given twice.
-    """
-    if not path.is_file():
-        raise InputError(f"`--config`: there is no file {path}.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(
-            f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is."
-        )
-    text = path.read_text(encoding="utf-8")
-    try:
-        tree = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"`--config`: {path} must hold named settings, got {type(tree).__name__}.")
-    return tree["config"] if isinstance(tree.get("config"), dict) else tree  # a run's own `config.json`
-
-
-def _yaml(text: str) -> Any:
-    """YAML of plain values whose repeated keys are errors: the last would win in silence.
-
-    Raises:
-        ValueError: it is none.
-    """
-    import yaml  # here, because settings that come from Python need no YAML
-
-    class UniqueKeys(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if not isinstance(key, Hashable) or key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f'the key "{key}" is given twice', key_node.start_mark
-                    )
-                seen.add(key)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return UniqueKeys(text).get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
-def _value(text: str) -> Any:
-    try:
-        return _yaml(text)
-    except ValueError as error:
-        raise InputError(f"`--set`: cannot read the value {text!r}: {' '.join(str(error).split())}") from None
 
 
 def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:

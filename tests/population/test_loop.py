@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from searches import After, Heard, fake_plan, run_fake, run_to_the_end, told
 
-from rolewise.augment import Policy, RandAugment, Schedule
+from rolewise.augment import NAMED, Policy, RandAugment, Schedule
 from rolewise.errors import InputError, Interrupted, RunError
 from rolewise.population import exploit, explore, randaugment_grid
 from rolewise.population.member import reinitialize
@@ -352,7 +352,7 @@ def test_a_warm_start_is_followed_until_overwritten(script, tmp_path):
     assert result.schedule.provenance["warm_start"] is not None
 
 
-@pytest.mark.parametrize("method", ["random", "constant", "randaugment"])
+@pytest.mark.parametrize("method", ["random", "constant", "randaugment", "autoaugment", "trivialaugment"])
 def test_controls_train_as_much_and_are_evaluated_at_the_end(script, tmp_path, method):
     search = run_fake(fake_plan(script), tmp_path / "search")
     result = run_fake(fake_plan(script, method=method), tmp_path / method)
@@ -363,7 +363,9 @@ def test_controls_train_as_much_and_are_evaluated_at_the_end(script, tmp_path, m
     assert len(result.schedule) == 12
     assert result.best == max(range(8), key=lambda member: (result.scores[member], -member))
     policies = {json.dumps(policy.to_json()) for policy in result.schedule}
-    assert len(policies) == {"random": 4, "constant": 1, "randaugment": 1}[method]
+    assert len(policies) == (4 if method == "random" else 1)
+    if method in NAMED and method not in ("random", "randaugment"):
+        assert result.schedule.segments == Schedule.named(method, 12).segments
     if method == "randaugment":
         point = randaugment_grid(8)[result.best]
         assert result.schedule[0] == RandAugment(*point)

@@ -1,11 +1,12 @@
 """Networks trained on real images for a few seconds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from trained_networks import Trained, normalised, trained
+from trained_networks import Trained, normalised, small_alexnet, trained
 
 from rolewise.data import load_data
 
@@ -35,3 +36,24 @@ def cifar10(cifar10_root: Path) -> Trained:
     train, test = data.train.subset(torch.arange(960)), data.test.subset(torch.arange(1000))
     pair = normalised(train, train), train.labels
     return trained("cifar10", "resnet8-small", pair, (normalised(test, train), test.labels), epochs=4)
+
+
+@pytest.fixture(scope="session")
+def cifar10_2000(cifar10_root: Path, cifar10: Trained) -> Trained:
+    """The students of `cifar10` with 2,000 test images."""
+    return _with_test_images(cifar10, cifar10_root, 2000)
+
+
+@pytest.fixture(scope="session")
+def cifar10_alexnet(cifar10_root: Path) -> Trained:
+    """A small AlexNet on 1,920 training images of CIFAR-10, with 2,000 test images."""
+    train = load_data("cifar10", cifar10_root).train.subset(torch.arange(1920))
+    pair = normalised(train, train), train.labels
+    one = trained("cifar10-alexnet", small_alexnet(10), pair, pair, epochs=6)
+    return _with_test_images(one, cifar10_root, 2000, constants=1920)
+
+
+def _with_test_images(one: Trained, root: Path, count: int, constants: int = 960) -> Trained:
+    data = load_data("cifar10", root)
+    train, test = data.train.subset(torch.arange(constants)), data.test.subset(torch.arange(count))
+    return replace(one, images=normalised(test, train), labels=test.labels)

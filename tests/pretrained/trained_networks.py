@@ -57,12 +57,33 @@ def fit(
     model.eval()
 
 
+def small_alexnet(classes: int) -> nn.Module:
+    """AlexNet's kind for a CPU: quantized ReLUs before the pools, and a hidden linear layer."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, size, stride in ((3, 16, 5, 2), (16, 24, 5, 1), (24, 32, 3, 1)):
+        layers += [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(32 * 4, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU()]
+    layers.append(nn.Linear(64, classes))
+    model = nn.Sequential(*layers)
+    model.act_points = ("2", "6", "10", "15")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter, generator=generator)
+    return model
+
+
 def trained(
-    name: str, network: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], epochs: int
+    name: str,
+    network: str | nn.Module,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    epochs: int,
 ) -> Trained:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    teacher = build(network)
+    teacher = build(network) if isinstance(network, str) else network
     sgd = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     fit(teacher, *train, epochs, sgd)
     found = Trained(name, *test, teacher)

@@ -154,10 +154,10 @@ def test_controls_are_added_to_a_run_as_rows(run, schedules, capsys):
     config = (run / "config.json").read_bytes()
     arguments = ["train", "--role", "student", "--resume", str(run), "--quiet"]
     assert main([*arguments, "--schedule", "trivialaugment", "--as", "trivial"]) == 0
-    assert "TrivialAugment" in capsys.readouterr().out
+    assert "trivialaugment" in capsys.readouterr().out
     assert main([*arguments, "--schedule", str(schedules / "busy.json"), "--as", "busy"]) == 0
     found = rows(run)
-    assert found["trivial"]["name"] == "Student cnn-tiny, soft, TrivialAugment"
+    assert found["trivial"]["name"] == "Student cnn-tiny, soft, trivialaugment"
     assert found["trivial"]["baseline"]
     assert found["trivial"]["schedule_sha256"] is None
     assert (run / "baselines" / "trivial.safetensors").exists()
@@ -176,30 +176,29 @@ def test_a_second_control_of_one_name_does_not_replace_the_first(run, schedules)
     with open_pipeline(resume=run) as pipeline:
         train_role(pipeline, "student", name="twice", schedule="randaugment")
         kept = rows(run)["twice"]
-        with pytest.raises(InputError, match='"twice" is there already, under RandAugment'):
+        with pytest.raises(InputError, match='"twice" is there already, under randaugment'):
             train_role(pipeline, "student", name="twice", schedule="trivialaugment")
         train_role(pipeline, "student", name="twice", schedule="randaugment")
     assert rows(run)["twice"] == kept
 
 
 def test_sources_of_schedules(schedules):
-    assert named_schedule("none") == Source()
+    assert named_schedule("none", 3) == Source()
     for word, policy in (("trivialaugment", TrivialAugment()), ("randaugment", RandAugment())):
-        source = named_schedule(word)
-        assert list(source.stretched(3).schedule) == [policy] * 3
-        assert source.name == type(policy).__name__
+        source = named_schedule(word, 3)
+        assert list(source.schedule) == [policy] * 3
+        assert source.name == word
         assert not source.idle
-    busy, idle = (named_schedule(str(schedules / f"{name}.json")) for name in ("busy", "idle"))
+    assert named_schedule("random", 6, seed=1).digest != named_schedule("random", 6, seed=2).digest
+    busy, idle = (named_schedule(str(schedules / f"{name}.json"), 3) for name in ("busy", "idle"))
     assert busy.name == "busy.json"
     assert not busy.idle
     assert idle.idle
     assert idle.digest is None
     assert busy.digest == Source(Schedule.constant(active(), 4)).digest
     assert busy.digest != busy.stretched(5).digest
-    with pytest.raises(
-        InputError, match='There is no file trivial: .* "none", "trivialaugment", "randaugment"'
-    ):
-        named_schedule("trivial")
+    with pytest.raises(InputError, match='There is no file trivial. .*"trivialaugment"'):
+        named_schedule("trivial", 3)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", "-x"])

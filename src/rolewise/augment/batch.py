@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rolewise.augment.frames import Frames, check_ids, check_number, frames
-from rolewise.augment.launch import NO_OPS, launch, output
-from rolewise.augment.layout import Output, Tail
+from rolewise.augment.images import ImageBatch, check_ids, check_number, image_batch
+from rolewise.augment.kernel_types import Output, Tail
 from rolewise.augment.policy import BasePolicy, program_for
 from rolewise.augment.rng import stream_keys
+from rolewise.augment.run_kernel import NO_OPS, output, run_kernel
 from rolewise.errors import InputError, InputTypeError, check_integer
 
 _UNKEYED = np.zeros(2, np.uint64)
@@ -30,7 +30,9 @@ def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     return exact.astype(np.float32)
 
 
-def _result(images: Frames, n: int, dtype: torch.dtype, channels_last: bool, out: Tensor | None) -> Tensor:
+def _result(
+    images: ImageBatch, n: int, dtype: torch.dtype, channels_last: bool, out: Tensor | None
+) -> Tensor:
     """The tensor that is written: `out` after checking it, or a new one."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputTypeError(f"`dtype` must be torch.float32 or torch.bfloat16, got {dtype}.")
@@ -115,13 +117,13 @@ class BatchAugmenter:
         Raises:
             InputTypeError, InputError: as of `Policy.apply`; positions outside `images`; another `out`.
         """
-        given = frames(images)
+        given = image_batch(images)
         positions = np.arange(given.n) if index is None else check_ids(index, len(index), name="index")
         if positions.size and (positions.min() < 0 or positions.max() >= given.n):
             reach = f"{positions.min()}..{positions.max()}"
             raise InputError(f"`index` must lie within 0..{given.n - 1}, got {reach}.")
         result = _result(given, len(positions), dtype, channels_last, out)
-        launch(
+        run_kernel(
             given,
             _written(result, channels_last),
             ids=check_ids(ids, len(positions)),
@@ -149,9 +151,9 @@ def normalize(
 
     Args: as of `BatchAugmenter`.
     """
-    given = frames(images)
+    given = image_batch(images)
     result = _result(given, given.n, dtype, channels_last, out)
     tail = Tail(0, 0, 0, _table(mean, std))
     ids = np.arange(given.n, dtype=np.int64)
-    launch(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
+    run_kernel(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
     return result

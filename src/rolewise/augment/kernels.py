@@ -19,7 +19,8 @@ GOLDEN = U(0x9E3779B97F4A7C15)
 # What a kernel does; several ops of the table share one. From INVERT to AUTOCONTRAST they make alpha 255.
 IDENTITY, AFFINE, CUTOUT, BRIGHTNESS, COLOR, CONTRAST, SHARPNESS = 0, 1, 2, 3, 4, 5, 6
 INVERT, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST = 7, 8, 9, 10, 11
-WALK, CHOOSE, GIVEN = 0, 1, 2  # how ops are chosen: PBA's walk, uniformly with replacement, or as told
+# How ops are chosen: PBA's walk, uniformly with replacement, as given, or one of the pairs of slots.
+WALK, CHOOSE, GIVEN, PAIRS = 0, 1, 2, 3
 CUTOUT_COLOR = (125, 122, 113)
 ONE = 65536  # 1.0 in Pillow's 16.16 fixed point
 
@@ -60,6 +61,11 @@ def choose(program: Any, row: Any, start: Any, h: Any, w: Any, order: Any, chose
         budget = 0 if tenth < 2 else (1 if tenth < 5 else 2)
         for s in range(slots):
             order[s] = s
+    pair = 0
+    if program.mode == PAIRS:
+        index += 1
+        pair = 2 * draw(start, index, slots // 2)
+        slots = 2
     count = 0
     walked = 0
     while count < budget and walked < slots:
@@ -70,6 +76,11 @@ def choose(program: Any, row: Any, start: Any, h: Any, w: Any, order: Any, chose
             order[other] = order[walked]
             walked += 1
             index += 1
+            if draw(start, index, 10) >= program.chance[slot]:
+                continue
+        elif program.mode == PAIRS:
+            slot = pair + walked
+            walked += 1
             if draw(start, index, 10) >= program.chance[slot]:
                 continue
         else:

@@ -9,12 +9,13 @@ import typer
 from rolewise._machine import cores
 from rolewise._roles import ROLES
 from rolewise.cli import common
+from rolewise.cli.network_files import data_for, run_settings_of
 from rolewise.errors import InputError
 
 
 def evaluate(
     target: Annotated[
-        Path, typer.Argument(help="A .safetensors or .onnx file, a saved folder, or a run directory.")
+        Path, typer.Argument(help="A .safetensors, .onnx or .xml file, a saved folder, or a run directory.")
     ],
     data: common.DataName = None,
     data_root: common.DataRoot = None,
@@ -26,13 +27,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
     """Measures a network on a test set (by default the one that it was trained for)."""
-    from rolewise.runs import layout, read_config
+    from rolewise.runs import layout
 
     if target.is_dir() and (target / layout.RESULTS).is_file():
         files = [target / layout.network_file(role) for role in ROLES]
         files = [file for file in files if file.is_file()]
-        config = read_config(target)["config"]
-        data, data_root = data or config["data"]["name"], data_root or config["data"]["root"]
     else:
         files = [target]
     if not files:
@@ -69,27 +68,23 @@ def _print(tree: dict[str, Any], indent: int = 0) -> None:
 def _measure(
     file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool
 ) -> dict[str, Any]:
-    from rolewise.data import load_data
-    from rolewise.pretrained import describe, load_network, onnx_network
+    from rolewise.pretrained import any_network, describe
     from rolewise.trainer import TrainSettings, evaluate, torch_threads
 
     about = describe(file)
-    name = name or about.get("data")
-    if name is None:
-        raise InputError(f"`--data`: {file} does not say what it was trained on; name the data set.")
-    data = load_data(name, root)
-    onnx = file.suffix == ".onnx"
-    model = onnx_network(file) if onnx else load_network(file)
-    # An ONNX file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
+    name, data = data_for(about, run_settings_of(file), name, root, file=file)
+    model = any_network(file)
+    # An exported file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
     placement = TrainSettings(1, device=device, precision="fp32").placement()
-    if not onnx:
+    if file.suffix not in (".onnx", ".xml"):
         model = placement.place(model)
+    steps = about.get("preprocessing") or {}
     with torch_threads(cores()):
         found = evaluate(
             model,
             data.test,
-            mean=data.train.mean,
-            std=data.train.std,
+            mean=tuple(steps.get("mean", data.train.mean)),
+            std=tuple(steps.get("std", data.train.std)),
             placement=placement,
             batch_statistics=batch_statistics,
         )

@@ -1,11 +1,14 @@
 """`rolewise export`: a trained network in the form that another program reads, and what it costs."""
 
 import json
+import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rolewise.cli.network_files import info_for, network_file
 from rolewise.errors import InputError
 
 
@@ -15,52 +18,84 @@ def export(
     ],
     target: Annotated[
         list[Path] | None,
-        typer.Argument(help="What to write: files (.safetensors packed, .onnx) or a folder (Hub layout)."),
+        typer.Argument(
+            help="What to write: files (.safetensors packed, .onnx, .xml for OpenVINO) or a folder (Hub layout)."
+        ),
     ] = None,
-    role: Annotated[str, typer.Option("--role", help="Of a run directory: student or teacher.")] = "student",
+    role: Annotated[str, typer.Option("--role", help="Network of a run: student or teacher.")] = "student",
     report: Annotated[bool, typer.Option("--report", help="Print sizes, operations and latency.")] = False,
     image_size: Annotated[
-        int, typer.Option("--image-size", help="Height and width, for ONNX and the report.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            "--image-size", help="Height and width of the images (default: those of the run, else 32)."
+        ),
+    ] = None,
     opset: Annotated[
-        int | None, typer.Option("--opset", help="Of ONNX: 21 or later (default: as needed).")
+        int | None, typer.Option("--opset", help="ONNX opset: 21 or later (default: as needed).")
     ] = None,
     packed: Annotated[
         bool, typer.Option("--packed", help="A folder with packed weights, for inference.")
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Of onnxruntime, for the latency.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of each runtime, for the latency.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
 ) -> None:
-    """Writes a trained network as packed safetensors, ONNX or a Hub folder, and measures what it costs."""
+    """Writes a trained network as packed safetensors, ONNX, OpenVINO or a Hub folder, and measures what it costs."""
     if not target and not report:
         raise InputError("Give a file or folder to write, or `--report`.")
+    if image_size is not None and not 1 <= image_size <= 4096:
+        raise InputError(f"`--image-size` must be 1 to 4096, got {image_size}.")
+    if threads < 1:
+        raise InputError(f"`--threads` must be at least 1, got {threads}.")
     from rolewise import pretrained
 
-    file = _network_file(source, role)
+    file = network_file(source, role)
+    about = pretrained.describe(file)
+    _check_targets(target or [], file)
     model = pretrained.load_network(file)
-    extra = pretrained.describe(file)["extra"]
-    size = (image_size, image_size)
-    for path in target or []:
-        if path.suffix:
-            print(pretrained.export(model, path, image_size=size, opset=opset, extra=extra))
-        else:
-            print(pretrained.save_pretrained(model, path, extra=extra, packed=packed))
-    if report:
-        found = pretrained.cost_report(model, image_size=size, threads=threads)
-        print(json.dumps(found) if as_json else pretrained.format_report(found))
+    info = info_for(file, about, role)
+    if info.preprocessing is None and target:
+        print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
+    steps = info.preprocessing
+    size = (image_size, image_size) if image_size else (32, 32) if steps is None else steps.size
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for path in target or []:
+            print(_write(model, path, size=size, opset=opset, packed=packed, extra=about["extra"], info=info))
+        if report:
+            found = pretrained.cost_report(model, image_size=size, threads=threads)
+            print(json.dumps(found) if as_json else pretrained.format_report(found))
+    for one in said:
+        if issubclass(one.category, UserWarning):
+            print(f"warning: {one.message}", file=sys.stderr)
 
 
-def _network_file(source: Path, role: str) -> Path:
-    """The network that a path means."""
-    if role not in ("student", "teacher"):
-        raise InputError(f'`--role` must be student or teacher, got "{role}".')
-    if not source.exists() and not source.with_name(source.name + ".safetensors").exists():
-        raise InputError(f"There is no file or folder {source}.")
-    if source.suffix == ".onnx":
-        raise InputError(f"{source} is an export already; give the .safetensors file that it came from.")
-    if not source.is_dir() or (source / "model.safetensors").exists():
-        return source
-    file = source / f"{role}.safetensors"
-    if not file.exists():
-        raise InputError(f"{source} holds no {role}.safetensors: its training has not ended yet.")
-    return file
+def _write(
+    model: Any, path: Path, *, size: tuple[int, int], opset: int | None, packed: bool, **about: Any
+) -> Path:
+    """One target, by its suffix."""
+    from rolewise import pretrained
+
+    if not path.suffix:
+        return pretrained.save_pretrained(model, path, packed=packed, **about)
+    written = pretrained.export(model, path, image_size=size, opset=opset, **about)
+    if written.suffix == ".xml":
+        pretrained.openvino_network(written)  # warns of layers that are not executed in 8-bit integers
+    return written
+
+
+def _check_targets(targets: list[Path], file: Path) -> None:
+    """Refuses to write over the source, before anything is written.
+
+    Raises:
+        InputError: a target is the source, or the run that it lies in.
+    """
+    from rolewise.cli.network_files import is_run
+
+    for path in targets:
+        same = {file.resolve(), file.with_suffix(".json").resolve(), file.resolve().with_suffix("")}
+        if path.resolve() in same or (file.is_dir() and path.resolve() == file.resolve()):
+            raise InputError(f"{path} is the source itself. Choose another name.")
+        if not path.suffix and is_run(path):
+            raise InputError(f"{path} is a run directory. Choose another folder.")
+        if path.suffix and not path.parent.is_dir():
+            raise InputError(f"There is no folder {path.parent}. Make it first.")

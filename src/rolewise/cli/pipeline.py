@@ -88,7 +88,10 @@ def search(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="pbt, or a control: random, constant, randaugment.")
+        str | None,
+        typer.Option(
+            "--method", help="pbt, or a control: random, constant, randaugment, autoaugment, trivialaugment."
+        ),
     ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
     ray_address: Annotated[
@@ -146,7 +149,7 @@ def train(
         str | None,
         typer.Option(
             "--schedule",
-            help="A schedule's file, trivialaugment, randaugment, or none; default: the searched one.",
+            help="A schedule's file, a name such as trivialaugment or autoaugment, or none; default: the searched one.",
         ),
     ] = None,
     name: Annotated[

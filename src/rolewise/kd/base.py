@@ -77,6 +77,8 @@ class KDLoss(nn.Module):
     - `decay`: whether lambda is halved at the milestones of the learning rate.
     - `clip`: whether this loss's gradient is clipped, per tensor, against the task's.
     - `needs_features`: whether `forward` reads `features`.
+    - `needs_labels`: whether `forward` reads `labels` or `ids`; both are None where images are mixed (Mixup, CutMix),
+      so such a loss is refused there.
     - `tap_kind`: which of a network's own taps it takes when none are named: "stages" (`taps`), "embedding"
       (`embedding_taps`, whose last map the classifier averages), or "pre_activation" (`pre_activation_taps`, before
       the ReLU). A network that states none of that kind gives its `taps`.
@@ -94,6 +96,7 @@ class KDLoss(nn.Module):
     decay: bool = False
     clip: bool = False
     needs_features: bool = True
+    needs_labels: bool = False
     tap_kind: TapKind = "stages"
 
     def __init__(self, taps: Sequence[str] | None = None, teacher_taps: Sequence[str] | None = None) -> None:

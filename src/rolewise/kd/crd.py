@@ -52,6 +52,7 @@ class CRD(KDLoss):
     """
 
     weight = 0.8
+    needs_labels = True
     tap_kind = "embedding"
 
     seed: Tensor

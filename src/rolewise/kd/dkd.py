@@ -35,6 +35,7 @@ class DKD(KDLoss):
 
     weight = 1.0
     needs_features = False
+    needs_labels = True
 
     def __init__(
         self,

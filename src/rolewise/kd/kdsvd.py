@@ -115,6 +115,7 @@ class KDSVD(KDLoss):
     def release(cls, **arguments: Any) -> "KDSVD":
         """With the authors' gradient: twice the true one where a map has at least as many positions as channels.
 
-        Elsewhere it is twice the part within the row space and once that outside, less U offdiag(U^T D) V^T.
+        Elsewhere it is twice the part within the row space and once that outside, less U offdiag(U^T D) V^T. Slow on a
+        GPU, see `MHGD.release`.
         """
         return cls(**{"doubled_gradient": True, **arguments})

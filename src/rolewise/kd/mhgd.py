@@ -235,7 +235,11 @@ class MHGD(KDLoss):
 
     @classmethod
     def release(cls, **arguments: Any) -> "MHGD":
-        """4 random, frozen heads whose batch norm multiplies by 1 / sqrt(1.001); the authors' gradient."""
+        """4 random, frozen heads whose batch norm multiplies by 1 / sqrt(1.001); the authors' gradient.
+
+        That gradient needs `eigh`, which PyTorch computes on a GPU matrix by matrix, with the host waiting: images x
+        layers of them a step, seconds in PyTorch 2.11. On a GPU the recommended form is the one to train with.
+        """
         given = {
             "heads": 4,
             "trained": False,

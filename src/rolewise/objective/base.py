@@ -18,6 +18,8 @@ from rolewise.kd.base import TrainingImages
 from rolewise.objective.forward import Forward
 from rolewise.quant import quantization
 
+# The classes of a batch, or the probabilities of the classes where images are mixed.
+Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
 Init = Literal["random", "given"]
 INITS: tuple[Init, ...] = get_args(Init)
 # Begins to average gradients over the processes of a training; the function that it returns waits for the result.
@@ -53,6 +55,24 @@ class Placement:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
+        if self.device.type != "cuda":
+            return tensor
+        with torch.cuda.device(
+            self.device
+        ):  # pinning opens a context on the thread's current GPU, which is 0
+            return tensor.pin_memory()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def wait(self) -> None:
+        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the batches; autocast would cast them to it anyway."""
@@ -70,6 +90,7 @@ class Objective(ABC):
         init: how the members of a search begin: each with weights of its own, or all with the given ones.
         shares_batches: whether `backward` averages its gradients with `average`.
         average: set by a trainer whose batches are shared among processes.
+        label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
         made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
     """
 
@@ -78,6 +99,7 @@ class Objective(ABC):
     init: Init = "random"
     shares_batches: bool = False
     average: Average | None = None
+    label_smoothing: float = 0.0
     made_by_bind: tuple[str, ...] = ()
 
     def role_of(self, model: nn.Module) -> str:
@@ -104,6 +126,9 @@ class Objective(ABC):
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         """Makes everything that depends on the network and the device."""
 
+    def check_mixing(self) -> None:  # noqa: B027
+        """Raises InputError if batches of mixed images (Mixup, CutMix) cannot be learned from."""
+
     def parameters(self) -> list[nn.Parameter]:
         """The objective's own parameters that are trained with the network."""
         return []
@@ -120,7 +145,7 @@ class Objective(ABC):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
@@ -155,15 +180,35 @@ class CrossEntropy(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = self._forward.of(model)(images).logits
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = task_loss(logits.float(), labels, self.label_smoothing)
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
+
+
+def task_loss(logits: Float[Tensor, "n k"], labels: Labels, smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """Cross-entropy with classes, or with the probabilities of mixed images.
+
+    Args:
+        logits: in float32.
+        labels: as of `Labels`.
+        smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+    """
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def correct(logits: Tensor, labels: Labels) -> Tensor:
+    """Number of the batch's images that are classified correctly (a scalar on the device).
+
+    A mixed image counts as one of its larger part.
+    """
+    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.argmax(1) == classes).sum().float()
 
 
 def checked(objective: object) -> Objective:
@@ -179,11 +224,6 @@ def checked(objective: object) -> Objective:
             f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
         )
     return objective
-
-
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Number of the batch's images that are classified correctly (a scalar on the device)."""
-    return (logits.argmax(1) == labels).sum().float()
 
 
 def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import Init, Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import (
+    Init,
+    Labels,
+    Objective,
+    Placement,
+    correct,
+    factor,
+    in_layout,
+    task_loss,
+)
 from rolewise.objective.forward import Forward
+from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -32,6 +41,8 @@ class Distill(Objective):
         teacher: network in eval mode; never changed.
         loss: distance between student and teacher.
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
+        task_weight: factor of the cross-entropy, no unit; 0 learns from the teacher alone, without labels and, since
+            there is no task gradient to compare with, without the clip.
         lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
         decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
@@ -70,7 +81,12 @@ class Distill(Objective):
         self.weight = factor("weight", loss.weight if weight is None else weight)
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
-        self.clip = loss.clip if clip is None else clip
+        if self.task_weight == 0 and clip:
+            raise InputError(
+                "`clip` bounds the KD gradient by the task's, which is 0 with `task_weight` 0: leave `clip` out, or "
+                "False."
+            )
+        self.clip = (loss.clip and self.task_weight > 0) if clip is None else clip
         if lambda_mode not in LAMBDA_MODES:
             raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
@@ -100,6 +116,8 @@ class Distill(Objective):
             tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
         )
         self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        for layer in quantized_weights(self._teacher).values():
+            layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
@@ -127,6 +145,13 @@ class Distill(Objective):
             images=len(split.images),
         )
 
+    def check_mixing(self) -> None:
+        if self.loss.needs_labels:
+            raise InputError(
+                f"{type(self.loss).__name__} compares images by their class or their place in the data set, which a "
+                "mixed image does not have: leave `mixup` and `cutmix` off (None), or take another loss."
+            )
+
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
 
@@ -142,16 +167,18 @@ class Distill(Objective):
         self,
         model: nn.Module,
         images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             seen = self._forward.of(model)(images)
             with torch.no_grad():
                 taught = self._teacher_forward(images)
-        student = Outputs(seen.logits, seen.features, labels, ids).float()
-        teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
-        task = F.cross_entropy(student.logits, labels)
+        # A mixed image has no class and no place in the data set of its own.
+        known = (labels, ids) if labels.ndim == 1 else (None, None)
+        student = Outputs(seen.logits, seen.features, *known).float()
+        teacher = Outputs(taught.logits, taught.features, *known).float().detach()
+        task = task_loss(student.logits, labels, self.label_smoothing)
         distance = self.loss(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)

@@ -137,7 +137,7 @@ def search(
         train_images: number of images that members train on; None takes the data set's (4,000 of CIFAR).
         validation_images: number of images that members are scored on; None takes the data set's (36,000 of
             CIFAR).
-        method: "pbt", a control ("random", "constant", "randaugment"), or one schedule for each member to
+        method: "pbt", a control (a name of `METHODS`), or one schedule for each member to
             compare.
         warm_start: schedule that members follow until they are overwritten; None is no augmentation.
         workers: number of processes of one thread each; None takes the number of cores, one for a GPU, or the

@@ -64,6 +64,28 @@ class RandAugmentGrid(Control):
         return [Schedule.constant(RandAugment(ops, level), self.settings.epochs) for ops, level in grid]
 
 
+class PublishedPolicy(Control):
+    """For every member the same published policy in all epochs; members differ in their weights and batches alone.
+
+    A subclass names a key of `rolewise.augment.NAMED`.
+    """
+
+    def beginnings(self, seed: int, role: str) -> list[Schedule]:
+        return [Schedule.named(self.name, self.settings.epochs)] * self.settings.population
+
+
+class PublishedAutoAugment(PublishedPolicy):
+    """AutoAugment's CIFAR-10 policy."""
+
+    name: ClassVar[str] = "autoaugment"
+
+
+class PublishedTrivialAugment(PublishedPolicy):
+    """TrivialAugment, which has nothing to search."""
+
+    name: ClassVar[str] = "trivialaugment"
+
+
 class GivenSchedules(Control):
     """For each member a schedule of the caller's."""
 

@@ -64,7 +64,7 @@ class SpeedTest(Job):
         begun = time.monotonic()
         trainer = runner.load_member(0, None)
         trainer.progress = Progress()
-        watch = _Watch(channel)
+        watch = _Watch(channel, trainer.placement.wait)
         trainer.should_stop = watch.should_stop
         epoch_seconds = watch.epoch(trainer, self.policy)
         trainer.should_stop = channel.should_stop
@@ -80,12 +80,13 @@ class SpeedTest(Job):
 class _Watch:
     """Stops an epoch that takes too long to be measured whole."""
 
-    def __init__(self, channel: JobChannel) -> None:
-        self._channel = channel
+    def __init__(self, channel: JobChannel, wait: Callable[[], None]) -> None:
+        self._channel, self._wait = channel, wait
         self._times: list[float] = []
 
     def should_stop(self) -> bool:
-        """Notes the beginning of a batch."""
+        """Notes the beginning of a batch, when the device has done the one before."""
+        self._wait()
         self._times.append(time.monotonic())
         enough = len(self._times) > 3 and self._times[-1] - self._times[1] > _MEASURED_SECONDS
         return enough or self._channel.should_stop()

@@ -4,14 +4,29 @@ from collections.abc import Sequence
 
 from rolewise.augment import Schedule
 from rolewise.errors import InputError, unknown
-from rolewise.population.controls import ConstantPolicies, GivenSchedules, RandAugmentGrid, RandomSchedules
+from rolewise.population.controls import (
+    ConstantPolicies,
+    GivenSchedules,
+    PublishedAutoAugment,
+    PublishedTrivialAugment,
+    RandAugmentGrid,
+    RandomSchedules,
+)
 from rolewise.population.pba import PBA
 from rolewise.population.strategy import Strategy
 from rolewise.settings.search import SearchSettings
 
 METHODS: dict[str, type[Strategy]] = {
     strategy.name: strategy
-    for strategy in (PBA, RandomSchedules, ConstantPolicies, RandAugmentGrid, GivenSchedules)
+    for strategy in (
+        PBA,
+        RandomSchedules,
+        ConstantPolicies,
+        RandAugmentGrid,
+        PublishedAutoAugment,
+        PublishedTrivialAugment,
+        GivenSchedules,
+    )
 }
 
 

@@ -11,6 +11,8 @@ from rolewise._version import __version__
 from rolewise.errors import InputError, missing_extra
 from rolewise.pretrained.description import describe_model
 from rolewise.pretrained.files import HUB_FILES, PathLike, load_network, write_pair
+from rolewise.pretrained.info import NetworkInfo
+from rolewise.pretrained.targets import check_folder
 from rolewise.quant import quantized_layers
 from rolewise.runs import write_atomic
 
@@ -18,28 +20,37 @@ CARD = "README.md"
 
 
 def save_pretrained(
-    model: nn.Module, folder: PathLike, *, extra: Mapping[str, Any] | None = None, packed: bool = False
+    model: nn.Module,
+    folder: PathLike,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    packed: bool = False,
+    info: NetworkInfo | None = None,
 ) -> Path:
     """Writes `model.safetensors`, `config.json` and a model card (`README.md`) into a folder, made if need be.
 
     Args:
         model: any network.
-        folder: where to write; files of these names are replaced.
+        folder: where to write. An earlier export there is replaced; files of another origin are not.
         extra: more to keep, JSON; the card shows `data`, `classes`, `accuracy` and `teacher` if they are there.
         packed: as of `save_network`.
+        info: how to prepare images, the classes, and how the network was made; the card shows it.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: `packed` for a network without quantized weights.
+        InputError: `packed` for a network without quantized weights, or a folder that holds other files of these names.
     """
     target = Path(folder)
+    check_folder(target, HUB_FILES, CARD)
     target.mkdir(parents=True, exist_ok=True)
     tensors, config = (target / name for name in HUB_FILES)
-    write_pair(model, tensors, config, extra=extra, packed=packed)
-    text = model_card(model, extra or {}, size=tensors.stat().st_size, packed=packed)
-    write_atomic(target / CARD, text.encode())
+    write_pair(model, tensors, config, extra=extra, packed=packed, info=info)
+    stated = {**(extra or {}), **({} if info is None else info.to_json())}
+    text = model_card(model, stated, size=tensors.stat().st_size, packed=packed)
+    # A class name may hold what UTF-8 has no form for: a folder's name in another encoding.
+    write_atomic(target / CARD, text.encode("utf-8", "replace"))
     return target
 
 
@@ -83,7 +94,7 @@ def model_card(model: nn.Module, extra: Mapping[str, Any], *, size: int, packed:
 
     Args:
         model: the network.
-        extra: as given to `save_pretrained`.
+        extra: `extra` and `info` of `save_pretrained`, in one.
         size: bytes of the tensors' file.
         packed: whether its weights are packed codes.
     """
@@ -106,12 +117,17 @@ def model_card(model: nn.Module, extra: Mapping[str, Any], *, size: int, packed:
             rows.append((title, str(extra[key])))
     accuracy = extra.get("accuracy")
     if isinstance(accuracy, int | float) and math.isfinite(accuracy):
-        rows.append(("Test accuracy", f"{100 * accuracy:.2f} %"))
+        images = extra.get("test_images")
+        of = f" of {images:,} images" if isinstance(images, int) else ""
+        rows.append(("Test accuracy", f"{100 * accuracy:.2f} %{of}"))
+    rows += _preparation(extra.get("preprocessing"))
+    if made := extra.get("made"):
+        rows.append(("Made by", ", ".join(f"{key} {value}" for key, value in made.items())))
     classes = extra.get("classes")
     if isinstance(classes, list | tuple) and classes:
         shown = ", ".join(str(one) for one in classes[:20])
         rows.append(("Classes", shown + (f", ... ({len(classes)})" if len(classes) > 20 else "")))
-    table = "\n".join(f"| {title} | {value} |" for title, value in rows)
+    table = "\n".join(f"| {title} | {_cell(value)} |" for title, value in rows)
     argument = "" if stated["architecture"].get("name") else ", model=...  # the network, built by you"
     return (
         "---\nlibrary_name: rolewise\npipeline_tag: image-classification\ntags:\n- rolewise\n"
@@ -119,10 +135,27 @@ def model_card(model: nn.Module, extra: Mapping[str, Any], *, size: int, packed:
         f"# {name}{', low-bit' if quantization else ''}\n\n| | |\n|---|---|\n{table}\n\n"
         "```python\nimport rolewise as rw\n\n"
         f'model = rw.from_pretrained("FOLDER"{argument})\n'
-        "logits = model(images)  # (n, 3, h, w), normalised with the training set's constants\n```\n\n"
+        "logits = model(images)  # (n, 3, h, w), float32: (pixels / 255 - mean) / std\n```\n\n"
         f"Written by rolewise {__version__}. `config.json` holds the architecture, the quantization and the SHA-256 of "
         "`model.safetensors`.\n"
     )
+
+
+def _preparation(steps: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What turns an image into the network's input."""
+    if steps is None:
+        return []
+    height, width = steps["size"]
+    mean, std = (", ".join(f"{one:.6g}" for one in steps[key]) for key in ("mean", "std"))
+    return [
+        ("Input", f"{height} x {width} pixels, {steps['channels']}, channels first"),
+        ("Normalisation", f"(pixels / 255 - mean) / std, mean ({mean}), std ({std})"),
+    ]
+
+
+def _cell(value: str) -> str:
+    """A text within a Markdown table: on one line, its bars and angle brackets as characters."""
+    return " ".join(value.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _bits(model: nn.Module, quantization: Mapping[str, Any]) -> str:

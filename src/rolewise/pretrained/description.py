@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from rolewise import networks
 from rolewise.errors import InputError, InputTypeError
+from rolewise.pretrained.tracing import plain_module
 from rolewise.quant import quantization
 from rolewise.runs.files import finite
 
@@ -35,7 +37,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 def digest(model: nn.Module) -> str:
     """SHA-256 (hex) over the names and tensors of the network's `state_dict`."""
-    return digest_tensors(model.state_dict())
+    return digest_tensors(plain_module(model).state_dict())
 
 
 def count_classes(model: nn.Module) -> int | None:
@@ -49,6 +51,7 @@ def count_classes(model: nn.Module) -> int | None:
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """Architecture, number of classes and quantization, as JSON."""
+    model = plain_module(model)
     architecture = getattr(model, "architecture", None)
     if not isinstance(architecture, Mapping):
         architecture = {"name": None, "class": type(model).__name__}
@@ -57,6 +60,33 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
         "num_classes": count_classes(model),
         "quantization": quantization(model),
     }
+
+
+def file_description(model: nn.Module, form: str, **more: Any) -> dict[str, Any]:
+    """What the metadata of an ONNX or OpenVINO file state."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "form": form,
+        **describe_model(model),
+        **more,
+    }
+
+
+def check_version(path: Path, stated: Mapping[str, Any]) -> None:
+    """Checks that a description is one of this package's, of a version that it reads.
+
+    Raises:
+        InputError: neither.
+    """
+    if not isinstance(stated, Mapping) or stated.get("format") != FORMAT:
+        raise InputError(f'{path} does not describe a network (its "format" is not "{FORMAT}").')
+    version = stated.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}; this version of rolewise reads {FORMAT_VERSION}. "
+            f"Read it with the version of rolewise that wrote it, or a newer one."
+        )
 
 
 def canonical(value: Any) -> str:

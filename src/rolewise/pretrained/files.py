@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
@@ -26,28 +24,36 @@ from rolewise.pretrained.description import (
     check_extra,
     check_same,
     check_tensors,
+    check_version,
     describe_model,
     differences,
     digest_tensors,
     listed,
     rebuild,
     shorten,
+    tensor_bytes,
 )
-from rolewise.pretrained.packing import pack, packed_bytes, unpack
-from rolewise.quant import Grid, apply_quantization, quantization
-from rolewise.quant.layers import quantized_weights
+from rolewise.pretrained.info import NetworkInfo, check_info
+from rolewise.pretrained.packed_weights import pack_weights, unpack_weights
+from rolewise.pretrained.tracing import plain_module
+from rolewise.quant import apply_quantization, quantization
 from rolewise.runs import load_json, to_json, write_atomic
 
 SUFFIX = ".safetensors"
-CODES = ".codes"  # a packed weight's name is the weight's with this behind it
+COMPILED = "_orig_mod."  # what torch.compile puts into the names of a part that it wraps
 HUB_FILES = ("model.safetensors", "config.json")
-_IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "digest")
+_IDENTITY = ("form", "architecture", "num_classes", "quantization", "packed", "info", "exported", "digest")
 
 PathLike = str | os.PathLike[str]
 
 
 def save_network(
-    model: nn.Module, path: PathLike, *, extra: Mapping[str, Any] | None = None, packed: bool = False
+    model: nn.Module,
+    path: PathLike,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    packed: bool = False,
+    info: NetworkInfo | None = None,
 ) -> Path:
     """Writes `X.safetensors` and `X.json`; `load_network` builds the network from the pair alone.
 
@@ -58,6 +64,7 @@ def save_network(
         packed: write the quantized weights as integer codes without gaps. Such a file is small; what it holds of
             the weights are the levels that the network computes with, not the float weights behind them, so it is
             for inference.
+        info: how to prepare images, the classes, and how the network was made.
 
     Returns:
         The path of the safetensors file.
@@ -67,7 +74,7 @@ def save_network(
         OSError, RunError: the file cannot be written.
     """
     target = tensors_path(path)
-    return write_pair(model, target, target.with_suffix(".json"), extra=extra, packed=packed)
+    return write_pair(model, target, target.with_suffix(".json"), extra=extra, packed=packed, info=info)
 
 
 def tensors_path(path: PathLike) -> Path:
@@ -85,13 +92,28 @@ def tensors_path(path: PathLike) -> Path:
 
 
 def write_pair(
-    model: nn.Module, target: Path, beside: Path, *, extra: Mapping[str, Any] | None, packed: bool
+    model: nn.Module,
+    target: Path,
+    beside: Path,
+    *,
+    extra: Mapping[str, Any] | None,
+    packed: bool,
+    info: NetworkInfo | None = None,
+    exported: bool = False,
 ) -> Path:
-    """Writes the tensors to `target` and the description to `beside`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Writes the tensors to `target` and the description to `beside`; `exported` marks what may be written over."""
+    model = plain_module(model)
     stated: dict[str, Any] = {"form": "packed" if packed else "float", **describe_model(model)}
+    if exported:
+        stated["exported"] = True
+    if about := check_info(info, stated["num_classes"]):
+        stated["info"] = about
+    tensors = {
+        name.replace(COMPILED, ""): tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     if packed:
-        tensors, stated["packed"] = _pack(model, tensors)
+        tensors, stated["packed"] = pack_weights(model, tensors)
     stated["digest"] = digest_tensors(tensors)
     # Tied weights are written twice: the format refuses tensors that share memory.
     unshared = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -110,43 +132,6 @@ def write_pair(
     return target
 
 
-def _pack(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors with codes in place of quantized weights, and how the codes decode."""
-    layers = quantized_weights(model)
-    if not layers:
-        raise InputError("`packed` needs a network with quantized weights: see `rolewise.quantize`.")
-    kept, grids = dict(tensors), {}
-    for name, layer in layers.items():
-        grid = layer.weight_grid()
-        with torch.no_grad():
-            codes = grid.encode(layer.quantized_weight().cpu())
-        for learned in [f"{name}.weight", *(f"{name}.{one}" for one in layer.learned)]:
-            kept.pop(learned)
-        kept[f"{name}.weight{CODES}"] = torch.from_numpy(pack(codes.numpy(), grid.bits))
-        grids[name] = {**grid.to_json(), "shape": list(codes.shape)}
-    return kept, grids
-
-
-def _unpack(source: str, stated: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `_pack`; the quantization of `stated` gets the grids."""
-    found = dict(tensors)
-    grids = {}
-    for name, entry in stated["packed"].items():
-        try:
-            grid, shape = Grid.from_json(entry), [int(size) for size in entry["shape"]]
-            count = int(np.prod(shape, dtype=np.int64))
-            codes = found.pop(f"{name}.weight{CODES}")
-            if codes.dtype != torch.uint8 or codes.numel() != packed_bytes(count, grid.bits):
-                raise ValueError(f"{codes.numel()} bytes for {count} codes of {grid.bits} bits")
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f'The packed weight of "{name}" in {source} cannot be read: {error}.') from error
-        flat = unpack(codes.numpy(), grid.bits, count)
-        found[f"{name}.weight"] = grid.decode(torch.from_numpy(flat).reshape(shape))
-        grids[name] = grid.to_json()
-    stated["quantization"] = {**stated["quantization"], "grids": grids}
-    return found
-
-
 def load_network(path: PathLike, *, model: nn.Module | None = None) -> nn.Module:
     """The network that `save_network`, `save_pretrained` or `export` wrote, in eval mode.
 
@@ -161,35 +146,65 @@ def load_network(path: PathLike, *, model: nn.Module | None = None) -> nn.Module
     """
     source, stated, tensors = read_pair(path)
     if stated["form"] == "packed":
-        tensors = _unpack(source, stated, tensors)
-    network = rebuild(source, stated) if model is None else model
+        tensors = unpack_weights(source, stated, tensors)
+    network = rebuild(source, stated) if model is None else plain_module(model)
     if stated["quantization"] is not None and quantization(network) is None:
         try:
             apply_quantization(network, stated["quantization"])
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{source} describes a quantization that cannot be applied: {error}") from error
     check_same(source, stated, network)
+    if model is None:
+        _take_type(network, tensors)
     check_tensors(source, tensors, network)
     network.load_state_dict(tensors, strict=True)
+    _check_ties(source, tensors, network)
     return network.eval()
 
 
-def describe(path: PathLike) -> dict[str, Any]:
-    """What a file of `save_network`, `save_pretrained` or `export` says of itself, with its `extra` on the same level.
+def _take_type(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives a network that was built here the one floating-point type that a file has, such as float16."""
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:
+        network.to(kinds.pop())
 
-    The tensors are not looked at. Keys among others: `architecture`, `num_classes`, `quantization`, `extra`, and
-    what the writer put into `extra`, for example `data`.
+
+def _check_ties(source: str, tensors: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Checks that no tensor was loaded into the memory of another one.
+
+    Raises:
+        InputError: the network shares a tensor between two names that differ in the file.
+    """
+    mine = network.state_dict()
+    lost = [name for name, tensor in tensors.items() if tensor_bytes(mine[name]) != tensor_bytes(tensor)]
+    if lost:
+        raise InputError(
+            f"{source} holds different weights where the network shares one (tied weights, each quantized its own "
+            f"way):\n{listed(lost)}\nLoad it into a network whose layers have weights of their own."
+        )
+
+
+def describe(path: PathLike) -> dict[str, Any]:
+    """What a file of `save_network`, `save_pretrained` or `export` says of itself.
+
+    The tensors are not looked at. Keys among others: `architecture`, `num_classes`, `quantization`, `extra`, `info`,
+    and on the same level what the writer put into these two, for example `data`, `classes`, `preprocessing`.
 
     Raises:
         InputError: no such file, or none of ours.
     """
-    if Path(path).suffix == ".onnx":
+    suffix = Path(path).suffix
+    if suffix == ".onnx":
         from rolewise.pretrained.onnx_network import describe_onnx
 
         stated = describe_onnx(Path(path))
+    elif suffix == ".xml":
+        from rolewise.pretrained.openvino_network import describe_openvino
+
+        stated = describe_openvino(Path(path))
     else:
         stated = _read_description(_locate(path)[1])
-    return {**stated.get("extra", {}), **stated}
+    return {**stated.get("extra", {}), **stated.get("info", {}), **stated}
 
 
 def _locate(path: PathLike) -> tuple[Path, Path]:
@@ -209,15 +224,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is missing: a network is a pair of files, the tensors (.safetensors) and the description (.json)."
         )
-    stated = load_json(path)
-    if not isinstance(stated, dict) or stated.get("format") != FORMAT:
-        raise InputError(f'{path} does not describe a network (its "format" is not "{FORMAT}").')
-    version = stated.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {version}; this version of rolewise reads {FORMAT_VERSION}. "
-            f"Read it with the version of rolewise that wrote it, or a newer one."
-        )
+    stated: dict[str, Any] = load_json(path)
+    check_version(path, stated)
     forms = {
         "architecture": dict,
         "quantization": dict | None,
@@ -227,6 +235,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         "bytes": int,
     }
     wrong = [key for key, kind in forms.items() if key not in stated or not isinstance(stated[key], kind)]
+    wrong += [key for key in ("info", "extra", "packed") if not isinstance(stated.get(key, {}), dict)]
     if wrong:
         raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of another type.")
     return stated

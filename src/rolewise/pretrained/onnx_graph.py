@@ -1,4 +1,4 @@
-"""An ONNX graph under construction, and low-bit weights in it."""
+"""An ONNX graph under construction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rolewise.errors import InputError
-from rolewise.pretrained.packing import pack
-from rolewise.quant import Grid
+from rolewise.pretrained.low_bit import OPENVINO_DOMAIN, STORAGE, LowBitForm, OpenVinoForm
 
-# What an exporter writes codes as: type name, bits of a packed element, opset from which DequantizeLinear takes it.
-STORAGE = {"UINT2": (2, 25), "UINT4": (4, 21), "UINT8": (8, 21)}
 IR_VERSIONS = {21: 10, 25: 13}  # the first ones that have the opset's types
 
 
@@ -21,15 +18,17 @@ class Graph:
     """Nodes and initializers. A value bears the name of the node that makes it: `layer1.0.conv1/Conv`.
 
     Args:
-        opset: of the default domain.
-        storage: the narrowest type for codes, a key of `STORAGE`.
+        opset: version of the default domain.
+        form: writer of the quantized weights and activations.
     """
 
-    def __init__(self, opset: int, storage: str) -> None:
-        self.opset, self.storage = opset, storage
+    def __init__(self, opset: int, form: LowBitForm) -> None:
+        self.opset, self.form = opset, form
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.rounds: set[str] = set()  # the nodes that round activations to their levels
         self._names: set[str] = set()
+        self._same: dict[tuple[str, str, bytes], str] = {}
 
     def fresh(self, name: str) -> str:
         """`name`, or with a number behind it if that is taken."""
@@ -50,12 +49,22 @@ class Graph:
         return name
 
     def constant(self, value: npt.NDArray[Any], name: str) -> str:
-        """An initializer; equal scalars and shapes are kept once."""
+        """An initializer; equal scalars, shapes and tables are kept once."""
         if value.size <= 8:
             key = f"{value.dtype}{list(value.shape)}={value.reshape(-1).tolist()}"
             if key not in self.initializers:
                 self.initializers[key] = numpy_helper.from_array(value, key)
             return key
+        content = (str(value.dtype), str(value.shape), value.tobytes() if value.size <= 2048 else b"")
+        if content[2] and content in self._same:
+            return self._same[content]
+        name = self.named(value, name)
+        if content[2]:
+            self._same[content] = name
+        return name
+
+    def named(self, value: npt.NDArray[Any], name: str) -> str:
+        """An initializer that keeps its name, however small it is."""
         name = self.fresh(name)
         self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
@@ -68,26 +77,10 @@ class Graph:
         """A list of int64."""
         return self.constant(np.array(sizes, np.int64), "shape")
 
-    def low_bit(self, codes: npt.NDArray[np.uint8], grid: Grid, name: str) -> str:
-        """A weight from packed codes: DequantizeLinear, then Sub where the zero is no code."""
-        kind = next(kind for kind in self._widths() if STORAGE[kind][0] >= grid.bits)
-        bits = STORAGE[kind][0]
-        stored = self._codes(f"{name}.codes", kind, list(codes.shape), pack(codes, bits).tobytes())
-        inputs = [stored, self.number(grid.scale)]
-        if grid.zero_point:
-            zero = pack(np.array([grid.zero_point], np.uint8), bits).tobytes()
-            inputs.append(self._codes(f"{name}.zero_point", kind, [], zero))
-        value = self.add("DequantizeLinear", inputs, name)
-        return value if grid.shift == 0 else self.add("Sub", [value, self.number(grid.shift)], name)
-
-    def _widths(self) -> list[str]:
-        order = list(STORAGE)
-        return order[order.index(self.storage) :]
-
-    def _codes(self, name: str, kind: str, shape: list[int], raw: bytes) -> str:
+    def raw(self, name: str, data_type: int, shape: list[int], data: bytes) -> str:
+        """An initializer of a type that NumPy lacks."""
         name = self.fresh(name)
-        tensor = TensorProto(name=name, data_type=getattr(TensorProto, kind), dims=shape, raw_data=raw)
-        self.initializers[name] = tensor
+        self.initializers[name] = TensorProto(name=name, data_type=data_type, dims=shape, raw_data=data)
         return name
 
     def finish(self, result: str, images: Sequence[int], classes: int, producer: str) -> onnx.ModelProto:
@@ -100,10 +93,25 @@ class Graph:
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])],
             list(self.initializers.values()),
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        domains = [helper.make_opsetid("", self.opset)]
+        if isinstance(self.form, OpenVinoForm):
+            domains.append(helper.make_opsetid(OPENVINO_DOMAIN, 1))
+        model = helper.make_model(graph, opset_imports=domains)
         model.ir_version = next(ir for opset, ir in reversed(IR_VERSIONS.items()) if opset <= self.opset)
         model.producer_name, model.producer_version = "rolewise", producer
         return model
+
+    def unrounded(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """What `finish` made, with activations clipped and not rounded."""
+        found = onnx.ModelProto()
+        found.CopyFrom(model)
+        for node in found.graph.node:
+            if node.name in self.rounds and node.op_type == "Round":
+                node.op_type = "Identity"
+            elif node.name in self.rounds:  # FakeQuantize: its input bounds clip
+                node.op_type, node.domain = "Clip", ""
+                del node.input[3:], node.attribute[:]
+        return found
 
 
 def check_opset(opset: int) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rolewise.errors import InputError, missing_extra
-from rolewise.pretrained.description import FORMAT, FORMAT_VERSION
+from rolewise.errors import InputError, MissingExtraError, missing_extra
+from rolewise.pretrained.description import check_version
 
 
 def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -36,11 +36,7 @@ def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
     model = onnx.ModelProto()
     model.ParseFromString(data)
     stated = json.loads({entry.key: entry.value for entry in model.metadata_props}[STATED])
-    if stated.get("format") != FORMAT or stated.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {stated.get('format_version')}; this version of rolewise reads "
-            f"{FORMAT_VERSION}."
-        )
+    check_version(path, stated)
     return data, stated
 
 
@@ -60,19 +56,15 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, data: bytes, *, threads: int | None = None) -> None:
         super().__init__()
+        from rolewise.pretrained.onnx_export import onnx_session
+
         try:
-            import onnxruntime
-        except (ImportError, RuntimeError, OSError) as error:
-            raise missing_extra("Running an ONNX file", "onnxruntime", "export", error) from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Weights are decoded once, when the file is loaded; by default onnxruntime decodes them in every run.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.session = onnx_session(data, threads)
+        except MissingExtraError:
+            raise
         except Exception as error:  # onnxruntime raises its own classes, by no common one
+            import onnxruntime
+
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"onnxruntime {onnxruntime.__version__} cannot run this file ({reason}). A newer onnxruntime may; or "

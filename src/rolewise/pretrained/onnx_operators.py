@@ -1,201 +1,27 @@
-"""How the operators of an exported PyTorch graph are written in ONNX; one function each."""
+"""How the operators of an exported PyTorch graph are written in ONNX: the table, and what works element by element."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from rolewise.errors import InputError
-from rolewise.pretrained.onnx_graph import Graph
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operator of the PyTorch graph.
-
-    Args:
-        graph: takes the nodes.
-        place: path of the module that called it.
-        a: its arguments by name, defaults filled in; tensors are names of ONNX values.
-        shapes: of the tensor arguments by name; a free batch size is -1.
-        result: shape of the result.
-        parts: number of the results of an operator that gives several.
-    """
-
-    graph: Graph
-    place: str
-    a: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
-    result: tuple[int, ...]
-    parts: int = 1
-
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """One ONNX node."""
-        return self.graph.add(kind, inputs, self.place, **attributes)
-
-
-Operator = Callable[[Call], str]
-
-
-def _pair(value: Any) -> list[int]:
-    found = [int(one) for one in value] if isinstance(value, list | tuple) else [int(value)]
-    return found * 2 if len(found) == 1 else found
-
-
-def _refuse(call: Call, what: str) -> InputError:
-    where = f' in "{call.place}"' if call.place else ""
-    return InputError(f"ONNX export: {what}{where} is not supported.")
-
-
-def conv2d(call: Call) -> str:
-    a = call.a
-    if isinstance(a["padding"], str):
-        raise _refuse(call, f'padding="{a["padding"]}" of a convolution')
-    inputs = [a["input"], a["weight"]] + ([a["bias"]] if a["bias"] is not None else [])
-    return call.add(
-        "Conv",
-        *inputs,
-        kernel_shape=list(call.shapes["weight"][2:]),
-        strides=_pair(a["stride"]),
-        pads=_pair(a["padding"]) * 2,
-        dilations=_pair(a["dilation"]),
-        group=int(a["groups"]),
-    )
-
-
-def linear(call: Call) -> str:
-    a = call.a
-    bias = [a["bias"]] if a["bias"] is not None else []
-    if len(call.shapes["input"]) == 2:
-        return call.add("Gemm", a["input"], a["weight"], *bias, transB=1)
-    product = call.add("MatMul", a["input"], call.add("Transpose", a["weight"], perm=[1, 0]))
-    return call.add("Add", product, *bias) if bias else product
-
-
-def batch_norm(call: Call) -> str:
-    a, graph, width = call.a, call.graph, call.shapes["input"][1]
-    if a["running_mean"] is None:
-        raise _refuse(call, "BatchNorm without running statistics")
-    scale = a["weight"] or graph.constant(np.ones(width, np.float32), "ones")
-    shift = a["bias"] or graph.constant(np.zeros(width, np.float32), "zeros")
-    inputs = (a["input"], scale, shift, a["running_mean"], a["running_var"])
-    return call.add("BatchNormalization", *inputs, epsilon=float(a["eps"]))
-
-
-def _pool(call: Call, kind: str, **attributes: Any) -> str:
-    a = call.a
-    return call.add(
-        kind,
-        a["self"],
-        kernel_shape=_pair(a["kernel_size"]),
-        strides=_pair(a["stride"] or a["kernel_size"]),
-        pads=_pair(a["padding"]) * 2,
-        ceil_mode=int(bool(a["ceil_mode"])),
-        **attributes,
-    )
-
-
-def max_pool2d(call: Call) -> str:
-    return _pool(call, "MaxPool", dilations=_pair(call.a["dilation"]))
-
-
-def avg_pool2d(call: Call) -> str:
-    if call.a.get("divisor_override") is not None:
-        raise _refuse(call, "`divisor_override` of an average pool")
-    return _pool(call, "AveragePool", count_include_pad=int(bool(call.a["count_include_pad"])))
-
-
-def _adaptive(call: Call, kind: str) -> str:
-    size, target = call.shapes["self"][2:], _pair(call.a["output_size"])
-    if list(size) == target:
-        return str(call.a["self"])
-    if all(one % other == 0 for one, other in zip(size, target, strict=True)):
-        window = [one // other for one, other in zip(size, target, strict=True)]
-        return call.add(kind, call.a["self"], kernel_shape=window, strides=window)
-    if all(other % one == 0 for one, other in zip(size, target, strict=True)):  # each pixel is repeated
-        factors = [1.0, 1.0, *(other / one for one, other in zip(size, target, strict=True))]
-        scales = call.graph.constant(np.array(factors, np.float32), "scales")
-        return call.add(
-            "Resize",
-            call.a["self"],
-            "",
-            scales,
-            mode="nearest",
-            nearest_mode="floor",
-            coordinate_transformation_mode="asymmetric",
-        )
-    raise _refuse(call, f"adaptive pooling of {size[0]}x{size[1]} to {target[0]}x{target[1]}")
-
-
-def mean(call: Call) -> str:
-    rank = len(call.shapes["self"])
-    axes = [int(axis) % rank for axis in (call.a["dim"] or range(rank))]
-    return call.add(
-        "ReduceMean", call.a["self"], call.graph.shape(axes), keepdims=int(bool(call.a["keepdim"]))
-    )
-
-
-def reshape(call: Call) -> str:
-    sizes = [size if size >= 0 else (0 if index == 0 else -1) for index, size in enumerate(call.result)]
-    if sizes.count(-1) > 1 or (0 in sizes and call.shapes["self"][0] >= 0):
-        raise _refuse(call, f"a reshape to {call.result}")
-    return call.add("Reshape", call.a["self"], call.graph.shape(sizes))
-
-
-def transpose(call: Call) -> str:
-    order = list(range(len(call.result)))
-    first, second = call.a["dim0"] % len(order), call.a["dim1"] % len(order)
-    order[first], order[second] = second, first
-    return call.add("Transpose", call.a["self"], perm=order)
-
-
-def permute(call: Call) -> str:
-    return call.add("Transpose", call.a["self"], perm=[axis % len(call.result) for axis in call.a["dims"]])
-
-
-def cat(call: Call) -> str:
-    return call.add("Concat", *call.a["tensors"], axis=int(call.a["dim"]))
-
-
-def _split(call: Call, sizes: Sequence[int]) -> str:
-    axis = call.a["dim"]
-    return call.add("Split", call.a["self"], call.graph.shape(sizes), axis=int(axis), outputs=call.parts)
-
-
-def chunk(call: Call) -> str:
-    total = call.shapes["self"][call.a["dim"]]
-    size = math.ceil(total / call.a["chunks"])
-    return _split(call, [min(size, total - size * index) for index in range(call.parts)])
-
-
-def split(call: Call) -> str:
-    total, size = call.shapes["self"][call.a["dim"]], call.a["split_size"]
-    return _split(call, [min(size, total - size * index) for index in range(call.parts)])
-
-
-def split_with_sizes(call: Call) -> str:
-    return _split(call, call.a["split_sizes"])
-
-
-def slice_(call: Call) -> str:
-    graph, a = call.graph, call.a
-    end = min(int(a["end"]), 2**31 - 1) if a["end"] is not None else 2**31 - 1
-    bounds = ([int(a["start"] or 0)], [end], [int(a["dim"])], [int(a["step"])])
-    return call.add("Slice", a["self"], *(graph.shape(one) for one in bounds))
+from rolewise.pretrained import onnx_layers as layers
+from rolewise.pretrained import onnx_shapes as shapes
+from rolewise.pretrained import tracing
+from rolewise.pretrained.onnx_call import Call, Operator, refuse
 
 
 def _operand(call: Call, value: Any) -> str:
     return value if isinstance(value, str) else call.graph.number(float(value))
 
 
-def _binary(kind: str) -> Operator:
+def _binary(kind: str, *, swapped: bool = False) -> Operator:
     def write(call: Call) -> str:
         if call.a.get("alpha", 1) != 1 or call.a.get("rounding_mode") is not None:
-            raise _refuse(call, f"{kind} with `alpha` or `rounding_mode`")
-        return call.add(kind, _operand(call, call.a["self"]), _operand(call, call.a["other"]))
+            raise refuse(call, f"{kind} with `alpha` or `rounding_mode`")
+        pair = (call.a["self"], call.a["other"])
+        return call.add(kind, *(_operand(call, one) for one in (pair[::-1] if swapped else pair)))
 
     return write
 
@@ -212,12 +38,44 @@ def clip(call: Call) -> str:
     return call.add("Clip", a["self"], *("" if one is None else _operand(call, one) for one in bounds))
 
 
+def clip_above(call: Call) -> str:
+    return call.add("Clip", call.a["self"], "", _operand(call, call.a["max"]))
+
+
 def silu(call: Call) -> str:
     return call.add("Mul", call.a["self"], call.add("Sigmoid", call.a["self"]))
 
 
-def softmax(call: Call) -> str:
-    return call.add("Softmax", call.a["self"], axis=int(call.a["dim"]))
+def elu(call: Call) -> str:
+    """PyTorch writes ELU, SELU and CELU as scale (max(x, 0) + alpha (exp(input_scale x) - 1) below 0)."""
+    alpha, scale, inner = (float(call.a[key]) for key in ("alpha", "scale", "input_scale"))
+    if inner == 1:
+        value = call.add("Elu", call.a["self"], alpha=alpha)
+    elif math.isclose(inner * alpha, 1):
+        value = call.add("Celu", call.a["self"], alpha=alpha)
+    else:
+        raise refuse(call, "ELU with `input_scale`")
+    return value if scale == 1 else call.add("Mul", value, call.graph.number(scale))
+
+
+def prelu(call: Call) -> str:
+    slopes, rank = call.shapes["weight"][0], len(call.shapes["self"])
+    slope = call.reshaped(call.a["weight"], (slopes, *[1] * max(rank - 2, 0)))
+    return call.add("PRelu", call.a["self"], slope)
+
+
+def softplus(call: Call) -> str:
+    if float(call.a["beta"]) != 1:
+        raise refuse(call, "softplus with `beta`")
+    return call.add("Softplus", call.a["self"])
+
+
+def softmax(kind: str) -> Operator:
+    return lambda call: call.add(kind, call.a["self"], axis=int(call.a["dim"]))
+
+
+def power(call: Call) -> str:
+    return call.add("Pow", call.a["self"], _operand(call, call.a["exponent"]))
 
 
 def same(call: Call) -> str:
@@ -226,10 +84,39 @@ def same(call: Call) -> str:
 
 _aten = torch.ops.aten
 OPERATORS: Mapping[Any, Operator] = {
-    _aten.conv2d.default: conv2d,
-    _aten.conv2d.padding: conv2d,
-    _aten.linear.default: linear,
-    _aten.batch_norm.default: batch_norm,
+    torch.ops.rolewise.quantize_activation.default: layers.quantize_activation,
+    _aten.conv1d.default: layers.conv,
+    _aten.conv1d.padding: layers.conv,
+    _aten.conv2d.default: layers.conv,
+    _aten.conv2d.padding: layers.conv,
+    _aten.conv_transpose1d.default: layers.conv_transpose,
+    _aten.conv_transpose2d.input: layers.conv_transpose,
+    _aten.linear.default: layers.linear,
+    _aten.addmm.default: layers.addmm,
+    _aten.mm.default: layers.matmul,
+    _aten.bmm.default: layers.matmul,
+    _aten.matmul.default: layers.matmul,
+    _aten.scaled_dot_product_attention.default: layers.attention,
+    _aten.batch_norm.default: layers.batch_norm,
+    _aten._native_batch_norm_legit_no_training.default: layers.batch_norm,
+    _aten._native_batch_norm_legit.no_stats: layers.batch_norm,
+    _aten.instance_norm.default: layers.instance_norm,
+    _aten.layer_norm.default: layers.layer_norm,
+    _aten.group_norm.default: layers.group_norm,
+    _aten.max_pool1d.default: layers.max_pool,
+    _aten.max_pool2d.default: layers.max_pool,
+    _aten.avg_pool1d.default: layers.avg_pool,
+    _aten.avg_pool2d.default: layers.avg_pool,
+    _aten.adaptive_avg_pool1d.default: layers.adaptive_avg_pool,
+    _aten.adaptive_avg_pool2d.default: layers.adaptive_avg_pool,
+    _aten.adaptive_max_pool1d.default: layers.adaptive_max_pool,
+    _aten.adaptive_max_pool2d.default: layers.adaptive_max_pool,
+    _aten.upsample_nearest2d.vec: layers.upsample_nearest,
+    _aten.upsample_bilinear2d.vec: layers.upsample_bilinear,
+    _aten.pad.default: layers.pad,
+    _aten.constant_pad_nd.default: layers.pad,
+    _aten.reflection_pad2d.default: layers.reflection_pad,
+    _aten.replication_pad2d.default: layers.replication_pad,
     _aten.relu.default: _unary("Relu"),
     _aten.relu6.default: lambda call: call.add(
         "Clip", call.a["self"], call.graph.number(0), call.graph.number(6)
@@ -237,59 +124,107 @@ OPERATORS: Mapping[Any, Operator] = {
     _aten.hardtanh.default: clip,
     _aten.clamp.default: clip,
     _aten.clamp_min.default: clip,
+    _aten.clamp_max.default: clip_above,
     _aten.minimum.default: _binary("Min"),
     _aten.maximum.default: _binary("Max"),
     _aten.leaky_relu.default: lambda call: call.add(
         "LeakyRelu", call.a["self"], alpha=float(call.a["negative_slope"])
     ),
+    _aten.prelu.default: prelu,
+    _aten.elu.default: elu,
+    _aten.gelu.default: lambda call: call.add("Gelu", call.a["self"], approximate=str(call.a["approximate"])),
+    _aten.mish.default: _unary("Mish"),
+    _aten.softplus.default: softplus,
     _aten.sigmoid.default: _unary("Sigmoid"),
     _aten.tanh.default: _unary("Tanh"),
     _aten.silu.default: silu,
     _aten.hardswish.default: _unary("HardSwish"),
     _aten.hardsigmoid.default: _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
-    _aten.softmax.int: softmax,
+    _aten.softmax.int: softmax("Softmax"),
+    _aten._softmax.default: softmax("Softmax"),
+    _aten.log_softmax.int: softmax("LogSoftmax"),
+    _aten._log_softmax.default: softmax("LogSoftmax"),
     _aten.round.default: _unary("Round"),
-    _aten.max_pool2d.default: max_pool2d,
-    _aten.avg_pool2d.default: avg_pool2d,
-    _aten.adaptive_avg_pool2d.default: lambda call: _adaptive(call, "AveragePool"),
-    _aten.adaptive_max_pool2d.default: lambda call: _adaptive(call, "MaxPool"),
-    _aten.mean.dim: mean,
-    _aten.flatten.using_ints: reshape,
-    _aten.reshape.default: reshape,
-    _aten.view.default: reshape,
-    _aten.squeeze.dim: reshape,
-    _aten.squeeze.dims: reshape,
-    _aten.unsqueeze.default: reshape,
-    _aten.unflatten.int: reshape,
-    _aten.transpose.int: transpose,
-    _aten.permute.default: permute,
-    _aten.cat.default: cat,
-    _aten.chunk.default: chunk,
-    _aten.split.Tensor: split,
-    _aten.split_with_sizes.default: split_with_sizes,
-    _aten.slice.Tensor: slice_,
-    _aten.add.Tensor: _binary("Add"),
-    _aten.sub.Tensor: _binary("Sub"),
-    _aten.mul.Tensor: _binary("Mul"),
-    _aten.div.Tensor: _binary("Div"),
-    _aten.dropout.default: same,
-    _aten.contiguous.default: same,
-    _aten.clone.default: same,
-    _aten.alias.default: same,
-    _aten.detach.default: same,
+    _aten.floor.default: _unary("Floor"),
+    _aten.ceil.default: _unary("Ceil"),
+    _aten.exp.default: _unary("Exp"),
+    _aten.log.default: _unary("Log"),
+    _aten.sqrt.default: _unary("Sqrt"),
+    _aten.rsqrt.default: lambda call: call.add("Reciprocal", call.add("Sqrt", call.a["self"])),
+    _aten.reciprocal.default: _unary("Reciprocal"),
+    _aten.abs.default: _unary("Abs"),
+    _aten.neg.default: _unary("Neg"),
+    _aten.sign.default: _unary("Sign"),
+    _aten.sin.default: _unary("Sin"),
+    _aten.cos.default: _unary("Cos"),
+    _aten.erf.default: _unary("Erf"),
+    _aten.pow.Tensor_Scalar: power,
+    _aten.pow.Tensor_Tensor: power,
+    _aten.mean.default: shapes.reduction("ReduceMean"),
+    _aten.mean.dim: shapes.reduction("ReduceMean"),
+    _aten.sum.default: shapes.reduction("ReduceSum"),
+    _aten.sum.dim_IntList: shapes.reduction("ReduceSum"),
+    _aten.amax.default: shapes.reduction("ReduceMax"),
+    _aten.amin.default: shapes.reduction("ReduceMin"),
+    _aten.linalg_vector_norm.default: shapes.vector_norm,
+    **dict.fromkeys(
+        (
+            _aten.flatten.using_ints,
+            _aten.reshape.default,
+            _aten.view.default,
+            _aten._unsafe_view.default,
+            _aten.squeeze.default,
+            _aten.squeeze.dim,
+            _aten.squeeze.dims,
+            _aten.unsqueeze.default,
+            _aten.unflatten.int,
+        ),
+        shapes.reshape,
+    ),
+    _aten.transpose.int: shapes.transpose,
+    _aten.t.default: shapes.t,
+    _aten.permute.default: shapes.permute,
+    _aten.flip.default: shapes.flip,
+    _aten.cat.default: shapes.cat,
+    _aten.stack.default: shapes.stack,
+    _aten.chunk.default: shapes.chunk,
+    _aten.split.Tensor: shapes.split,
+    _aten.split_with_sizes.default: shapes.split_with_sizes,
+    _aten.slice.Tensor: shapes.slice_,
+    _aten.slice_scatter.default: shapes.slice_scatter,
+    _aten.select.int: shapes.select,
+    _aten.select_scatter.default: shapes.select_scatter,
+    _aten.expand.default: shapes.expand,
+    _aten.repeat.default: shapes.repeat,
+    _aten.pixel_shuffle.default: shapes.pixel_shuffle,
+    _aten.channel_shuffle.default: shapes.channel_shuffle,
+    _aten.native_channel_shuffle.default: shapes.channel_shuffle,
+    **{
+        overload: _binary(kind)
+        for name, kind in (("add", "Add"), ("sub", "Sub"), ("mul", "Mul"), ("div", "Div"))
+        for overload in (getattr(_aten, name).Tensor, getattr(_aten, name).Scalar)
+    },
+    _aten.rsub.Scalar: _binary("Sub", swapped=True),
+    _aten.rsub.Tensor: _binary("Sub", swapped=True),
+    **dict.fromkeys(
+        (
+            _aten.dropout.default,
+            _aten.feature_dropout.default,
+            _aten.alpha_dropout.default,
+            _aten.contiguous.default,
+            _aten.clone.default,
+            _aten.alias.default,
+            _aten.detach.default,
+            _aten.lift_fresh_copy.default,
+        ),
+        same,
+    ),
 }
-# The forms that write into their first argument.
-IN_PLACE: Mapping[Any, Any] = {
-    _aten.relu_.default: _aten.relu.default,
-    _aten.relu6_.default: _aten.relu6.default,
-    _aten.hardtanh_.default: _aten.hardtanh.default,
-    _aten.clamp_.default: _aten.clamp.default,
-    _aten.leaky_relu_.default: _aten.leaky_relu.default,
-    _aten.silu_.default: _aten.silu.default,
-    _aten.hardswish_.default: _aten.hardswish.default,
-    _aten.add_.Tensor: _aten.add.Tensor,
-    _aten.sub_.Tensor: _aten.sub.Tensor,
-    _aten.mul_.Tensor: _aten.mul.Tensor,
-    _aten.div_.Tensor: _aten.div.Tensor,
-    _aten.dropout_.default: _aten.dropout.default,
+assert tracing  # its operator is in the table
+# Operators that give more than their first result, which alone anybody reads.
+FIRST_ONLY = {
+    _aten.adaptive_max_pool1d.default,
+    _aten.adaptive_max_pool2d.default,
+    _aten._native_batch_norm_legit_no_training.default,
+    _aten._native_batch_norm_legit.no_stats,
 }

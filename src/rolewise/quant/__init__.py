@@ -2,6 +2,7 @@
 
 from rolewise.quant.dorefa import quantize_activation, quantize_weight
 from rolewise.quant.grid import Grid
+from rolewise.quant.ladder import changed_share, lift_bits, quantizer_parameters, weight_codes
 from rolewise.quant.methods import METHODS
 from rolewise.quant.model import LayerBits, apply_quantization, quantization, quantize, quantized_layers
 from rolewise.quant.modes import calibrate, decode_weights, frozen_weights, remove_quantizers
@@ -12,12 +13,16 @@ __all__ = [
     "LayerBits",
     "apply_quantization",
     "calibrate",
+    "changed_share",
     "decode_weights",
     "frozen_weights",
+    "lift_bits",
     "quantization",
     "quantize",
     "quantize_activation",
     "quantize_weight",
     "quantized_layers",
+    "quantizer_parameters",
     "remove_quantizers",
+    "weight_codes",
 ]

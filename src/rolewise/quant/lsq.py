@@ -95,6 +95,14 @@ class LSQ(Method):
         with torch.no_grad():
             _parameter(module, "act_step").fill_(2 / math.sqrt(2 * math.pi * levels(bits)))
 
+    def rescale_weight(self, layer: nn.Module, before: int, after: int) -> None:
+        with torch.no_grad():
+            _parameter(layer, "weight_step").mul_(math.sqrt(_high(before) / _high(after)))
+
+    def rescale_activation(self, module: nn.Module, before: int, after: int) -> None:
+        with torch.no_grad():
+            _parameter(module, "act_step").mul_(math.sqrt(levels(before) / levels(after)))
+
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():
             _parameter(module, "act_step").copy_(

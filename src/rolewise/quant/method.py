@@ -30,6 +30,12 @@ class Method:
     def reset_activation(self, module: nn.Module, bits: int) -> None:
         """Sets to its start what `prepare_activation` registered."""
 
+    def rescale_weight(self, layer: nn.Module, before: int, after: int) -> None:
+        """Fits what `prepare_weight` registered, as training left it, to other bits."""
+
+    def rescale_activation(self, module: nn.Module, before: int, after: int) -> None:
+        """Fits what `prepare_activation` registered, as training left it, to other bits."""
+
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         """Sets what `prepare_activation` registered to fit one batch of the float activations."""
 

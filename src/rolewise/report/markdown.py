@@ -9,7 +9,7 @@ from rolewise.report import wording
 from rolewise.report.curves import curves
 from rolewise.report.load import Run
 from rolewise.report.page import costs, facts, results, settings
-from rolewise.report.plots import schedule_figure
+from rolewise.report.schedule_plot import schedule_figure
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.theme import Theme
 from rolewise.runs import layout

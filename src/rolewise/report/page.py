@@ -10,7 +10,7 @@ from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.curves import curves
 from rolewise.report.load import Run
-from rolewise.report.plots import magnitude_panel, probability_panel
+from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.series import series
 from rolewise.report.theme import FAMILIES, Theme, style_sheet

@@ -60,6 +60,11 @@ def test_file(key: str) -> str:
     return f"{_TESTS}/{key}.safetensors"
 
 
+def averaged_file(key: str, *, baseline: bool = False) -> str:
+    """The file of the network with the averaged weights, beside the one with the last."""
+    return network_file(key, baseline=baseline).replace(".safetensors", "-averaged.safetensors")
+
+
 def network_file(key: str, *, baseline: bool = False) -> str:
     """The file of the network that the final training `key` gave."""
     return f"{_BASELINES}/{key}.safetensors" if baseline else f"{key}.safetensors"

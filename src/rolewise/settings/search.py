@@ -52,7 +52,9 @@ class SearchSettings:
         f"further behind waits until it is overwritten; true takes {EARLY_STOP_MARGIN}",
     )
     method: str = Field(
-        default="pbt", description="`pbt`, or a control of equal budget: `random`, `constant`, `randaugment`"
+        default="pbt",
+        description="`pbt`, or a control of equal budget: `random`, `constant`, `randaugment`, `autoaugment`, "
+        "`trivialaugment`",
     )
     engine: EngineName = Field(default="local", description="who trains the members")
     ray_address: str | None = Field(

@@ -59,7 +59,7 @@ def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettin
     recipe, machine = config.role(role).train, config.machine
     if searching:
         batch = config.search.batch_size or recipe.batch_size
-        recipe = replace(recipe, epochs=config.search.epochs, batch_size=batch)
+        recipe = replace(recipe, epochs=config.search.epochs, batch_size=batch, **config.search.train)
     threads = 1 if searching else machine.threads or cores()
     return TrainSettings(**vars(recipe), **_computing(config), threads=threads).resolved()
 

@@ -19,7 +19,8 @@ from rolewise.stages import build
 from rolewise.stages.schedules import named_schedule
 from rolewise.stages.trainings import searches
 from rolewise.trainer import TrainSettings, check_classes
-from rolewise.trainer.settings import make_optimizer
+from rolewise.trainer.ladder import check_ladder
+from rolewise.trainer.optimizer import make_optimizer
 
 _IMAGES = 8  # on which teacher, student and loss are tried
 
@@ -67,10 +68,12 @@ def _check_names(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
+    if config.teacher.file is not None and not Path(config.teacher.file).is_file():
+        raise InputError(f"There is no file {config.teacher.file}.")
     for role in ROLES:
-        named = config.role(role).schedule
-        if named is not None:
-            named_schedule(named)
+        section = config.role(role)
+        if section.schedule is not None:
+            named_schedule(section.schedule, section.train.epochs)
     build.warm_start(config)
 
 
@@ -144,6 +147,10 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
 def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings) -> None:
     """One forward and backward pass as a training makes it."""
     placement = Placement(torch.device("cpu"))
+    if settings.mixing is not None:
+        objective.check_mixing()
+    if settings.ladder:
+        check_ladder(model, settings.ladder)
     objective.bind(model, few, placement, seed=0)
     make_optimizer(model, objective.parameters(), settings)
     objective.set_epoch(0, 0)

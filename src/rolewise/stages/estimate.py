@@ -146,14 +146,17 @@ class _Rehearsal:
 def _seconds_of_a_step(trainer: Trainer) -> float:
     trainer.model.train()
     trainer.objective.set_epoch(0, 0)
-    marks = []
+    begun, steps = 0.0, -1  # the first step compiles and allocates, and is not counted
     for batch in trainer.feeder.batches(0, None):
         trainer.train_step(batch)
-        marks.append(time.monotonic())
-        if len(marks) > _TIMED_STEPS:
+        steps += 1
+        if steps == 0:
+            trainer.placement.wait()
+            begun = time.monotonic()
+        if steps == _TIMED_STEPS:
             break
-    # The first step compiles and allocates, and counts once.
-    return (marks[-1] - marks[0]) / max(1, len(marks) - 1)
+    trainer.placement.wait()
+    return (time.monotonic() - begun) / max(1, steps)
 
 
 def _about(seconds: float) -> str:

@@ -16,6 +16,7 @@ from rolewise.objective import CrossEntropy
 from rolewise.pretrained import load_network, save_network
 from rolewise.runs import layout
 from rolewise.stages import build
+from rolewise.stages.network_info import network_info
 from rolewise.stages.pipeline import Pipeline
 from rolewise.stages.schedules import Source, named_schedule, searched_schedule
 from rolewise.stages.trainings import TRAININGS, Training
@@ -64,7 +65,8 @@ def train_final(pipeline: Pipeline, training: Training) -> None:
             identity={"schedule": source.name, "training": identity},
             save_seconds=save_seconds,
         )
-        result = final_test(trainer, pipeline.data.test, history)
+        last = None if source.schedule is None else source.schedule[settings.epochs - 1]
+        result = final_test(trainer, pipeline.data.test, history, policy=last)
         cost["images"] = settings.epochs * trainer.steps * settings.batch_size
     row = training.describe(pipeline.config, model, source)
     row |= {"epochs": settings.epochs, "training": identity}
@@ -113,11 +115,11 @@ def _schedule(pipeline: Pipeline, training: Training, epochs: int) -> Source:
     role = next((role for role in ROLES if SCHEDULES[role] == training.schedule), None)
     named = training.schedule if role is None else pipeline.config.role(role).schedule
     if named is not None:
-        found = named_schedule(named)
+        found = named_schedule(named, epochs, seed=pipeline.config.seed)
     else:
         assert role is not None
         found = searched_schedule(pipeline.run, role, pipeline.config.search.epochs)
-    if found.schedule is not None and len(found.schedule) not in (1, epochs):
+    if found.schedule is not None and len(found.schedule) != epochs:
         pipeline.progress.note(
             f"{found.name}: {len(found.schedule)} epochs stretched to the training's {epochs}"
         )
@@ -166,11 +168,15 @@ def _finish(
         return
     answers = layout.test_file(training.key)
     pipeline.run.write_tensors(answers, {"logits": result.logits, "labels": result.labels})
+    pipeline.records.add_result(row, result, log=not again)
     path = pipeline.run.file(training.file)
     path.parent.mkdir(exist_ok=True)
-    save_network(
-        model, path, extra={"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
-    )
-    pipeline.records.add_result(row, result, log=not again)
-    made = [answers, training.file, str(Path(training.file).with_suffix(".json"))]
+    extra = {"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
+    info = network_info(pipeline.config, pipeline.data, pipeline.records.row(training.key))
+    save_network(model, path, extra=extra, info=info)
+    files = [training.file]
+    if result.averaged is not None:
+        files.append(layout.averaged_file(training.key, baseline=training.baseline))
+        save_network(result.averaged, pipeline.run.file(files[-1]), extra=extra, info=info)
+    made = [answers, *files, *(str(Path(file).with_suffix(".json")) for file in files)]
     pipeline.run.mark_done(training.stage, files=made)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rolewise._roles import A_T
+from rolewise.augment import NAMED
 from rolewise.config import Config, changed
 from rolewise.errors import InputError
 from rolewise.runs import RunDirectory, file_digest, layout
-from rolewise.stages import schedules
 
 _ROOT = "data.root"
 CODE = "kd.loss"  # the setting that names a file which is run as a program
@@ -20,7 +20,7 @@ def _plain(value: str) -> str | None:
 
 
 def _schedule(value: str) -> str | None:
-    return None if value in schedules.WORDS else value
+    return None if value in NAMED else value
 
 
 def _warm_start(value: str) -> str | None:

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rolewise._roles import SCHEDULES
-from rolewise.augment import RandAugment, Schedule, TrivialAugment
+from rolewise.augment import NAMED, Schedule, find_schedule
 from rolewise.errors import InputError
 from rolewise.runs import RunDirectory, file_digest, layout
 
 NONE = "none"  # what a setting says where a role trains without a schedule
-_POLICIES = {"trivialaugment": TrivialAugment(), "randaugment": RandAugment()}
-WORDS = (NONE, *_POLICIES)  # what names a schedule without a file
 
 
 @dataclass(frozen=True)
@@ -48,22 +46,30 @@ class Source:
         return self if self.schedule is None else replace(self, schedule=self.schedule.stretch(epochs))
 
 
-def named_schedule(name: str) -> Source:
-    """The schedule that a setting names: "none", "trivialaugment", "randaugment", or a file.
+def source_name(setting: str) -> str | None:
+    """How a row names the schedule of a setting: by its own name, or that of its file; None for none."""
+    if setting == NONE:
+        return None
+    return setting if setting in NAMED else Path(setting).name
+
+
+def named_schedule(setting: str, epochs: int, *, seed: int = 0) -> Source:
+    """The schedule that a setting names: a name of `rolewise.augment.NAMED`, or a file.
+
+    Args:
+        setting: the name or the path; "none" is no schedule.
+        epochs: length of a schedule that is known by name; a file's keeps its own.
+        seed: seed of "random".
 
     Raises:
-        InputError: no such file, or one that holds no schedule.
+        InputError: neither a name nor a readable schedule's file.
     """
-    if name == NONE:
+    if setting == NONE:
         return Source()
-    if name in _POLICIES:
-        policy = _POLICIES[name]
-        return Source(Schedule.constant(policy, 1), type(policy).__name__)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        words = ", ".join(f'"{word}"' for word in WORDS)
-        raise InputError(f"There is no file {name}: a schedule is a file, or one of {words}.")
-    return Source(Schedule.load(path), path.name, file_digest(path))
+    if setting in NAMED:
+        return Source(find_schedule(setting, epochs, seed=seed), setting)
+    path = Path(setting).expanduser()
+    return Source(find_schedule(str(path)), path.name, file_digest(path))
 
 
 def searched_schedule(run: RunDirectory, role: str, epochs: int) -> Source:

@@ -66,12 +66,9 @@ class Training:
     def foretold(self, config: Config) -> str:
         """Its title before its schedule is known, from the settings alone."""
         if self.schedule not in (A_T, A_S):
-            name = None if self.schedule is None else schedules.named_schedule(self.schedule).name
-        else:
-            section = config.teacher if self.schedule == A_T else config.student
-            name = self.schedule
-            if section.schedule is not None:
-                name = schedules.named_schedule(section.schedule).name
+            return self.title(config, None if self.schedule is None else schedules.source_name(self.schedule))
+        named = (config.teacher if self.schedule == A_T else config.student).schedule
+        name = self.schedule if named is None else schedules.source_name(named)
         return self.title(config, name)
 
     def title(self, config: Config, schedule: str | None) -> str:
@@ -143,7 +140,7 @@ def further_training(name: str, role: str, schedule: str) -> Training:
     if name in TRAININGS:
         known = ", ".join(TRAININGS)
         raise InputError(f"`--as` {name} is a training of its own already: choose a name other than {known}.")
-    schedules.named_schedule(schedule)
+    schedules.named_schedule(schedule, 1)
     return Training(check_name(name), role, schedule, kd=role == STUDENT)
 
 

@@ -83,11 +83,12 @@ def evaluate(
             images = normalize(
                 pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
             )
+            images, labels = (placement.send(placement.pin(tensor)) for tensor in (images, labels))
             with placement.autocast():
-                found = model(images.to(placement.device)).float()
-            sums += _sums(found, labels.to(placement.device))
+                found = model(images).float()
+            sums += _sums(found, labels)
             if keep_logits:
-                logits[number] = found.cpu()
+                logits[number] = found
     if group is not None:
         group.sum_(sums)
     correct, loss = sums.tolist()
@@ -108,7 +109,7 @@ def _together(
 ) -> Tensor:
     """The logits of all images, from the batches of all processes."""
     if group is None:
-        return torch.cat([logits[number] for number in range(len(parts))])
+        return torch.cat([logits[number] for number in range(len(parts))]).cpu()
     whole = torch.zeros(parts[-1].stop, classes, device=device)
     for number, found in logits.items():
         whole[parts[number]] = found.to(device)

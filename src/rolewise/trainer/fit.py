@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from rolewise._roles import STUDENT
-from rolewise.augment import Schedule
+from rolewise.augment import BasePolicy, Schedule
 from rolewise.data import Data, Split
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
 from rolewise.kd.preparation import Preparation, watched
@@ -40,6 +40,8 @@ class Result:
         logits: of the test images (n, k), float32.
         labels: of the test images (n,).
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
+        averaged: the network with the averaged weights, where `ema_decay` or `ema_epochs` asks for one.
+        averaged_accuracy: its accuracy on the test images.
     """
 
     accuracy: float
@@ -50,6 +52,8 @@ class Result:
     logits: Tensor = field(repr=False, compare=False)
     labels: Tensor = field(repr=False, compare=False)
     history: list[dict[str, float]] = field(repr=False)
+    averaged: nn.Module | None = field(default=None, repr=False, compare=False)
+    averaged_accuracy: float | None = None
 
 
 def train(
@@ -118,14 +122,20 @@ def train(
             group=group,
         )
         history = fit(trainer, augment, run=opened.directory, identity=about, validation=validation)
-        return final_test(trainer, data.test, history)
+        return final_test(
+            trainer, data.test, history, policy=None if augment is None else augment[epochs - 1]
+        )
 
 
-def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
+def final_test(
+    trainer: Trainer, split: Split, history: list[dict[str, float]], *, policy: BasePolicy | None = None
+) -> Result:
     """The one look at the test images, after the last epoch.
 
     It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
     test differs from what an exported file computes. The network stays in the trainer's memory format.
+
+    `policy`: of the last epoch, under which the statistics of averaged weights are estimated.
     """
     placement = replace(trainer.placement, precision="fp32", compile=False)
     measure = partial(trainer.evaluate, split, placement=placement)
@@ -139,6 +149,8 @@ def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) 
     except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
         trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
         batch = None
+    averaged = trainer.averaged(policy) if trainer.average is not None and history else None
+    averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy
     trainer.model.eval()
     return Result(
         measured.accuracy,
@@ -149,6 +161,8 @@ def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) 
         measured.logits,
         split.labels,
         history,
+        averaged,
+        averaged_accuracy,
     )
 
 

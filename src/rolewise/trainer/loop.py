@@ -14,10 +14,15 @@ from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
 from rolewise.seeds import derive_seed
+from rolewise.trainer.average import WeightAverage, estimate_statistics
+from rolewise.trainer.checks import check_classes, check_shared
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.ladder import set_rung
+from rolewise.trainer.levels import LevelChanges
+from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
 from rolewise.trainer.parallel import Group
-from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
+from rolewise.trainer.settings import TrainSettings
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
 
 
@@ -84,13 +89,16 @@ class Trainer:
             )
         self.settings = settings.resolved()
         if group is not None:
-            _check_shared(objective, self.settings)
+            check_shared(objective, self.settings, group)
         self.placement = self.settings.placement()
         self.model = self.placement.place(model)
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
         check_classes(self.model, split, self.placement.device)
+        objective.label_smoothing = self.settings.label_smoothing
+        if self.settings.mixing is not None:
+            objective.check_mixing()
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
@@ -98,6 +106,10 @@ class Trainer:
         self.group = group
         if group is not None:
             self._join(group)
+        self.average = WeightAverage.of(self.model, self.settings)
+        self.levels = LevelChanges(self.model) if self.settings.count_level_changes else None
+        self.rung: int | None = None
+        self._set_rung()
         self.set_member(member)
 
     def _join(self, group: "Group") -> None:
@@ -106,6 +118,13 @@ class Trainer:
         self.objective.average = group.average
         stop = self.should_stop
         self.should_stop = lambda: group.vote(stop())
+
+    def _set_rung(self) -> None:
+        """Gives the quantizers the bits of this epoch's rung of the ladder, if there is one."""
+        rung = self.settings.bits_at(self.epoch)
+        if rung is not None and rung != self.rung:
+            set_rung(self.model, rung, self.settings.ladder, self.average)
+        self.rung = rung
 
     def set_member(self, member: int | None) -> None:
         """Continues as another member of the population: its order of images, its augmentation."""
@@ -125,6 +144,9 @@ class Trainer:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
         self.model.train()
+        self._set_rung()
+        if self.levels is not None and self.step == 0:
+            self.levels.begin()
         set_lr(self.optimizer, self.settings.lr_at(self.epoch))
         self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
         shared = nullcontext() if self.group is None else self.group.batch_norms(self._modules)
@@ -162,7 +184,11 @@ class Trainer:
         """Forward, backward, update; no wait for the device."""
         self.optimizer.zero_grad(set_to_none=True)
         self._sums += self.objective.backward(self.model, batch.images, batch.labels, batch.ids)
+        if self.settings.grad_clip is not None:
+            clip_gradient(self.optimizer, self.settings.grad_clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.after_step()
 
     def _end_epoch(self) -> EpochMetrics:
         sums = dict(zip(self.objective.metrics, self._sums.tolist(), strict=True))
@@ -172,20 +198,47 @@ class Trainer:
         values = {name: value / self.steps for name, value in sums.items() if name != "correct"}
         values["accuracy"] = sums["correct"] / images
         self._sums.zero_()
+        if self.average is not None:
+            self.average.after_epoch(self.epoch, self.settings.epochs)
+        if self.levels is not None:
+            values["level_changes"] = self.levels.share()
         self.epoch, self.step = self.epoch + 1, 0
         return EpochMetrics(values)
+
+    def averaged(self, policy: Any = None) -> nn.Module:
+        """A copy of the network with the averaged weights, in eval mode.
+
+        Its batch normalization has the statistics of the last epoch's batches, augmented as they were for training.
+
+        Args:
+            policy: of the last epoch.
+        Raises:
+            InputError: the settings ask for no average.
+            Interrupted: `should_stop` said so; nothing has changed.
+        """
+        if self.average is None:
+            raise InputError("There is no average of the weights: set `ema_decay` or `ema_epochs`.")
+        model = self.average.applied(self.model)
+        batches = self.feeder.batches(max(0, self.epoch - 1), policy)
+        with nullcontext() if self.group is None else self.group.batch_norms([model]):
+            estimate_statistics(model, batches, self.placement, should_stop=self.should_stop)
+        return model.eval()
 
     def evaluate(
         self,
         split: Split,
         *,
+        model: nn.Module | None = None,
         placement: Placement | None = None,
         batch_statistics: bool = False,
         keep_logits: bool = False,
     ) -> Evaluation:
-        """Accuracy and loss on `split`, normalized as the training images are; see `rolewise.trainer.evaluate`."""
+        """Accuracy and loss on `split`, normalized as the training images are; see `rolewise.trainer.evaluate`.
+
+        `model`: another network than the trained one, such as `averaged()`.
+        """
         return evaluate(
-            self.model,
+            model or self.model,
             split,
             mean=self.split.mean,
             std=self.split.std,
@@ -204,17 +257,30 @@ class Trainer:
             "optimizer": optimizer_tensors(self.optimizer),
             "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
         }
+        for name, part in self._extra_parts().items():
+            parts[name] = {key: plain(tensor) for key, tensor in part.state().items()}
         tensors = {
             f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
         }
         tensors["sums"] = plain(self._sums)
-        return State(tensors, {"epoch": self.epoch, "step": self.step})
+        rung = {} if self.rung is None else {"rung": self.rung}
+        return State(tensors, {"epoch": self.epoch, "step": self.step, **rung})
+
+    def _extra_parts(self) -> dict[str, WeightAverage | LevelChanges]:
+        """What some settings add to the state."""
+        found = {"average": self.average, "levels": self.levels}
+        return {name: part for name, part in found.items() if part is not None}
 
     def load_state(self, state: State) -> None:
         """Takes back a `state()`, in place: a captured step stays valid."""
+        if self.rung is not None:
+            self.rung = int(state.info["rung"])
+            set_rung(self.model, self.rung, self.settings.ladder, None, rescale=False)
         load_model(self.model, state.part("model"))
         load_optimizer(self.optimizer, state.part("optimizer"))
         self.objective.load_state(state.part("objective"))
+        for name, part in self._extra_parts().items():
+            part.load_state(state.part(name))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
 
@@ -233,32 +299,3 @@ def _own_generators(device: torch.device) -> Iterator[None]:
     """What is keyed while the context lasts is the training's; the caller's random numbers go on as before."""
     with torch.random.fork_rng(devices=[] if device.type != "cuda" else [device]):
         yield
-
-
-def _check_shared(objective: Objective, settings: TrainSettings) -> None:
-    if not objective.shares_batches:
-        raise InputError(
-            f"{type(objective).__name__} averages no gradients, so several processes cannot share its "
-            "batches: train it without torchrun."
-        )
-    if settings.compile:
-        raise InputError("`compile` is for a single process: leave it out under torchrun.")
-
-
-def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
-    """Checks that the network tells as many classes apart as the data have.
-
-    Raises:
-        InputError: it does not.
-    """
-    height, width = split.image_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = model(torch.zeros(1, 3, height, width, device=device)).shape
-    model.train(was_training)
-    if len(found) != 2 or found[1] != split.num_classes:
-        raise InputError(
-            f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
-            f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
-        )

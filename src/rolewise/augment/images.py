@@ -14,7 +14,7 @@ Kind = type[np.ndarray] | type[Tensor]
 
 
 @dataclass(frozen=True)
-class Frames:
+class ImageBatch:
     """A batch of uint8 images without copy where its memory allows.
 
     Args:
@@ -45,7 +45,7 @@ class Frames:
         return torch.from_numpy(array) if self.kind is Tensor else array
 
 
-def frames(images: object, *, name: str = "images", channels: int = 3) -> Frames:
+def image_batch(images: object, *, name: str = "images", channels: int = 3) -> ImageBatch:
     """Checks images and finds their layout; a shape that fits both layouts is read as nhwc.
 
     Args:
@@ -85,7 +85,7 @@ def frames(images: object, *, name: str = "images", channels: int = 3) -> Frames
     if nchw and not array.flags.c_contiguous and array.transpose(0, 2, 3, 1).flags.c_contiguous:
         interleaved, array = True, array.transpose(0, 2, 3, 1)
     flat = np.ascontiguousarray(array).reshape(-1)
-    return Frames(flat, interleaved, array.shape[0], height, width, channels, kind, shape, nchw)
+    return ImageBatch(flat, interleaved, array.shape[0], height, width, channels, kind, shape, nchw)
 
 
 def check_ids(ids: object, n: int, *, name: str = "ids") -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from rolewise.augment import kernels
-from rolewise.augment.frames import frames
-from rolewise.augment.launch import launch, output
+from rolewise.augment.images import image_batch
 from rolewise.augment.ops import LEVELS, OPS, make_program
+from rolewise.augment.run_kernel import output, run_kernel
 from rolewise.errors import InputError, InputTypeError, unknown
 
 _UNKEYED = np.zeros(2, np.uint64)
@@ -38,7 +38,7 @@ def apply_op(
     if name not in OPS:
         raise InputError(unknown("op", name, OPS))
     op = OPS[name]
-    given = frames(rgba, name="rgba", channels=4)
+    given = image_batch(rgba, name="rgba", channels=4)
     levels = _integers("magnitude", magnitude, (given.n,), 0, LEVELS - 1, name)
     rows = np.zeros((given.n, 1, 4), np.int64)
     rows[:, 0, 0] = levels
@@ -61,7 +61,9 @@ def apply_op(
     program = make_program(slots, given.height, given.width, mode=kernels.GIVEN, amount=1, given=rows)
     pixels = np.empty_like(given.flat)
     ids = np.arange(given.n, dtype=np.int64)
-    launch(given, output(pixels=pixels, channels=4), ids=ids, keys=_UNKEYED, program=program, threads=threads)
+    run_kernel(
+        given, output(pixels=pixels, channels=4), ids=ids, keys=_UNKEYED, program=program, threads=threads
+    )
     return given.like(pixels)
 
 

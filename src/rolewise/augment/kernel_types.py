@@ -12,9 +12,9 @@ class Program(NamedTuple):
     """What may happen to an image, resolved to numbers; row s of the arrays is slot s (an op with its strength).
 
     Fields:
-        mode: how ops are chosen (`kernels.WALK`, `CHOOSE`, `GIVEN`).
-        amount: of ops per image, with `CHOOSE` and `GIVEN`.
-        chance: probabilities in tenths, with `WALK`.
+        mode: how ops are chosen (`kernels.WALK`, `CHOOSE`, `GIVEN`, `PAIRS`).
+        amount: ops per image, with `CHOOSE` and `GIVEN`; the most, with `PAIRS`.
+        chance: probability of each slot in tenths, with `WALK` and `PAIRS`.
         kernel: which kernel (`kernels.AFFINE`, ...).
         signed: 1 where the strength is negated for half of the images.
         numbers: `(slots, 2, 6)`, by sign (+, -): six affine coefficients, or [0] a mask, a threshold, a half side.

@@ -9,8 +9,8 @@ from numba.core.dispatcher import Dispatcher
 
 from rolewise.augment import kernels
 from rolewise.augment.compiling import tell
-from rolewise.augment.frames import Frames
-from rolewise.augment.layout import Output, Program, Tail
+from rolewise.augment.images import ImageBatch
+from rolewise.augment.kernel_types import Output, Program, Tail
 from rolewise.errors import check_integer
 
 NO_BYTES = np.zeros(0, np.uint8)
@@ -50,8 +50,8 @@ def output(
     return Output(pixels, single, half, int(interleaved), channels, exposed, trace, colors)
 
 
-def launch(
-    images: Frames,
+def run_kernel(
+    images: ImageBatch,
     out: Output,
     *,
     ids: np.ndarray,

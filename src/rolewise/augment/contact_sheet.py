@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rolewise.augment.policy import Applied, BasePolicy
+from rolewise.augment.schedule import Schedule
 from rolewise.errors import InputError, check_integer
 
 _MARGIN, _LINE, _LINES = 10, 13, 4
@@ -41,23 +42,64 @@ def contact_sheet(
         InputError: no image, or fewer than one variant.
     """
     check_integer("variants", variants, 1, 100)
+    columns = [(images, [[f"image {number}"] for number in ids])]
+    for variant in range(variants):
+        columns.append(_column(policy, images, seed=seed + variant, epoch=epoch, ids=ids, fill=fill))
+    return _sheet(columns, side, title)
+
+
+def epoch_strip(
+    schedule: Schedule,
+    images: np.ndarray,
+    *,
+    seed: int,
+    epochs: Sequence[int],
+    ids: Sequence[int],
+    fill: Sequence[int],
+    side: int = 112,
+    title: str = "",
+) -> Image.Image:
+    """One row an image: the original, then what it becomes in each of `epochs` of a run of this seed.
+
+    Args: as of `contact_sheet`.
+
+    Raises:
+        InputError: no image, no epoch, or one that the schedule does not have.
+    """
+    if not epochs:
+        raise InputError("`epochs` must hold at least one epoch, got none.")
+    columns = [(images, [[f"image {number}"] for number in ids])]
+    for epoch in epochs:
+        shown, lines = _column(schedule[epoch], images, seed=seed, epoch=epoch, ids=ids, fill=fill)
+        columns.append((shown, [[f"epoch {epoch}", *words] for words in lines]))
+    return _sheet(columns, side, title)
+
+
+_Column = tuple[np.ndarray, list[list[str]]]  # images, and the lines below each
+
+
+def _column(
+    policy: BasePolicy, images: np.ndarray, *, seed: int, epoch: int, ids: Sequence[int], fill: Any
+) -> _Column:
+    """The images under one policy, and which ops each got."""
     if len(images) == 0:
         raise InputError("`images` must hold at least one image, got none.")
-    height, width = images.shape[1:3]
-    keys = [{"seed": seed + variant, "epoch": epoch} for variant in range(variants)]
-    columns = [[[f"image {number}"] for number in ids]]
-    pictures = [images]
-    for key in keys:
-        pictures.append(policy(images, **key, ids=list(ids), fill=fill))
-        columns.append([captions(ops) for ops in policy.trace(list(ids), **key, size=(height, width))])
+    key: Any = {"seed": seed, "epoch": epoch}
+    traced = policy.trace(list(ids), **key, size=images.shape[1:3])
+    return policy(images, **key, ids=list(ids), fill=fill), [captions(ops) for ops in traced]
+
+
+def _sheet(columns: Sequence[_Column], side: int, title: str) -> Image.Image:
+    """Columns of images side by side, with their lines."""
+    count, height, width = columns[0][0].shape[:3]
     scale = max(1, side // max(height, width))
     shown = (width * scale, height * scale) if max(height, width) <= side else (side, side * height // width)
-    words = max(len(lines) for column in columns for lines in column)
+    words = max(len(lines) for _, texts in columns for lines in texts)
     cell = (max(shown[0], side) + _MARGIN, shown[1] + words * _LINE + _MARGIN)
     top = _MARGIN + 2 * _LINE
-    sheet = Image.new("RGB", (_MARGIN + cell[0] * len(columns), top + cell[1] * len(images)), _PAPER)
+    sheet = Image.new("RGB", (_MARGIN + cell[0] * len(columns), top + cell[1] * count), _PAPER)
     ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN), title, fill=_INK, font=_font())
-    for column, (batch, texts) in enumerate(zip(pictures, columns, strict=True)):
+    for column, (batch, texts) in enumerate(columns):
         for row, (image, lines) in enumerate(zip(batch, texts, strict=True)):
             corner = (_MARGIN + column * cell[0], top + row * cell[1])
             _put(sheet, corner, image, shown, lines, _INK if column else _FAINT)

@@ -1,0 +1,126 @@
+"""What the commands on network files share: the file that a path means, and the data that it is for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rolewise._roles import ROLES
+from rolewise.errors import InputError
+
+if TYPE_CHECKING:
+    from rolewise.config import Config
+    from rolewise.data import Data
+    from rolewise.pretrained import NetworkInfo
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run directory, of whatever stage."""
+    from rolewise.runs import layout, read_config
+
+    if not path.is_dir() or not (path / layout.CONFIG).is_file():
+        return False
+    try:
+        read_config(path)
+    except InputError:
+        return False
+    return True
+
+
+def network_file(source: Path, role: str) -> Path:
+    """The network that a path means.
+
+    Raises:
+        InputError: an unknown role, no such file, or a run whose training has not ended.
+    """
+    if role not in ROLES:
+        raise InputError(f'`--role` must be student or teacher, got "{role}".')
+    if not source.exists() and not source.with_name(source.name + ".safetensors").exists():
+        raise InputError(f"There is no file or folder {source}.")
+    if source.suffix in (".onnx", ".xml"):
+        raise InputError(f"{source} is an export already; give the .safetensors file that it came from.")
+    if not source.is_dir() or (source / "model.safetensors").exists():
+        return source
+    file = source / f"{role}.safetensors"
+    if not file.exists():
+        raise InputError(f"{source} holds no {role}.safetensors: its training has not ended yet.")
+    return file
+
+
+def run_settings_of(file: Path) -> "Config | None":
+    """The settings of the run that a network file lies in, or of a run directory; None if it lies in none."""
+    folder = file if file.is_dir() else file.parent
+    if not is_run(folder):
+        return None
+    from rolewise.stages.network_info import run_settings
+
+    return run_settings(folder)
+
+
+def data_for(
+    about: Mapping[str, Any], config: "Config | None", name: str | None, root: str | None, *, file: Path
+) -> tuple[str, "Data"]:
+    """The data set that a network is measured on, at the network's own image size.
+
+    Args:
+        about: the file's description.
+        config: settings of the run that the file lies in.
+        name: data set that the user names; None takes the run's, else the file's.
+        root: folder that the user names.
+        file: for messages.
+
+    Raises:
+        InputError: nothing says which data set, or it cannot be read, or it does not fit the network.
+    """
+    from rolewise.data import load_data
+    from rolewise.stages.build import load
+
+    known = name or (config.data.name if config is not None else None) or about.get("data")
+    if known is None:
+        raise InputError(f"`--data`: {file} does not say what it was trained on; name the data set.")
+    if config is not None and known == config.data.name:
+        changed = {} if root is None else {"root": root}
+        found = load(config.model_copy(update={"data": config.data.model_copy(update=changed)}))
+    else:
+        steps = about.get("preprocessing") or {}
+        size = max(steps.get("size") or about.get("image_size") or [32])
+        found = load_data(known, root, size=size)
+    _check_fits(about, found, known, file)
+    return known, found
+
+
+def _check_fits(about: Mapping[str, Any], data: "Data", name: str, file: Path) -> None:
+    """Refuses images of another size than a file is for, and other classes than it knows."""
+    classes, own = len(data.classes), about.get("num_classes")
+    if own is not None and own != classes:
+        raise InputError(
+            f"{file} knows {own} classes and {name} has {classes}: name its own data set with `--data`."
+        )
+    names = about.get("classes")
+    if names and list(names) != list(data.classes):
+        first = next(
+            f'{index} is "{mine}" in the file and "{theirs}" in the data'
+            for index, (mine, theirs) in enumerate(zip(names, data.classes, strict=True))
+            if mine != theirs
+        )
+        raise InputError(f"{file} was trained for other classes than those of {name}: class {first}.")
+    size = tuple(about.get("image_size") or ())
+    images = tuple(int(one) for one in data.train.images.shape[1:3])
+    if size and size != images:
+        raise InputError(
+            f"{file} takes images of {size[0]}x{size[1]} pixels and those of {name} have {images[0]}x{images[1]}: "
+            f"export the network again with `--image-size {images[0]}`."
+        )
+
+
+def info_for(file: Path, about: Mapping[str, Any], role: str) -> "NetworkInfo":
+    """What an exported file is to say: what the network's file says, completed from the run that it lies in."""
+    from rolewise.pretrained import NetworkInfo
+
+    info = NetworkInfo.from_json(about.get("info") or {})
+    config = run_settings_of(file)
+    if info.preprocessing is not None or config is None:
+        return info
+    from rolewise.stages.build import load
+    from rolewise.stages.network_info import network_info, result_row
+
+    return network_info(config, load(config), result_row(file.parent, role))

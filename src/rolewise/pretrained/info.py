@@ -1,0 +1,149 @@
+"""What a user of a network needs besides its tensors: how to prepare images, what its classes are, how it was made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rolewise.errors import InputError
+from rolewise.runs.files import finite
+
+CHANNELS = ("RGB", "L")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image to the network's input: `(pixels / 255 - mean) / std`, channels first, float32.
+
+    Args:
+        mean: mean of each channel, of values in [0, 1].
+        std: standard deviation of each channel, of values in [0, 1], > 0.
+        size: height and width in pixels.
+        channels: "RGB" or "L" (one grey channel).
+        resize: side in pixels to which the central square of an image is scaled (bilinear), before the central part
+            of `size` is taken; None: the greater side of `size`.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+    channels: str = "RGB"
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        count = 1 if self.channels == "L" else 3
+        faults = [
+            f"`channels` must be one of {', '.join(CHANNELS)}, got {self.channels!r}"
+            if self.channels not in CHANNELS
+            else "",
+            f"`resize` must be at least the greater side of `size`, got {self.resize}"
+            if self.resize is not None and self.resize < max(self.size)
+            else "",
+            f"`mean` must hold {count} numbers, got {self.mean}" if len(self.mean) != count else "",
+            f"`std` must hold {count} numbers above 0, got {self.std}"
+            if len(self.std) != count or min(self.std) <= 0
+            else "",
+            f"`size` must be height and width, each at least 1, got {self.size}"
+            if len(self.size) != 2 or min(self.size) < 1
+            else "",
+        ]
+        if any(faults):
+            raise InputError(f"{'; '.join(fault for fault in faults if fault)}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `from_json` is the inverse."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "size": list(self.size),
+            "channels": self.channels,
+            "resize": self.resize,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: a missing or impossible entry.
+        """
+        try:
+            return cls(
+                mean=tuple(float(one) for one in value["mean"]),
+                std=tuple(float(one) for one in value["std"]),
+                size=(int(value["size"][0]), int(value["size"][1])),
+                channels=str(value["channels"]),
+                resize=None if value.get("resize") is None else int(value["resize"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"The file's preprocessing cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a saved or exported file says of a network's use and origin. Each entry may be unknown.
+
+    Args:
+        preprocessing: how images become the network's input.
+        classes: names of the classes, in the order of the logits.
+        data: name of the data set.
+        accuracy: share of right answers on the test set, 0 to 1, in float32.
+        test_images: number of images behind `accuracy`.
+        made: how it was trained, JSON: `loss`, `teacher` (digest), `schedule` (name and digest), `epochs`, `seed`, ...
+    """
+
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    data: str | None = None
+    accuracy: float | None = None
+    test_images: int | None = None
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known, as JSON."""
+        found = {
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
+            "classes": list(self.classes),
+            "data": self.data,
+            "accuracy": self.accuracy,
+            "test_images": self.test_images,
+            "made": dict(self.made),
+        }
+        return {key: value for key, value in finite(found).items() if value not in (None, [], {})}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "NetworkInfo":
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: a preprocessing that cannot be.
+        """
+        steps = value.get("preprocessing")
+        return cls(
+            preprocessing=None if steps is None else Preprocessing.from_json(steps),
+            classes=tuple(str(one) for one in value.get("classes") or ()),
+            data=value.get("data"),
+            accuracy=value.get("accuracy"),
+            test_images=value.get("test_images"),
+            made=value.get("made") or {},
+        )
+
+    def at_size(self, size: tuple[int, int]) -> "NetworkInfo":
+        """For images of another size."""
+        if self.preprocessing is None:
+            return self
+        steps = self.preprocessing
+        scaled = None if steps.resize is None or steps.resize < max(size) else steps.resize
+        return replace(self, preprocessing=replace(steps, size=size, resize=scaled))
+
+
+def check_info(info: NetworkInfo | None, num_classes: int | None) -> dict[str, Any]:
+    """`info` as JSON.
+
+    Raises:
+        InputError: another number of class names than the network has classes.
+    """
+    if info is None:
+        return {}
+    if info.classes and num_classes is not None and len(info.classes) != num_classes:
+        raise InputError(f"`info` names {len(info.classes)} classes, but the network has {num_classes}.")
+    return info.to_json()

@@ -1,0 +1,72 @@
+"""What a run's networks say of themselves in their files, from the run's settings and results."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rolewise.config import Config
+from rolewise.data import Data
+from rolewise.pretrained import NetworkInfo, Preprocessing
+from rolewise.runs import layout, load_json, read_config
+
+
+def preprocessing(config: Config, data: Data) -> Preprocessing:
+    """How the images of a run's data set become a network's input."""
+    height, width, channels = (int(size) for size in data.train.images.shape[1:])
+    return Preprocessing(
+        mean=tuple(data.train.mean),
+        std=tuple(data.train.std),
+        size=(height, width),
+        channels="L" if channels == 1 else "RGB",
+        resize=getattr(config.data, "resize", None),
+    )
+
+
+def network_info(config: Config, data: Data, row: Mapping[str, Any] | None = None) -> NetworkInfo:
+    """The description of a network that was trained with these settings.
+
+    Args:
+        config: resolved settings of the run.
+        data: the run's data set.
+        row: the network's row of the result table; without it accuracy and origin are left out.
+    """
+    known = row or {}
+    # The entries of a row that say what was done; figures have places of their own.
+    keys = ("kd", "quantizer", "init", "schedule", "schedule_sha256", "epochs", "seed")
+    made = {key: known[key] for key in keys if isinstance(known.get(key), str | int)}
+    if row is not None:
+        made = {"row": str(known.get("name", known.get("key"))), **made}
+    return NetworkInfo(
+        preprocessing=preprocessing(config, data),
+        classes=tuple(data.classes),
+        data=config.data.name,
+        accuracy=known.get("accuracy"),
+        test_images=known.get("n"),
+        made=made,
+    )
+
+
+def run_settings(folder: Path) -> Config:
+    """The settings of a run directory.
+
+    Raises:
+        InputError: not a run directory, or settings that this version does not read.
+    """
+    from pydantic import ValidationError
+
+    from rolewise.errors import InputError
+
+    try:
+        return Config.model_validate(read_config(folder)["config"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / layout.CONFIG} does not hold the settings of a run: {error}") from error
+
+
+def result_row(folder: Path, key: str) -> dict[str, Any] | None:
+    """The row of the result table of one network of a run; None if there is none."""
+    file = folder / layout.RESULTS
+    if not file.is_file():
+        return None
+    found = load_json(file)
+    rows = found.get("rows") if isinstance(found, Mapping) else None
+    return next((dict(row) for row in rows or [] if isinstance(row, Mapping) and row.get("key") == key), None)
