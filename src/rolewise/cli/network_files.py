@@ -83,7 +83,7 @@ def data_for(
     else:
         steps = about.get("preprocessing") or {}
         size = max(steps.get("size") or about.get("image_size") or [32])
-        found = load_data(known, root, size=size)
+        found = load_data(known, root, size=size) if known == "folder" else load_data(known, root)
     _check_fits(about, found, known, file)
     return known, found
 

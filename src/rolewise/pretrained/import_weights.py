@@ -5,6 +5,7 @@ Only tensors are read (`torch.load(weights_only=True)`): nothing in the file is 
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +55,9 @@ def read_state(path: PathLike) -> dict[str, Tensor]:
             raise InputError(f"{file} is no valid safetensors file: {error}.") from error
     else:
         try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol
+                found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{file} holds more than tensors and plain values, which only running its code could read. Save the "
@@ -69,9 +72,8 @@ def read_state(path: PathLike) -> dict[str, Tensor]:
             KeyError,
             IndexError,
         ) as error:
-            raise InputError(
-                f"{file} cannot be read as tensors: {str(error).splitlines()[0][:200]}."
-            ) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(f"{file} cannot be read as tensors: {reason}.") from error
     return _plain_names(_state(found, file))
 
 
