@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/demo
+# Another interpreter and PyTorch than above: those of a GPU machine. PyTorch's build for CUDA runs without a GPU too.
+GPU_PYTHON ?= python3.12
+GPU_TORCH ?= 2.11.0
+GPU_VENV := .venv-gpu-software
 
-.PHONY: demo test check exact bench clean
+.PHONY: demo test test-gpu-software check exact bench soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +24,17 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+$(GPU_VENV)/.installed: pyproject.toml
+	$(GPU_PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet torch==$(GPU_TORCH) numpy numba pydantic safetensors filelock jaxtyping pillow \
+		pyyaml typer rich matplotlib jinja2 onnx onnxruntime onnxscript tensorboard \
+		pytest pytest-timeout pytest-xdist hypothesis beartype
+	touch $@
+
+# The quick tests on the software of a machine with a GPU, without one; what it lacks (Ray) is left out.
+test-gpu-software: $(GPU_VENV)/.installed
+	PYTHONPATH=$(CURDIR)/src $(GPU_VENV)/bin/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -32,5 +47,9 @@ exact: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
 
+# Broken input of every kind and kills at random moments; an hour or two. A short form is part of `make test`.
+soak: $(STAMP)
+	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 40
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(GPU_VENV)

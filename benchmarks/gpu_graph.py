@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph. Experimental and UNMEASURED: nothing of the package uses it.
+"""A training step as a CUDA graph. Unmeasured so far; nothing of the package uses it.
 
 A `Trainer`'s step has static shapes and reads learning rate, lambda and sigmoid(epoch) from the device
 (`tests/trainer/test_capturable.py`), so one recording of it serves the whole training: other batches are copied into
@@ -25,7 +25,7 @@ class GraphedStep:
     Args:
         trainer: in training mode, its epoch set; its state is afterwards what it was before.
         batch: shows shapes and types.
-        stream: that the step is recorded and replayed on; None takes one of its own.
+        stream: that the step is recorded on, and replayed unless a call names another; None takes one of its own.
         warmup: steps before the recording.
     Raises:
         RuntimeError: CUDA cannot record the step.
@@ -46,14 +46,16 @@ class GraphedStep:
             torch.cuda.synchronize()
             trainer.optimizer.zero_grad(set_to_none=True)  # the recording makes gradients in its own memory
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=self.stream):
+            # "thread_local": the feeding thread pins memory meanwhile, which would break a recording that is "global".
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 _step(trainer, self.batch)
         finally:
             torch.cuda.synchronize()
             restore(trainer, before)
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: Batch, stream: torch.cuda.Stream | None = None) -> None:
         """Takes the step, which is under way when this returns; see `wait`."""
+        self.stream = stream or self.stream
         self.stream.wait_stream(torch.cuda.current_stream())  # the batch may still be on its way
         with torch.cuda.stream(self.stream):
             for place, tensor in (

@@ -1,16 +1,18 @@
-"""What `gpu.py` checks and times: a step in every form, on random images."""
+"""What `gpu_first.py` checks and times: a step in every form, on random images."""
 
 import copy
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
+import numpy as np
 import torch
 
 import rolewise as rw
 from rolewise import kd, networks
-from rolewise.data import Split
+from rolewise.data import Data, Split, channel_statistics
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.trainer import Batch, Trainer, student_settings, teacher_settings
 
@@ -34,45 +36,66 @@ class Size:
     """How large everything is.
 
     Args:
-        network: of student and teacher.
-        classes: of the data.
+        network: the student's and the teacher's.
+        small: a network whose kernels are too short for the device.
+        classes: number of classes.
         batch: images a step.
-        steps: of a timing, and of a short training.
-        rounds: of a timing.
-        members: sizes of a population.
-        streams: over how many a population is spread.
-        device: of all of it.
-        modes: how a step is run.
+        steps: steps of one timing.
+        rounds: timings of each side.
+        members: members of a population that are resident at once.
+        streams: over how many streams they are spread.
+        device: where all of it runs.
+        kinds: what of `KINDS` is timed.
     """
 
     network: str
+    small: str
     classes: int
     batch: int
     steps: int
     rounds: int
-    members: tuple[int, ...]
+    members: int
     streams: tuple[int, ...]
     device: str
-    modes: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
 def full(device: str) -> Size:
-    modes = ("eager", "compiled", "graphed", "compiled and graphed")
-    return Size("resnet18", 100, 128, 50, 5, (4, 16), (1, 2, 4), device, modes)
+    kinds = ("plain", "4-bit", "4-bit + soft", "4-bit + rkd", "4-bit + ii-kd")
+    return Size("resnet18", "resnet8-small", 100, 128, 30, 3, 8, (1, 2, 4), device, kinds)
 
 
 def smoke(device: str) -> Size:
-    return Size("cnn-tiny", 10, 8, 2, 1, (2,), (1, 2), device, ("eager", "graphed"))
+    return Size("cnn-tiny", "cnn-tiny", 10, 8, 2, 1, 2, (1, 2), device, ("plain", "4-bit + ii-kd"))
 
 
 @functools.cache
 def split(size: Size) -> Split:
     generator = torch.Generator().manual_seed(0)
-    n = 2 * size.steps * size.batch
+    n = max(8, 2 * size.steps) * size.batch
     images = torch.randint(0, 256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, size.classes, (n,), generator=generator)
     classes = tuple(map(str, range(size.classes)))
     return Split(images, labels, torch.arange(n), classes, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def part_of_cifar100(root: Path) -> Data:
+    """What there is of CIFAR-100 in `root`/cifar-100-binary, where the whole did not fit into one transport.
+
+    A record is the coarse label, the label and 3,072 pixels, red, green and blue planes.
+    """
+    names = tuple((root / "cifar-100-binary" / "fine_label_names.txt").read_text("utf-8").split())
+
+    def read(name: str, statistics: Any = None) -> Split:
+        records = np.fromfile(root / "cifar-100-binary" / f"{name}.bin", np.uint8).reshape(-1, 2 + 3072)
+        images = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        pixels, labels = torch.from_numpy(images.copy()), torch.from_numpy(records[:, 1].astype(np.int64))
+        return Split(
+            pixels, labels, torch.arange(len(labels)), names, *(statistics or channel_statistics(pixels))
+        )
+
+    train = read("train")
+    return Data("cifar100", train, lambda: read("test", (train.mean, train.std)), source=f"part of {root}")
 
 
 def network(size: Size, seed: int) -> Any:
@@ -84,7 +107,7 @@ def network(size: Size, seed: int) -> Any:
 @functools.cache
 def _objective(size: Size, loss: str, clip: bool | None) -> Objective:
     made = Distill(network(size, 1).eval(), kd.LOSSES[loss](), clip=clip, prepare_epochs=1)
-    made.prepare(split(size).subset(torch.arange(2 * size.batch)), seed=0)
+    made.prepare(split(size).subset(torch.arange(2 * size.batch)), seed=0, device=size.device)
     return made
 
 

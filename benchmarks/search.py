@@ -24,11 +24,11 @@ from common import ratio, record, summary
 import rolewise as rw
 from rolewise import networks
 from rolewise.data import Data
-from rolewise.population import SearchOptions, SearchResult, boundaries, estimate
-from rolewise.population.engine import InlineEngine
+from rolewise.population import Plan, SearchResult, boundaries, estimate, make_plan
+from rolewise.population.engine import InlineEngine, make_engine
 from rolewise.population.member import Task
-from rolewise.population.plan import Machine, Plan, make_plan
 from rolewise.progress import Progress
+from rolewise.settings import SearchSettings
 
 NUMBERS: dict[str, Any] = {"batch_size": 128, "lr": 0.05}
 
@@ -55,7 +55,7 @@ class Settings:
         return make_plan(
             self.model,
             self.data,
-            SearchOptions(**options),
+            SearchSettings(**options),
             changes=NUMBERS,
             images=(images, self.validation),
         )
@@ -63,13 +63,11 @@ class Settings:
 
 def timed(plan: Plan, workers: int = 1) -> tuple[float, SearchResult]:
     """Seconds of a search once its workers are ready, and its result."""
-    with Machine(workers=workers).start(plan.spec, plan.options.population, Progress()) as engine:
+    with make_engine(plan.spec, plan.settings, workers=workers) as engine:
         idle = Task(0, None, (), evaluate=False)
         list(engine.run([idle] * workers, lambda: False))  # workers are there, kernels are compiled
         begun = time.perf_counter()
-        result = plan.run(
-            engine, run=None, checkpoint_seconds=1e9, progress=Progress(), should_stop=lambda: False
-        )
+        result = plan.run(engine)
         return time.perf_counter() - begun, result
 
 
@@ -108,7 +106,7 @@ def _alone(plan: Plan, members: list[int], barrier: Any, seconds: Any) -> None:
     tasks = []
     for member in members:
         start = 0
-        for boundary in plan.options.boundaries:
+        for boundary in plan.strategy.boundaries:
             tasks.append((member, start, boundary))
             start = boundary
     barrier.wait()
@@ -127,7 +125,7 @@ def two_alone(plan: Plan) -> float:
     """Seconds until the slower of two independent processes has trained its half of the members."""
     context = multiprocessing.get_context("spawn")
     barrier, seconds = context.Barrier(2), context.Value("d", 0.0)
-    members = list(range(plan.options.population))
+    members = list(range(plan.settings.population))
     processes = [
         context.Process(target=_alone, args=(plan, members[half::2], barrier, seconds)) for half in range(2)
     ]

@@ -15,8 +15,10 @@ class Progress:
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """`epoch` epochs are complete; `values` by name (loss, accuracy, ...)."""
 
-    def scores(self, epoch: int, scores: Sequence[float], moves: Sequence[tuple[int, int]] = ()) -> None:
-        """A search evaluated all members after `epoch` epochs; `moves` are (target, source) of the exploits."""
+    def scores(
+        self, epoch: int, scores: Sequence[float | None], moves: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """A search scored all members after `epoch` epochs (None: no score); `moves` are (target, source)."""
 
     def finish(self, summary: str = "") -> None:
         """The stage is over."""

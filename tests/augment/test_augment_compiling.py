@@ -20,8 +20,8 @@ from rolewise.augment import (
     apply_op,
     compiling,
     kernels,
-    launch,
     normalize,
+    run_kernel,
 )
 
 
@@ -91,7 +91,7 @@ def test_a_full_disk(monkeypatch, caplog):
                 raise OSError(28, "No space left on device")
             return real(*arguments)
 
-    caches = {name: f._cache for name, f in vars(kernels).items() if isinstance(f, launch.Dispatcher)}
+    caches = {name: f._cache for name, f in vars(kernels).items() if isinstance(f, run_kernel.Dispatcher)}
     assert len(caches) > 15
     monkeypatch.setattr(kernels, "augment", Full())
     try:

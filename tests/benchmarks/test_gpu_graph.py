@@ -21,10 +21,10 @@ from tape import Tape  # noqa: E402
 
 import rolewise as rw  # noqa: E402
 from rolewise import kd  # noqa: E402
-from rolewise.objective import CrossEntropy, Distill  # noqa: E402
+from rolewise.objective import CrossEntropy, Distill, MutualLearning  # noqa: E402
 from rolewise.trainer import Trainer, student_settings, teacher_settings, torch_threads  # noqa: E402
 
-KINDS = ("teacher", "fitnet")
+KINDS = ("teacher", "fitnet", "mutual")
 
 
 class Stream:
@@ -41,7 +41,8 @@ class Graph:
 
 
 @contextmanager
-def recording(graph, stream):
+def recording(graph, stream, capture_error_mode):
+    assert capture_error_mode == "thread_local"  # a thread that feeds pins memory meanwhile
     trainer = graph_of.trainer
     before = [tensor.clone() for tensor in everything(trainer)]
     with Tape() as graph.tape:
@@ -93,6 +94,8 @@ def trainer(kind):
     numbers = {"batch_size": 8, "precision": "fp32"}
     if kind == "teacher":
         return Trainer(network(0), CrossEntropy(), images, teacher_settings(3, **numbers), seed=1)
+    if kind == "mutual":
+        return Trainer(network(0), MutualLearning(network(1)), images, student_settings(3, **numbers), seed=1)
     task = Distill(network(1).eval(), kd.LOSSES[kind](), clip=True)
     model = rw.quantize(network(0), 4, 4)
     return Trainer(model, task, images, student_settings(3, **numbers), seed=1, role="student")
@@ -145,7 +148,7 @@ def test_recording_leaves_the_trainer_as_it_was(kind):
 
 def test_a_step_that_cannot_be_recorded_stays_eager(monkeypatch):
     @contextmanager
-    def refusing(graph, stream):
+    def refusing(graph, **_):
         yield
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA error")
 

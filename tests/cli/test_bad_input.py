@@ -31,7 +31,7 @@ def _elsewhere(tmp_path, monkeypatch):
             ["run", "--set", "search.population=3"],
             "`search.population` must be greater than or equal to 4, got 3",
         ),
-        (["run", "--set", "search.interval=99"], "`search.interval` is 99, but the search has 20 epochs"),
+        (["run", "--set", "search.interval=99"], "`search.interval` must be at most `epochs`"),
         (["run", "--set", "teacher.train.batch_size=5000"], "batch"),
         (["run", "--set", "student.weight_bits=0"], "bits must be 1 to 8, or 32 for full precision, got 0"),
         (["run", "--set", "student.act_bits=33"], "bits must be 1 to 8, or 32 for full precision, got 33"),

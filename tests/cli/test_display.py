@@ -58,7 +58,7 @@ def test_lines_of_a_search_that_is_stopped() -> None:
     progress.start("search-student", epochs=6, images=100, members=4)
     clock.now = 2.0
     progress.batch(800)
-    progress.scores(2, [0.5, math.nan, 0.75, -math.inf], [(1, 2), (3, 2)])
+    progress.scores(2, [0.5, None, 0.75, None], [(1, 2), (3, 2)])
     clock.now = 60.0
     progress.epoch(2, {"best": 0.75})  # says nothing that the scores did not say
     clock.now = 2.0
@@ -108,7 +108,7 @@ def test_the_picture_of_a_search() -> None:
     clock.now = 1.0
     progress.batch(3200)
     scores = [member / 20 for member in range(16)]
-    progress.scores(2, [*scores[:15], math.nan], [(0, 14), (15, 13)])
+    progress.scores(2, [*scores[:15], None], [(0, 14), (15, 13)])
     head, first, second = shown(progress)
     assert head.startswith("search-teacher  epoch 2/10  ")
     assert head.endswith("3,200 images/s, 0:04 left")

@@ -1,21 +1,16 @@
 """The further distillation losses with inputs and references, for the tests in this folder."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
+import kd_contrast
+import kd_further as reference
 import torch
 from torch import Tensor, nn
 
 from rolewise.kd import LOSSES
 from rolewise.kd.base import KDLoss, Outputs
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
-
-import kd_contrast
-import kd_further as reference
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 LABELS, IDS = (1, 0, 3, 1), (907, 5, 31, 300)

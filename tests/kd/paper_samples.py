@@ -1,19 +1,14 @@
 """Inputs for the tests of the paper's six losses: small outputs, features like a network's, a tiny teacher."""
 
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
+import kd_paper as reference
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.kd import KDLoss, Outputs
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
-
-import kd_paper as reference
 
 __all__ = ["reference"]
 

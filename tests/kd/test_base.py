@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd import KDLoss, Outputs
-from rolewise.kd.base import check_pair, check_teacher, collect, tap_names, tapped
+from rolewise.kd.base import check_teacher, collect, tap_names, tapped
+from rolewise.kd.checks import check_pair
 
 
 class Mean(KDLoss):

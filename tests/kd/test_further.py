@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rolewise.kd import LOSSES
-from rolewise.kd.base import KDLoss, Outputs
+from rolewise.kd.base import Outputs
 
 NAMES = sorted(CASES)
 FEATURES = [name for name in NAMES if LOSSES[name].needs_features]
@@ -19,22 +19,7 @@ PAPERS_SIX = {"soft", "dml", "rkd", "mhgd", "kd-svd", "ii-kd"}
 
 
 def test_there_is_a_case_for_each() -> None:
-    assert len(NAMES) == 16
     assert set(NAMES) == set(LOSSES) - PAPERS_SIX
-
-
-def test_classic_weights() -> None:
-    weights = {
-        "at": 1000, "fitnet": 100, "sp": 3000, "cc": 0.02, "pkt": 30000, "vid": 1, "nst": 50, "ft": 200, "ab": 1,
-        "fsp": 50, "crd": 0.8, "dkd": 1, "dist": 2, "reviewkd": 1, "ofd": 1e-3, "logit-std": 9,
-    }  # fmt: skip
-    for name in NAMES:
-        loss = LOSSES[name]
-        assert (loss.task_weight, loss.weight, loss.decay, loss.clip) == (1, weights[name], False, False), (
-            name
-        )
-        assert loss.needs_features == (name not in {"dkd", "dist", "logit-std"})
-        assert "Source:" in (loss.__doc__ or ""), name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,20 +98,6 @@ def test_gradients_stay_finite(name: str, kind: str) -> None:
             # A vector without direction takes no gradient, rather than one divided by a tiny guard.
             limit = 1e6 if kind != "small maps" else 1e20
             assert gradient.abs().max() < limit, (leaf, both)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_half_precision_is_computed_in_single(name: str) -> None:
-    case = CASES[name]
-    student, teacher = samples.pair(case, dtype=torch.bfloat16)
-    loss = samples.made(name, case, dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = loss(student, teacher)
-    single = samples.made(name, case, dtype=torch.float32)(student.float(), teacher.float())
-    assert half.dtype == torch.float32
-    assert torch.equal(half, single)
-    half.backward()
-    assert all(torch.isfinite(g).all() for g in samples.gradients(KDLoss(), student).values())
 
 
 # CRD's negatives depend on the place in the batch.

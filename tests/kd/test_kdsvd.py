@@ -11,7 +11,7 @@ from torch import Tensor
 from rolewise.errors import InputError
 from rolewise.kd import KDSVD, Outputs
 from rolewise.kd.kdsvd import kernel_distance, kernel_features, kernel_loss
-from rolewise.kd.spectral import Aligned, aligned_vectors, leading_vectors
+from rolewise.kd.spectral import Aligned, Settings, aligned_vectors, leading_vectors
 
 methods = pytest.mark.parametrize("method", samples.METHODS)
 
@@ -147,11 +147,25 @@ def test_variants() -> None:
 
 
 def test_the_released_gradient() -> None:
-    """Twice the true one; where positions are fewer than channels, the part outside the row space is not doubled."""
+    """That of the authors' code in both shapes; with the factor that it leaves out, the true one."""
     student, teacher = samples.outputs(1), samples.outputs(2)
-    _, *true = samples.gradients(KDSVD(), student, teacher)
-    _, *released = samples.gradients(KDSVD.release(), student, teacher)
-    for feature, t, r in zip(student.features, true[1:], released[1:], strict=True):
-        x, t, r = (y.flatten(2).mT for y in (feature, t, r))
-        inside = torch.linalg.pinv(x) @ x
-        torch.testing.assert_close(r, 2 * t - t @ (torch.eye(x.shape[2], dtype=x.dtype) - inside))
+    arriving = [
+        torch.randn(3, f.shape[1], generator=torch.Generator().manual_seed(7)).double()
+        for f in student.features
+    ]
+    for released in (False, True):
+        settings = Settings("eigh", released)
+        maps = samples.cast(student, torch.float64, requires_grad=True)
+        vectors = aligned_vectors(maps, teacher, settings).student
+        sum((g * v).sum() for g, v in zip(arriving, vectors, strict=True)).backward()
+        shapes = set()
+        for feature, g, found in zip(maps.features, arriving, vectors, strict=True):
+            for image in range(3):
+                matrix = feature.detach()[image].flatten(1).T
+                rows = torch.linalg.svd(matrix, full_matrices=False)[2]
+                column = int((rows @ found[image].detach()).abs().argmax())
+                sign = torch.sign(rows[column] @ found[image].detach())
+                expected = samples.reference.svd_gradient(matrix, column, sign * g[image], half=not released)
+                torch.testing.assert_close(feature.grad[image].flatten(1).T, expected, rtol=1e-7, atol=1e-9)
+                shapes.add(matrix.shape[0] >= matrix.shape[1])
+        assert shapes == {True, False}

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError
 from rolewise.kd import RKD, Outputs
-from rolewise.kd.rkd import angles, differences, relative_distances, unit_rows
+from rolewise.kd.layers import unit
+from rolewise.kd.rkd import SHORTEST, angles, differences, relative_distances
 
 S = torch.tensor([[1, 0, 0], [0, 2, 0], [1, 1, 0], [0, 1, 3]], dtype=torch.float64)
 T = torch.tensor([[2, 1, 0], [0, 1, 1], [1, -1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -112,8 +113,8 @@ def test_duplicated_samples_change_the_gradient_of_neither() -> None:
     assert float(gradient.abs().max()) > 0
 
 
-def test_unit_rows() -> None:
-    rows = unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-8, 0.0]]))
+def test_rows_without_direction() -> None:
+    rows = unit(torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-8, 0.0]]), dim=1, shortest=SHORTEST)
     torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0, 0], [0, 0]]))
 
 

@@ -6,7 +6,7 @@ import torch
 from paper_samples import grams
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rolewise.kd import KDSVD, MHGD, Outputs
+from rolewise.kd import KDSVD, LOSSES, MHGD, Outputs
 from rolewise.kd.eigen import Exact
 from rolewise.kd.subspace import Products, _pairings, jacobi
 
@@ -55,7 +55,10 @@ def test_layers_of_all_sizes_are_decomposed_together() -> None:
 
 
 class _Watch(TorchDispatchMode):
-    """Notes every operation, and refuses those that wait for the device or loop over matrices there."""
+    """Notes every operation, and refuses those that wait for the device or loop over matrices there.
+
+    Cholesky's factors of small matrices and the solves with them are batched and do not wait.
+    """
 
     REFUSED = (
         "_local_scalar_dense",
@@ -77,7 +80,8 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = str(func)
         self.names.append(name)
-        if any(word in name for word in self.REFUSED) and "vector_norm" not in name:
+        batched = ("vector_norm", "linalg_cholesky_ex", "linalg_solve_triangular")
+        if any(word in name for word in self.REFUSED) and not any(word in name for word in batched):
             raise AssertionError(f"{name} is no batched product")
         return func(*args, **(kwargs or {}))
 
@@ -125,3 +129,34 @@ def test_a_cuda_graph_holds_it(kind: str) -> None:
     graph.replay()
     expected = samples.gradients(loss.cpu(), second, teacher)
     samples.assert_same([value.cpu(), *(g.cpu() for g in found)], [expected[0], *expected[2:]], 1e-4)
+
+
+class _Count(TorchDispatchMode):
+    """Counts operations that a GPU would launch: views and empty tensors are none."""
+
+    FREE = (
+        "view", "_unsafe_view", "detach", "expand", "transpose", "t", "permute", "unsqueeze", "squeeze", "split",
+        "split_with_sizes", "slice", "select", "as_strided", "alias", "diagonal", "unbind", "_reshape_alias", "empty",
+        "new_empty", "empty_like",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.launches += func.overloadpacket.__name__ not in self.FREE
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "most"), [("kd-svd", 1000), ("mhgd", 900), ("ii-kd", 1250)])
+def test_a_step_of_the_loss_takes_few_operations(name: str, most: int) -> None:
+    """On a GPU each is a launch, and the launches are what these losses cost there."""
+    arguments = {"method": "products"} | ({} if name == "kd-svd" else {"trained": False})
+    loss = LOSSES[name](**arguments)
+    student, teacher = samples.network_like(1, n=4, noise=0.3), samples.network_like(1, n=4)
+    loss.build(student, teacher, generator=torch.Generator().manual_seed(0), images=4)
+    student = samples.cast(student, torch.float32, requires_grad=True)
+    with _Count() as count:
+        loss(student, teacher).backward()
+    assert most / 2 < count.launches <= most

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rolewise.errors import InputError, InputTypeError
-from rolewise.kd.base import collect
+from rolewise.kd.base import collect, tap_names
 from rolewise.networks import NETWORKS, build
 from rolewise.quant import quantize
 
@@ -33,6 +33,7 @@ PARAMETERS = {
     "shufflenetv2": 1_355_528,
     "resnet8-small": 83_892,
     "cnn-tiny": 22_924,
+    "cnn-small": 320_260,
 }
 # Channels and size of each tap for 32x32 images.
 TAPS = {
@@ -53,6 +54,7 @@ TAPS = {
     "shufflenetv2": ((116, 16), (232, 8), (464, 4)),
     "resnet8-small": ((16, 32), (32, 16), (64, 8)),
     "cnn-tiny": ((8, 16), (16, 8), (32, 4)),
+    "cnn-small": ((32, 16), (64, 8), (128, 4)),
 }
 SMALL = ("resnet8-small", "cnn-tiny")
 
@@ -94,7 +96,10 @@ def test_ten_classes_of_the_papers_networks(name: str, classes: int):
     assert count(build(name)) == classes
 
 
-@pytest.mark.parametrize(("name", "widths"), [("resnet8-small", (16, 32, 64)), ("cnn-tiny", (8, 16, 32))])
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("resnet8-small", (16, 32, 64)), ("cnn-tiny", (8, 16, 32)), ("cnn-small", (32, 64, 128))],
+)
 def test_counts_of_the_small_ones_by_hand(name: str, widths: tuple[int, int, int]):
     a, b, c = widths
     convolutions = 27 * a + 2 * 9 * a * a + (9 * a * b + 9 * b * b + a * b) + (9 * b * c + 9 * c * c + b * c)
@@ -182,3 +187,32 @@ def test_unknown_names_and_arguments():
         build("resnet8", depth=3)
     with pytest.raises(InputError, match="`num_classes` must be an integer at least 2, got 1"):
         build("cnn-tiny", num_classes=1)
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_taps_of_vectors_and_before_the_relu(name: str):
+    """What losses of vectors average is what the classifier sees; maps before the ReLU become the stages' behind it."""
+    model = NETWORKS[name](10).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    classifier = model.get_submodule(model.classifier)
+    handle = classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        vectors = collect(model, x, tap_names(model, None, kind="embedding")).features[-1]
+    handle.remove()
+    if name != "alexnet":  # its classifier sees hidden units
+        assert torch.equal(vectors.mean((2, 3)), seen[0])
+    kind = tap_names(model, None, kind="pre_activation")
+    assert len(kind) == len(model.taps)
+    with torch.no_grad():
+        before, stages = collect(model, x, kind).features, collect(model, x, model.taps).features
+    assert [b.shape for b in before] == [s.shape for s in stages]
+    if name in {"alexnet", "mobilenetv2"} or name.startswith("wrn"):
+        return  # no tap before a ReLU, linear maps, or the ReLU of the stage that follows
+    for b, s in zip(before, stages, strict=True):
+        assert float(b.min()) < 0
+        expected = b.relu()
+        if name == "shufflenetv2":
+            half = b.shape[1] // 2
+            expected = torch.stack((b[:, :half], b[:, half:].relu()), 2).flatten(1, 2)
+        assert torch.equal(expected, s)

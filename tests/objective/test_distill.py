@@ -253,6 +253,13 @@ def test_mutual_learning_moves_both_and_resumes(pair, batch):
     student.zero_grad()
     resumed = other.backward(student, *batch).tolist()
     assert resumed == continued
+    places = {name: tensor.data_ptr() for name, tensor in other.state().items()}
+    other.load_state(saved)  # in place, so that a recorded step stays valid
+    assert {name: tensor.data_ptr() for name, tensor in other.state().items()} == places
+    assert all(torch.equal(other.state()[name], value) for name, value in saved.items())
+    other.load_state({name: value for name, value in saved.items() if name.startswith("peer.")})
+    assert {name: tensor.data_ptr() for name, tensor in other.state().items()} == places
+    assert not any(value.any() for name, value in other.state().items() if name.startswith("optimizer."))
 
 
 def test_a_loss_is_prepared_on_the_device_and_comes_back(monkeypatch):

@@ -8,15 +8,16 @@ from fake_trainer import FakeTrainer, Script, Small, small_data
 
 from rolewise.errors import Interrupted
 from rolewise.objective import CrossEntropy
-from rolewise.population import SearchOptions, SearchResult
-from rolewise.population.plan import Machine, Plan, make_plan
+from rolewise.population import Plan, SearchResult, make_plan
+from rolewise.population.engine import make_engine
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory
+from rolewise.settings.search import SearchSettings
 
 
 @dataclass
 class Heard(Progress):
-    """Keeps what a search says."""
+    """Keeps what a search reports."""
 
     notes: list = field(default_factory=list)
     images: int = 0
@@ -40,16 +41,19 @@ class Heard(Progress):
         self.notes.append(text)
 
 
-def fake_plan(script: Script, seed: int = 3, model=None, **options) -> Plan:
+def fake_plan(script: Script, seed: int = 3, model=None, init=None, **options) -> Plan:
+    about = {name: options.pop(name) for name in ("schedules", "warm_start") if name in options}
     numbers = {"population": 8, "epochs": 12, "interval": 3, **options}
     return make_plan(
         model or Small(),
         small_data(),
-        SearchOptions(**numbers),
+        SearchSettings(**numbers),
         objective=CrossEntropy(),
+        init=init,
         seed=seed,
         changes={"batch_size": 4},
         trainer=partial(FakeTrainer, script=script),
+        **about,
     )
 
 
@@ -61,18 +65,16 @@ def run_fake(
     progress=None,
     stop=lambda: False,
     seconds=0.0,
-    machine=None,
+    start=make_engine,
 ) -> SearchResult:
-    """One sitting; in a folder it begins or goes on."""
+    """One session, begun or resumed in a folder; `start` makes the engine as `make_engine` does."""
     progress = progress or Heard()
     run = None
     if folder is not None:
         there = (folder / "config.json").exists()
         run = RunDirectory.open(folder) if there else RunDirectory.create(folder, {})
     try:
-        with (machine or Machine(workers=workers)).start(
-            plan.spec, plan.options.population, progress
-        ) as engine:
+        with start(plan.spec, plan.settings, workers=workers, progress=progress) as engine:
             return plan.run(engine, run=run, checkpoint_seconds=seconds, progress=progress, should_stop=stop)
     finally:
         if run is not None:
@@ -80,7 +82,7 @@ def run_fake(
 
 
 def run_to_the_end(plan: Plan, folder: Path, stops, **about) -> tuple[SearchResult, int]:
-    """Sits again and again, each time until `stops` says so; how often it was interrupted."""
+    """Session after session, each until its stop says so; how often it was interrupted."""
     interrupted = 0
     for stop in stops:
         try:

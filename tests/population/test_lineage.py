@@ -1,15 +1,10 @@
 """Tracing against a simulator that keeps what really happened to every trial's weights."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
-
 from pbt_simulator import ZEROS, Simulation, parse_trial_file
 
 from rolewise.augment import Policy, Schedule

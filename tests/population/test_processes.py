@@ -15,9 +15,9 @@ from fake_trainer import Script
 from searches import Heard, fake_plan, run_fake, run_to_the_end, told
 
 from rolewise.errors import InputError, Interrupted, RunError
-from rolewise.population.plan import Machine
+from rolewise.population.engine import make_engine
 from rolewise.population.processes import ProcessEngine
-from rolewise.population.wire import SharedTensors, pack, unpack
+from rolewise.population.transport import SharedTensors, pack, unpack
 from rolewise.trainer import State
 
 
@@ -48,7 +48,7 @@ def test_a_worker_that_dies_is_replaced_and_its_task_done_again(one, tmp_path):
     result = run_fake(fake_plan(script), tmp_path / "run", workers=2, progress=progress)
     assert told(result, tmp_path / "run") == one
     assert result.restarts == 4
-    assert progress.notes.count("A worker died (exit status 7) at member 2; another one does it again.") == 2
+    assert progress.notes.count("Worker died (exit status 7) while running member 2; retrying.") == 2
 
 
 def test_a_task_that_kills_each_worker_ends_the_search_and_nothing_is_lost(one, tmp_path):
@@ -78,14 +78,13 @@ def test_a_worker_that_is_killed_from_outside(one, tmp_path):
                     killed.append(worker.process.pid)
                     break
 
-    class Watched(Machine):
-        def start(self, spec, members, progress):
-            engine = super().start(spec, members, progress)
-            threading.Thread(target=kill_one, args=(engine,), daemon=True).start()
-            return engine
+    def watched(*arguments, **named):
+        engine = make_engine(*arguments, **named)
+        threading.Thread(target=kill_one, args=(engine,), daemon=True).start()
+        return engine
 
     progress = Heard()
-    result = run_fake(plan, tmp_path / "run", machine=Watched(workers=2), progress=progress)
+    result = run_fake(plan, tmp_path / "run", workers=2, start=watched, progress=progress)
     assert told(result, tmp_path / "run") == one
     assert result.restarts == 1
     assert any("killed by SIGKILL" in note for note in progress.notes)
@@ -95,13 +94,12 @@ def test_a_worker_that_hangs_is_taken_for_dead(one, tmp_path):
     script = script_in(tmp_path, hang=frozenset({(1, 4)}))
     progress = Heard()
 
-    class Impatient(Machine):
-        def start(self, spec, members, progress):
-            return ProcessEngine(spec, 2, progress, patience=1.0)
+    def impatient(spec, settings, *, workers, progress):
+        return ProcessEngine(spec, 2, progress, patience=1.0)
 
-    result = run_fake(fake_plan(script), tmp_path / "run", machine=Impatient(), progress=progress)
+    result = run_fake(fake_plan(script), tmp_path / "run", start=impatient, progress=progress)
     assert told(result, tmp_path / "run") == one
-    assert any("no sign of life for 1 s" in note for note in progress.notes)
+    assert any("without a heartbeat for 1 s" in note for note in progress.notes)
 
 
 def test_a_stop_brings_back_all_members_within_a_batch(one, tmp_path):
@@ -224,17 +222,17 @@ MAIN = """
     from functools import partial
     from pathlib import Path
     import fake_trainer as fake
-    from rolewise.population import SearchOptions
-    from rolewise.population.plan import Machine, make_plan
-    from rolewise.progress import Progress
+    from rolewise.population import make_plan
+    from rolewise.population.engine import make_engine
+    from rolewise.settings.search import SearchSettings
     {network}
     {guard}
     plan = make_plan(
-        Small(), fake.small_data(), SearchOptions(4, 2, 1), changes={{"batch_size": 4}},
+        Small(), fake.small_data(), SearchSettings(4, 2, 1), changes={{"batch_size": 4}},
         trainer=partial(fake.FakeTrainer, script=fake.Script(Path({notes!r}))),
     )
-    with Machine(workers=2).start(plan.spec, 4, Progress()) as engine:
-        result = plan.run(engine, run=None, checkpoint_seconds=0, progress=Progress(), should_stop=lambda: False)
+    with make_engine(plan.spec, plan.settings, workers=2) as engine:
+        result = plan.run(engine)
     print(len(result.schedule))
 """
 

@@ -18,7 +18,7 @@ from rolewise.augment import Policy, Schedule
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import CrossEntropy
 from rolewise.population import SearchResult, exploit, explore
-from rolewise.population.initial import reinitialise
+from rolewise.population.runner import reinitialize
 from rolewise.runs import read_lineage, read_metrics
 from rolewise.seeds import numpy_generator
 from rolewise.trainer import Trainer, teacher_settings, torch_threads
@@ -58,7 +58,7 @@ def plain_search(data, model):
     trainers = []
     for member in range(SIZE["population"]):
         network = copy.deepcopy(model)
-        reinitialise(network, 5, "init", "teacher", member)
+        reinitialize(network, 5, "init", "teacher", member)
         trainers.append(
             Trainer(network, CrossEntropy(), train, settings, seed=5, role="teacher", member=member)
         )
@@ -215,7 +215,12 @@ def test_a_student_begins_with_its_given_weights(data):
     [
         ({"train_images": 10}, "`batch_size` is 50, but there are only 10 training images"),
         ({"train_images": 2000}, "`train` \\+ `validation` must be at most"),
-        ({"momentun": 0.5}, 'Unknown argument of a search "momentun".*Did you mean "momentum"'),
+        ({"momentun": 0.5}, 'Unknown argument of search "momentun".*Did you mean "momentum"'),
+        (
+            {"populaton": 8},
+            'Unknown argument of search "populaton".*"validation_images".*Did you mean "population"',
+        ),
+        ({"quantil": 0.2}, 'Known: .*"quantile".*"weight_decay".*Did you mean "quantile"'),
         ({"role": "pupil"}, 'Unknown role "pupil"'),
         ({"init": "zeros"}, '`init` must be "random" or "given", got'),
         ({"seed": -1}, "`seed` must be an integer at least 0"),

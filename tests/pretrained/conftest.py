@@ -1,6 +1,5 @@
-"""Makes the references in `tests/reference` importable; networks trained on real images for a few seconds."""
+"""Networks trained on real images for a few seconds."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,6 @@ import torch
 from trained_networks import Trained, normalised, small_alexnet, trained
 
 from rolewise.data import load_data
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 
 
 @pytest.fixture(autouse=True)

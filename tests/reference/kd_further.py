@@ -283,7 +283,7 @@ def reviewkd(s: list[Tensor], t: list[Tensor], p: dict[str, Tensor]) -> Tensor:
     """Chen et al.: fusion from the deepest level on, context loss of every level."""
 
     def levels(maps: list[Tensor]) -> list[Tensor]:
-        return [pool(maps[-1], 1, 1), *maps[::-1]]
+        return [pool(maps[-1].clamp_min(0), 1, 1), *maps[::-1]]  # the average lies behind the ReLU
 
     total, deeper = torch.zeros(()), None
     for index, (x, target) in enumerate(zip(levels(s), levels(t), strict=True)):

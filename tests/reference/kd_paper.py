@@ -124,6 +124,39 @@ def aligned(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(vectors), torch.stack(targets)
 
 
+def svd_gradient(matrix: Tensor, column: int, arriving: Tensor, *, half: bool) -> Tensor:
+    """The gradient of `matrix` (m, n) that belongs to the gradient `arriving` at right singular vector `column`.
+
+    Source: Ionescu et al., ICCV 2015 (matrix backpropagation), proposition 2, for right singular vectors: in the form
+    for m >= n, and by transposition for m < n.
+
+    Args:
+        half: whether a matrix is made symmetric with the factor 1/2, as it must be; the role-wise authors' code has
+            none.
+    """
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    rank = len(s)
+    given = torch.zeros(matrix.shape[1], rank, dtype=matrix.dtype)
+    given[:, column] = arriving
+    factors = torch.zeros(rank, rank, dtype=matrix.dtype)
+    for i in range(rank):
+        for j in range(rank):
+            if i != j:
+                factors[i, j] = 1 / (s[i] ** 2 - s[j] ** 2)
+
+    def symmetric(x: Tensor) -> Tensor:
+        return (x + x.T) / 2 if half else x + x.T
+
+    if matrix.shape[0] >= matrix.shape[1]:
+        return 2 * u @ torch.diag(s) @ symmetric(factors.T * (vt @ given)) @ vt
+    d = given @ torch.diag(1 / s)
+    middle = symmetric(factors.T * (-(d.T @ vt.T) @ torch.diag(s)))
+    transposed = (
+        d @ u.T - vt.T @ torch.diag(torch.diag(vt @ d)) @ u.T + 2 * vt.T @ torch.diag(s) @ middle @ u.T
+    )
+    return transposed.T
+
+
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 

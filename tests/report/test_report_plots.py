@@ -10,10 +10,11 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from rolewise.augment import RandAugment, Schedule
+from rolewise.augment import Policy, RandAugment, Schedule
 from rolewise.errors import InputError
 from rolewise.report.load import load
-from rolewise.report.plots import PANEL, magnitude_panel, probability_panel, schedule_figure
+from rolewise.report.plots import PANEL
+from rolewise.report.schedule_plot import magnitude_panel, probability_panel, schedule_figure
 from rolewise.report.search_plot import Line, curves_figure, lineage_figure
 from rolewise.report.series import series
 from rolewise.report.theme import COLORS, FAMILIES, Theme, style_sheet
@@ -80,7 +81,9 @@ def test_figure_3_has_a_column_for_each_schedule(tmp_path: Path) -> None:
     words = [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")]
     assert words.index("Teacher") < words.index("Student")
     assert words.count("probability, largest sum = 1") == words.count("magnitude, sum over ops") == 2
-    assert words.count("augmentation") == 1  # of "no augmentation", where the student's areas would be
+    assert (
+        words.count("augmentation") == 2
+    )  # of "no augmentation", where the student's areas and bars would be
     legend = words[-15:]
     assert legend == sorted(legend) == sorted(op for ops in FAMILIES.values() for op in ops)
 
@@ -94,6 +97,32 @@ def test_png(tmp_path: Path) -> None:
     assert image.width == 2 * PANEL[0]
     schedule_figure(items, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes() == first
+
+
+def test_pdf(tmp_path: Path) -> None:
+    items = [("Teacher", Schedule.random(6, seed=1))]
+    schedule_figure(items, tmp_path / "figure.pdf")
+    first = (tmp_path / "figure.pdf").read_bytes()
+    assert first.startswith(b"%PDF-")
+    assert b"CreationDate" not in first
+    schedule_figure(items, tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").read_bytes() == first
+
+
+def test_schedules_side_by_side_share_their_axes() -> None:
+    """The weak one has half the probability and a third of the magnitude: its shapes are as much lower."""
+    strong = Schedule.constant(Policy([("Rotate", 10, 9), ("Rotate", 10, 9)]), 4)
+    weak = Schedule.constant(Policy([("Color", 5, 3), ("Color", 5, 3)]), 4)
+    heights = {
+        tip: max(y for _, y in points) - min(y for _, y in points)
+        for tip, points in tipped(schedule_figure([("s", strong), ("w", weak)])).items()
+    }
+    area = {tip.split(":")[0]: height for tip, height in heights.items() if "probability" in tip}
+    bars = {tip.split(",")[0]: height for tip, height in heights.items() if "epoch 0:" in tip}
+    assert area["Color"] == pytest.approx(area["Rotate"] / 2, abs=0.05)
+    assert bars["Color"] == pytest.approx(bars["Rotate"] / 3, abs=0.05)
+    alone = tipped(schedule_figure([("w", weak)]))["Color: probability up to 0.50"]
+    assert max(y for _, y in alone) - min(y for _, y in alone) == pytest.approx(area["Rotate"], abs=0.05)
 
 
 def test_the_same_bytes_whatever_the_users_settings() -> None:
@@ -163,7 +192,7 @@ def test_curves_end_where_their_numbers_end() -> None:
     ("items", "path", "words"),
     [
         ([], None, "`items` must hold at least one"),
-        ([("a", Schedule.none(2))], "a.gif", r'`path` must end in \.svg or \.png, got "a\.gif"'),
+        ([("a", Schedule.none(2))], "a.gif", r'`path` must end in \.svg, \.png or \.pdf, got "a\.gif"'),
         ([("a", Schedule.constant(RandAugment(), 2))], None, "RandAugment, which has no probability"),
     ],
 )

@@ -15,7 +15,7 @@ import rolewise as rw
 from rolewise import kd
 from rolewise.objective import CrossEntropy, Distill, Placement
 from rolewise.trainer import Batch, Trainer, student_settings, torch_threads
-from rolewise.trainer.settings import set_lr
+from rolewise.trainer.optimizer import set_lr
 
 OBJECTIVES = ("cross-entropy", "soft", "rkd", "kd-svd", "mhgd", "ii-kd")
 EVERY = ("cross-entropy", *kd.LOSSES)

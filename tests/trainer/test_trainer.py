@@ -122,7 +122,7 @@ def test_learning_rate_and_milestones():
 
 
 def test_weight_decay_scope():
-    from rolewise.trainer.settings import make_optimizer
+    from rolewise.trainer.optimizer import make_optimizer
 
     model = networks.build("resnet8-small", num_classes=10)
     weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -266,7 +266,7 @@ def test_schedule_of_another_length_names_stretch(data):
     [
         ({"batch_size": 5000}, "`batch_size` is 5000, but there are only"),
         ({"lr": 0}, "`lr` must be greater than 0, got 0"),
-        ({"optimizer": "lion"}, "`optimizer` must be 'sgd' or 'adam', got 'lion'"),
+        ({"optimizer": "lion"}, "`optimizer` must be 'sgd', 'adam' or 'adamw', got 'lion'"),
         ({"learning_rate": 1}, 'Unknown argument of train "learning_rate".*"augment".*"lr"'),
         ({"batch_size": 2.5}, "`batch_size` must be an integer, got 2.5"),
         ({"batch_size": True}, "`batch_size` must be an integer, got True"),

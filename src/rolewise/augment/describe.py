@@ -1,33 +1,19 @@
-"""Schedules in words: what `rolewise schedule show` and `diff` print. Epochs count from 0."""
+"""Schedules in words: what `rolewise schedule show` prints. Epochs count from 0."""
 
-from collections import Counter
-from collections.abc import Iterator
-from itertools import groupby
+from dataclasses import fields, is_dataclass
 
 from rolewise.augment.ops import OPS, Op
 from rolewise.augment.policy import BasePolicy, Policy
 from rolewise.augment.schedule import Schedule
-
-
-def expected_ops(policy: BasePolicy) -> float:
-    """How many ops an image gets on average.
-
-    For a PBA policy: the budget is at least 1 with probability 0.8 and 2 with 0.5, and a slot fires with its
-    probability while the budget lasts, so the mean is 0.8 P(one fires) + 0.5 P(two fire), all slots independent.
-    """
-    if not isinstance(policy, Policy):
-        return float(policy.choice()[1])
-    none, one = 1.0, 0.0
-    for _, tenths, _ in policy.settings:
-        none, one = none * (1 - tenths / 10), one * (1 - tenths / 10) + none * tenths / 10
-    return 0.8 * (1 - none) + 0.5 * (1 - none - one)
+from rolewise.augment.spaces import SPACES
 
 
 def summary(schedule: Schedule, name: str) -> str:
     """One line: length, segments, role."""
     count = len(schedule.segments)
     role = f", of the {schedule.role}" if schedule.role else ""
-    return f"{name}: {len(schedule)} epochs in {count} segment{'s' if count > 1 else ''}{role}"
+    length = f"{len(schedule)} epoch{'s' if len(schedule) > 1 else ''}"
+    return f"{name}: {length} in {count} segment{'s' if count > 1 else ''}{role}"
 
 
 def origin(schedule: Schedule) -> list[str]:
@@ -41,7 +27,7 @@ def table(schedule: Schedule) -> str:
     first = 0
     for epochs, policy in schedule.segments:
         span = f"{first}-{first + epochs - 1}" if epochs > 1 else f"{first}"
-        lines.append(f"{span:>9}  {expected_ops(policy):9.2f}  {ops_in_words(policy)}")
+        lines.append(f"{span:>9}  {policy.expected_ops():9.2f}  {ops_in_words(policy)}")
         first += epochs
     return "\n".join(lines)
 
@@ -49,8 +35,8 @@ def table(schedule: Schedule) -> str:
 def ops_in_words(policy: BasePolicy) -> str:
     """The ops that can fire, each with probability and strength of its slots."""
     if not isinstance(policy, Policy):
-        fields = ", ".join(f"{key}={value}" for key, value in policy.to_json().items() if key != "kind")
-        return f"{type(policy).__name__}({fields})"
+        names: list[str] = [one.name for one in fields(policy)] if is_dataclass(policy) else []
+        return f"{type(policy).__name__}({', '.join(f'{name}={getattr(policy, name)}' for name in names)})"
     words = []
     for name in OPS:
         slots = [(p, m) for op, p, m in policy.settings if op == name and p > 0]
@@ -59,34 +45,32 @@ def ops_in_words(policy: BasePolicy) -> str:
     return ", ".join(words) or "none"
 
 
+def ranges(policy: BasePolicy, size: tuple[int, int] = (32, 32)) -> list[str]:
+    """Of a policy whose ops are drawn from a level space: that space's source, and each op's strengths.
+
+    Args:
+        policy: a PBA policy has none, and gives no line.
+        size: (height, width) of the images in pixels.
+    """
+    space = SPACES.get(getattr(policy, "space", ""))
+    if space is None:
+        return []
+    found: dict[str, tuple[Op, list[float]]] = {}
+    for op, strength in policy.slots(*size):
+        found.setdefault(op.name, (op, []))[1].append(strength)
+    words = [_range(op, strengths) for op, strengths in found.values()]
+    return [f"  ranges of {space.source}", f"  at {size[0]} x {size[1]} pixels: {', '.join(words)}"]
+
+
+def _range(op: Op, strengths: list[float]) -> str:
+    if op.strengths is None:
+        return op.name
+    sign = "±" if op.signed else ""
+    ends = dict.fromkeys(f"{sign}{value:.3g}" for value in (min(strengths), max(strengths)))
+    return f"{op.name} {' to '.join(ends)}"
+
+
 def _strength(op: Op, magnitude: int) -> str:
     if op.strengths is None:
         return ""
     return f"@{'±' if op.signed else ''}{op.strengths[magnitude]:.3g}"
-
-
-def difference(one: Schedule, two: Schedule) -> Iterator[str]:
-    """Where two schedules differ: per range of epochs, the slots that changed (probability in tenths/magnitude)."""
-    if len(one) != len(two):
-        yield f"lengths: {len(one)} against {len(two)} epochs; the first {min(len(one), len(two))} are compared"
-    pairs = enumerate(zip(one, two, strict=False))
-    for (before, after), group in groupby(pairs, key=lambda pair: pair[1]):
-        epochs = [epoch for epoch, _ in group]
-        if before != after:
-            span = f"{epochs[0]}-{epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
-            yield f"epochs {span}: {', '.join(_changes(before, after))}"
-
-
-def _changes(before: BasePolicy, after: BasePolicy) -> Iterator[str]:
-    if not (isinstance(before, Policy) and isinstance(after, Policy)) or _names(before) != _names(after):
-        yield f"{ops_in_words(before)} -> {ops_in_words(after)}"
-        return
-    seen: Counter[str] = Counter()
-    for (name, p, m), (_, q, n) in zip(before.settings, after.settings, strict=True):
-        seen[name] += 1
-        if (p, m) != (q, n):
-            yield f"{name}{f' ({seen[name]})' if seen[name] > 1 else ''} {p}/{m} -> {q}/{n}"
-
-
-def _names(policy: Policy) -> list[str]:
-    return [name for name, _, _ in policy.settings]

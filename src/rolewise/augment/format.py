@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from rolewise.augment.baselines import BINS, RandAugment, TrivialAugment
+from rolewise.augment.baselines import AUTOAUGMENT_BINS, BINS, AutoAugment, RandAugment, TrivialAugment
 from rolewise.augment.logs import listed
 from rolewise.augment.ops import LEVELS, OPS
 from rolewise.augment.policy import TENTHS, BasePolicy, Policy
 from rolewise.augment.schedule import MAX_EPOCHS, Schedule
+from rolewise.augment.spaces import SPACES, check_space
 from rolewise.errors import InputError, unknown
 
 FORMAT_VERSION = 1
@@ -24,6 +25,7 @@ def _known(name: str) -> str:
 
 
 OpName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(OPS)})]
+SpaceName = Annotated[str, AfterValidator(check_space), Field(json_schema_extra={"enum": list(SPACES)})]
 Probability = Annotated[int, Field(ge=0, le=TENTHS, description="tenths")]
 Magnitude = Annotated[int, Field(ge=0, le=LEVELS - 1)]
 
@@ -49,20 +51,38 @@ class RandAugmentPolicy(_Part):
     kind: Literal["randaugment"]
     num_ops: Annotated[int, Field(ge=0, le=100)]
     magnitude: Annotated[int, Field(ge=0, le=BINS - 1)]
+    space: SpaceName = RandAugment.space
 
     def policy(self) -> BasePolicy:
         """The policy that is described."""
-        return RandAugment(self.num_ops, self.magnitude)
+        return RandAugment(self.num_ops, self.magnitude, self.space)
 
 
 class TrivialAugmentPolicy(_Part):
     """One op on every image, at any strength."""
 
     kind: Literal["trivialaugment"]
+    space: SpaceName = TrivialAugment.space
 
     def policy(self) -> BasePolicy:
         """The policy that is described."""
-        return TrivialAugment()
+        return TrivialAugment(self.space)
+
+
+class AutoAugmentPolicy(_Part):
+    """One of AutoAugment's 25 pairs of ops for CIFAR-10."""
+
+    kind: Literal["autoaugment"]
+    space: Annotated[str, Field(json_schema_extra={"enum": list(AUTOAUGMENT_BINS)})] = AutoAugment.space
+
+    @field_validator("space")
+    @classmethod
+    def _space(cls, space: str) -> str:
+        return AutoAugment(space).space
+
+    def policy(self) -> BasePolicy:
+        """The policy that is described."""
+        return AutoAugment(self.space)
 
 
 class SegmentPart(_Part):
@@ -72,7 +92,9 @@ class SegmentPart(_Part):
     policy: Annotated[int, Field(ge=0, description="position in `policies`")]
 
 
-AnyPolicy = Annotated[PbaPolicy | RandAugmentPolicy | TrivialAugmentPolicy, Field(discriminator="kind")]
+AnyPolicy = Annotated[
+    PbaPolicy | RandAugmentPolicy | TrivialAugmentPolicy | AutoAugmentPolicy, Field(discriminator="kind")
+]
 
 
 class Document(_Part):
@@ -180,7 +202,7 @@ def _said(fault: Any) -> str:
     return f"{where.lstrip('.') or 'the file'}: {message.rstrip('.')}{shown}."
 
 
-_TAGS = ("pba", "randaugment", "trivialaugment")
+_TAGS = ("pba", "randaugment", "trivialaugment", "autoaugment")
 _SPACE = re.compile(r"[\s,:]*")
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from rolewise.augment import kernels
-from rolewise.augment.layout import Program
+from rolewise.augment.kernel_types import Program
 
 MAX_SIDE = 8192  # Pillow's fixed-point path ends where a coordinate may reach 32,768
 LEVELS = 10

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from rolewise.augment import kernels
-from rolewise.augment.frames import Frames, check_ids, check_number, frames
-from rolewise.augment.launch import launch, output
-from rolewise.augment.layout import Program
+from rolewise.augment.images import ImageBatch, check_ids, check_number, image_batch
+from rolewise.augment.kernel_types import Program
 from rolewise.augment.ops import LEVELS, OPS, PUBLISHED, Op, make_program
 from rolewise.augment.rng import stream_keys
+from rolewise.augment.run_kernel import output, run_kernel
 from rolewise.errors import InputError, InputTypeError, check_integer, unknown
 
 COPIES = 2  # every op of the published space has two slots
@@ -57,6 +57,10 @@ class BasePolicy(ABC):
         """How slots are chosen: mode, ops per image, probabilities in tenths (see `Program`)."""
 
     @abstractmethod
+    def expected_ops(self) -> float:
+        """How many ops an image gets on average."""
+
+    @abstractmethod
     def to_vector(self) -> list[int]:
         """The policy's place in the published space, 60 integers."""
 
@@ -71,7 +75,8 @@ class BasePolicy(ABC):
 
         Args:
             images: uint8 `(n, h, w, 3)` or `(n, 3, h, w)`, or one image without n; NumPy or torch. A shape
-                that fits both layouts is read as `(n, h, w, 3)`. Not changed.
+                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Grey images have 1 channel: the
+                ops see them as RGB with equal channels, the result is converted back to grey as Pillow does.
             seed, epoch, ids: the key of the random numbers; ids are n integers (the images' positions in the
                 data set), so that an image gets the same ops in whatever batch it comes. None counts from 0.
             threads: over how many threads the images are spread; does not change a byte.
@@ -86,7 +91,7 @@ class BasePolicy(ABC):
                 integers.
             InputError: another shape.
         """
-        given = frames(images)
+        given = image_batch(images)
         exposed = np.empty((given.n, given.height * given.width), np.bool_)
         out = self._run(given, seed, epoch, ids, threads, exposed=exposed)
         mask = exposed.reshape(given.n, given.height, given.width)
@@ -122,26 +127,26 @@ class BasePolicy(ABC):
                     f'`images` must be a PIL image of mode RGB or L, got {images.mode}: .convert("RGB").'
                 )
             pixels = np.array(images.convert("RGB"))
-            return pillow.fromarray(self._run(frames(pixels), seed, epoch, ids, threads, fill=color))
-        return self._run(frames(images), seed, epoch, ids, threads, fill=color)
+            return pillow.fromarray(self._run(image_batch(pixels), seed, epoch, ids, threads, fill=color))
+        return self._run(image_batch(images), seed, epoch, ids, threads, fill=color)
 
     def trace(
         self, ids: Any, *, seed: SupportsIndex, epoch: SupportsIndex, size: tuple[int, int] = (32, 32)
     ) -> list[tuple[Applied, ...]]:
         """Which ops `apply` uses on the images `ids` of `size` (height, width), in order, without images."""
         blank = np.zeros((len(ids), *size, 3), np.uint8)
-        given = frames(blank)
+        given = image_batch(blank)
         slots = self.slots(given.height, given.width)
         chosen = np.empty((given.n, self.choice()[1], 4), np.int64)
         self._run(given, seed, epoch, ids, 1, trace=chosen)
         return [tuple(_applied(slots, row) for row in rows if row[0] >= 0) for rows in chosen.tolist()]
 
-    def _run(self, given: Frames, seed: Any, epoch: Any, ids: Any, threads: int, **wanted: Any) -> Any:
+    def _run(self, given: ImageBatch, seed: Any, epoch: Any, ids: Any, threads: int, **wanted: Any) -> Any:
         pixels = np.empty_like(given.flat)
-        out = output(pixels=pixels, interleaved=given.interleaved, **wanted)
+        out = output(pixels=pixels, interleaved=given.interleaved, channels=given.channels, **wanted)
         keys = stream_keys(check_number("seed", seed), check_number("epoch", epoch))
         program = program_for(self, given.height, given.width)
-        launch(given, out, ids=check_ids(ids, given.n), keys=keys, program=program, threads=threads)
+        run_kernel(given, out, ids=check_ids(ids, given.n), keys=keys, program=program, threads=threads)
         return given.like(pixels)
 
 
@@ -241,6 +246,14 @@ class Policy(BasePolicy):
 
     def choice(self) -> tuple[int, int, Sequence[int]]:
         return kernels.WALK, 2, [probability for _, probability, _ in self.live]
+
+    def expected_ops(self) -> float:
+        # The budget is at least 1 with probability 0.8 and 2 with 0.5, and a slot fires with its probability while the
+        # budget lasts; all slots are independent.
+        none, one = 1.0, 0.0
+        for _, tenths, _ in self.settings:
+            none, one = none * (1 - tenths / 10), one * (1 - tenths / 10) + none * tenths / 10
+        return 0.8 * (1 - none) + 0.5 * (1 - none - one)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "settings": [list(setting) for setting in self.settings]}

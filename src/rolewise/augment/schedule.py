@@ -149,6 +149,22 @@ class Schedule(Sequence[BasePolicy]):
         return Schedule([s for s in segments if s[0] > 0], role=self.role, provenance=provenance)
 
     @classmethod
+    def named(cls, name: str, epochs: int, *, seed: int = 0) -> "Schedule":
+        """A published policy in every epoch, or a control: "autoaugment", "trivialaugment", "random", ...
+
+        Args:
+            name: a key of `rolewise.augment.NAMED`.
+            epochs: length.
+            seed: seed of "random".
+
+        Raises:
+            InputError: an unknown name; the nearest is named.
+        """
+        from rolewise.augment.named import named  # the table needs the class
+
+        return named(name, epochs, seed=seed)
+
+    @classmethod
     def load(
         cls,
         path: str | Path,

@@ -45,7 +45,7 @@ class Meter(Progress):
         self.count = self.total = 0  # images of this stage, of all members, since it was started or resumed
         self.began = 0.0
         self.values: dict[str, float] = {}
-        self.ranking: list[float] = []
+        self.ranking: list[float | None] = []
         self.moves: list[tuple[int, int]] = []
 
     def start(self, stage: str, *, epochs: int, images: int, members: int = 0, done: int = 0) -> None:
@@ -66,7 +66,9 @@ class Meter(Progress):
         """See `Progress.epoch`."""
         self.now, self.values = epoch, dict(values)
 
-    def scores(self, epoch: int, scores: Sequence[float], moves: Sequence[tuple[int, int]] = ()) -> None:
+    def scores(
+        self, epoch: int, scores: Sequence[float | None], moves: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """See `Progress.scores`."""
         self.now, self.ranking, self.moves = epoch, list(scores), list(moves)
 
@@ -131,7 +133,9 @@ class LineProgress(Meter):
             self._last = self.clock()
             self._say(_join(f"{self.stage}: epoch {epoch} of {self.epochs}", named(values), self.speed()))
 
-    def scores(self, epoch: int, scores: Sequence[float], moves: Sequence[tuple[int, int]] = ()) -> None:
+    def scores(
+        self, epoch: int, scores: Sequence[float | None], moves: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """Says who leads, and who was overwritten by whom."""
         super().scores(epoch, scores, moves)
         self._last = self.clock()
@@ -183,7 +187,9 @@ class LiveProgress(Meter):
         super().epoch(epoch, values)
         self._draw()
 
-    def scores(self, epoch: int, scores: Sequence[float], moves: Sequence[tuple[int, int]] = ()) -> None:
+    def scores(
+        self, epoch: int, scores: Sequence[float | None], moves: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """Shows the population."""
         super().scores(epoch, scores, moves)
         self._draw(now=True)
@@ -252,9 +258,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def percent(score: float) -> str:
+def percent(score: float | None) -> str:
     """A fraction in percent; a member that diverged has none."""
-    return f"{100 * score:.1f} %" if math.isfinite(score) else "-"
+    return "-" if score is None or not math.isfinite(score) else f"{100 * score:.1f} %"
 
 
 def named(values: dict[str, float]) -> str:
@@ -267,7 +273,7 @@ def named(values: dict[str, float]) -> str:
     return ", ".join(shown)
 
 
-def spread(scores: Sequence[float]) -> str:
+def spread(scores: Sequence[float | None]) -> str:
     """The best, middle and worst of a population."""
     if not scores:
         return ""
@@ -281,8 +287,8 @@ def copied(moves: Sequence[tuple[int, int]]) -> str:
     return f"overwritten {' '.join(f'{target}<-{source}' for target, source in moves)}" if moves else ""
 
 
-def _rank(score: float) -> float:
-    return -math.inf if math.isnan(score) else score
+def _rank(score: float | None) -> float:
+    return -math.inf if score is None else score
 
 
 def _join(head: str, *parts: str) -> str:

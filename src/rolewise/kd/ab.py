@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import Regressor, Shapes, check_built, check_features, check_positive, shapes_of
+from rolewise.kd.checks import Shapes, check_built, check_features, check_positive, shapes_of
+from rolewise.kd.layers import Regressor
 
 _SCALE = 3e-3  # of the authors' CIFAR code: with it the weight is 1
 
@@ -25,10 +26,10 @@ class AB(KDLoss):
     this loss alone and trains it on the task afterwards; a student here has one objective, so the term stands
     beside the task loss all the time.
 
-    Layers: all feature maps. The original taps them before the ReLU. The teacher's boundary is the same before
-    and behind it; the student's must be able to go below 0, hence, by default, a connector in every layer
-    (convolution and batch norm, `rolewise.kd.bridges.Regressor`), which also bridges channels and sizes. Taps
-    before the ReLU can do without where shapes agree: `connect_equal=False`, as in the original.
+    Layers: all feature maps, before the ReLU where a network offers such taps, as in the original. The teacher's
+    boundary is the same before and behind it; the student's must be able to go below 0, hence, by default, a
+    connector in every layer (convolution and batch norm, `rolewise.kd.layers.Regressor`), which also bridges channels
+    and sizes. Taps before the ReLU can do without where shapes agree: `connect_equal=False`, as in the original.
 
     Args:
         margin: m, > 0.
@@ -40,6 +41,7 @@ class AB(KDLoss):
     """
 
     weight = 1.0
+    tap_kind = "pre_activation"
 
     def __init__(
         self,

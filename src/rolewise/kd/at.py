@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_choice, check_features, check_positive, norm, same_size, unit
+from rolewise.kd.checks import check_choice, check_features, check_positive
+from rolewise.kd.layers import norm, same_size, unit
 
 
 class AT(KDLoss):

@@ -3,13 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rolewise.errors import InputError, InputTypeError, unknown
+from rolewise.kd.kept import Kept
+
+TapKind = Literal["stages", "embedding", "pre_activation"]
+_TAPS: dict[TapKind, str] = {
+    "stages": "taps",
+    "embedding": "embedding_taps",
+    "pre_activation": "pre_activation_taps",
+}
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,27 @@ class Outputs:
 
 
 @runtime_checkable
+class Images(Protocol):
+    """uint8 images (n, h, w, c): a tensor, or what reads like one."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, chosen: Any, /) -> Tensor: ...
+
+
+@runtime_checkable
 class TrainingImages(Protocol):
     """What a loss's `prepare` needs of a training split."""
 
     @property
-    def images(self) -> Tensor: ...
+    def images(self) -> Images: ...
     @property
     def labels(self) -> Tensor: ...
     @property
-    def mean(self) -> tuple[float, float, float]: ...
+    def mean(self) -> tuple[float, ...]: ...
     @property
-    def std(self) -> tuple[float, float, float]: ...
+    def std(self) -> tuple[float, ...]: ...
 
 
 class KDLoss(nn.Module):
@@ -70,6 +88,11 @@ class KDLoss(nn.Module):
     - `decay`: whether lambda is halved at the milestones of the learning rate.
     - `clip`: whether this loss's gradient is clipped, per tensor, against the task's.
     - `needs_features`: whether `forward` reads `features`.
+    - `needs_labels`: whether `forward` reads `labels` or `ids`; both are None where images are mixed (Mixup, CutMix),
+      so such a loss is refused there.
+    - `tap_kind`: which of a network's own taps it takes when none are named: "stages" (`taps`), "embedding"
+      (`embedding_taps`, whose last map the classifier averages), or "pre_activation" (`pre_activation_taps`, before
+      the ReLU). A network that states none of that kind gives its `taps`.
 
     Parameters that a loss registers are trained together with the student; `build` makes those whose sizes
     depend on the networks, `prepare` trains what must be ready before (the heads of MHGD).
@@ -84,6 +107,8 @@ class KDLoss(nn.Module):
     decay: bool = False
     clip: bool = False
     needs_features: bool = True
+    needs_labels: bool = False
+    tap_kind: TapKind = "stages"
 
     def __init__(self, taps: Sequence[str] | None = None, teacher_taps: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -176,19 +201,23 @@ def check_teacher(model: nn.Module) -> None:
             )
 
 
-def tap_names(model: nn.Module, taps: Sequence[str] | None, role: str = "student") -> tuple[str, ...]:
-    """`taps`, or the network's own, after checking that the network has modules of these names.
+def tap_names(
+    model: nn.Module, taps: Sequence[str] | None, role: str = "student", *, kind: TapKind = "stages"
+) -> tuple[str, ...]:
+    """`taps`, or the network's own of this kind, after checking that the network has modules of these names.
 
     Raises:
         InputError: a name that no module bears (the nearest is named), or no taps at all.
     """
-    names = getattr(model, "taps", None) if taps is None else taps
+    names = taps
+    if names is None:
+        names = getattr(model, _TAPS[kind], ()) or getattr(model, "taps", None)
     if names is None:
         raise InputError(
             f"The {role} network {type(model).__name__} states no `taps`: give the loss the names of the "
             f'layers to compare, for example taps=["layer1", "layer2"].'
         )
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     for name in names:
         if name not in known:
             raise InputError(unknown(f"tap of the {role} network", name, known))
@@ -197,11 +226,18 @@ def tap_names(model: nn.Module, taps: Sequence[str] | None, role: str = "student
 
 @contextmanager
 def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None]]:
-    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list."""
+    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list.
+
+    They are what the modules returned, also if the network writes into it later.
+    """
     found: list[Tensor | None] = [None] * len(taps)
+    kept: dict[int, Kept] = {}
 
     def keep(index: int) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                kept[index] = Kept(module, output)
+                output = kept[index].value
             found[index] = output
 
         return hook
@@ -211,9 +247,21 @@ def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None
     ]
     try:
         yield found
+        for index, one in kept.items():
+            one.check(taps[index])
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _form(value: Any) -> str:
+    """What a network returned, for a message."""
+    if isinstance(value, tuple | list):
+        parts = [f"tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__ for v in value[:4]]
+        return f"a {type(value).__name__} ({', '.join(parts)}{', ...' if len(value) > 4 else ''})"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with {', '.join(repr(key) for key in list(value)[:4])}"
+    return f"a {type(value).__name__}"
 
 
 def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "student") -> Outputs:
@@ -224,6 +272,13 @@ def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "
     """
     with tapped(model, taps) as found:
         logits = model(images)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"The {role} network {type(model).__name__} returns {_form(logits)} instead of one tensor of logits, "
+            "(n, classes). Let its forward return the logits alone; features are taken from its layers by name "
+            "(`taps`). A network that you do not want to change: wrap it in a module whose forward is "
+            "`return self.network(images)[0]`, where 0 is the place of the logits."
+        )
     for name, feature in zip(taps, found, strict=True):
         if not isinstance(feature, Tensor):
             came = (
@@ -231,46 +286,3 @@ def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "
             )
             raise InputError(f'The tap "{name}" of the {role} network {came} during the forward pass.')
     return Outputs(logits, tuple(feature for feature in found if feature is not None))
-
-
-def check_logits(student: Outputs, teacher: Outputs) -> None:
-    """Checks that the logits of two outputs can be compared.
-
-    Raises:
-        InputError: logits of other ranks, batch sizes or numbers of classes; both sides are named.
-    """
-    for role, outputs in (("student", student), ("teacher", teacher)):
-        if outputs.logits.ndim != 2:
-            raise InputError(f"{role} logits must have shape (n, k), got {tuple(outputs.logits.shape)}.")
-    if student.logits.shape[0] != teacher.logits.shape[0]:
-        raise InputError(
-            f"student and teacher must see the same batch: {student.logits.shape[0]} images "
-            f"against {teacher.logits.shape[0]}."
-        )
-    if student.logits.shape[1] != teacher.logits.shape[1]:
-        raise InputError(
-            f"student and teacher must have the same classes: logits {tuple(student.logits.shape)} "
-            f"against {tuple(teacher.logits.shape)}."
-        )
-
-
-def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
-    """Checks that two outputs can be compared feature by feature.
-
-    Raises:
-        InputError: what `check_logits` refuses, and other numbers or ranks of features; both sides are named.
-    """
-    check_logits(student, teacher)
-    if len(student.features) != len(teacher.features):
-        raise InputError(
-            f"student and teacher must give the same number of feature maps: {len(student.features)} "
-            f"against {len(teacher.features)}. Check `taps` and `teacher_taps`."
-        )
-    for role, outputs in (("student", student), ("teacher", teacher)):
-        for index, feature in enumerate(outputs.features):
-            if feature.ndim != dims or feature.shape[0] != outputs.logits.shape[0]:
-                shape = "(n, c, h, w)" if dims == 4 else f"of {dims} dimensions"
-                raise InputError(
-                    f"{role} features[{index}] must have shape {shape} with n = {outputs.logits.shape[0]}, "
-                    f"got {tuple(feature.shape)}."
-                )

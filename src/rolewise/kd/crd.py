@@ -10,17 +10,8 @@ from torch.nn import functional as F
 
 from rolewise.errors import check_integer
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import (
-    Shapes,
-    check_built,
-    check_features,
-    check_positive,
-    ids_of,
-    linear,
-    pooled,
-    shapes_of,
-    unit,
-)
+from rolewise.kd.checks import Shapes, check_built, check_features, check_positive, ids_of, shapes_of
+from rolewise.kd.layers import linear, pooled, unit
 
 _NEVER = torch.iinfo(torch.int64).max  # the id of a row that no image has
 
@@ -61,6 +52,8 @@ class CRD(KDLoss):
     """
 
     weight = 0.8
+    needs_labels = True
+    tap_kind = "embedding"
 
     seed: Tensor
     step: Tensor

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import centered_unit, check_batch, check_logits, check_positive
+from rolewise.kd.checks import check_batch, check_classes, check_positive
+from rolewise.kd.layers import centered_unit
 
 
 class DIST(KDLoss):
@@ -52,7 +53,7 @@ class DIST(KDLoss):
         self.tau = check_positive("tau", tau)
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
-        check_logits("DIST", student, teacher)
+        check_classes("DIST", student, teacher)
         check_batch("DIST", student)
         s, t = (student.logits / self.tau).softmax(1), (teacher.logits / self.tau).softmax(1)
         return self.beta * _distance(s, t, dim=1) + self.gamma * _distance(s, t, dim=0)

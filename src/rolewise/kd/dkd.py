@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_logits, check_positive, labels_of
+from rolewise.kd.checks import check_classes, check_positive, labels_of
 
 
 class DKD(KDLoss):
@@ -35,6 +35,7 @@ class DKD(KDLoss):
 
     weight = 1.0
     needs_features = False
+    needs_labels = True
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class DKD(KDLoss):
         self.temperature = check_positive("temperature", temperature)
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
-        check_logits("DKD", student, teacher)
+        check_classes("DKD", student, teacher)
         labels = labels_of("DKD", student, teacher)
         others = torch.ones_like(student.logits, dtype=torch.bool).scatter(1, labels.unsqueeze(1), False)
         s_two, s_rest = _parts(student.logits / self.temperature, others)

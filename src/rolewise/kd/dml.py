@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rolewise.kd.base import KDLoss, Outputs, check_logits
+from rolewise.kd.base import KDLoss, Outputs
+from rolewise.kd.checks import check_logits
 
 
 def mutual_loss(student: Float[Tensor, "n k"], teacher: Float[Tensor, "n k"]) -> Float[Tensor, ""]:

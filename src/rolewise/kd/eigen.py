@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
         values, vectors = self.values[:, :candidates], self.vectors[:, :, :candidates]
         cosines = torch.bmm(probe.unsqueeze(1), vectors).squeeze(1)
         cosines = torch.where(wide.unsqueeze(1), cosines * values.clamp_min(RANK_FLOOR).rsqrt(), cosines)
-        cosines = torch.where(values > RANK_FLOOR, cosines, 0)
+        cosines = cosines.masked_fill(values <= RANK_FLOOR, 0)
         best = cosines.abs().argmax(1, keepdim=True)
         vector = vectors.gather(2, best.unsqueeze(1).expand(-1, vectors.shape[1], 1)).squeeze(2)
         return Choice(vector, values.gather(1, best).squeeze(1), cosines.gather(1, best).squeeze(1))

@@ -4,16 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
-
-def _linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False) -> nn.Linear:
-    """A linear map drawn by Kaiming's rule (fan in) from `generator`, bias 0."""
-    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
+from rolewise.kd.layers import kaiming_linear
 
 
 class Estimator(nn.Module):
@@ -42,10 +34,10 @@ class Estimator(nn.Module):
         super().__init__()
         width = (current + previous) // 2
         self.heads = heads
-        self.rows = _linear(current, width * heads, generator)
-        self.columns = _linear(previous, width * heads, generator)
-        self.inner = _linear(previous, width, generator)
-        self.output = _linear(width * heads, current, generator, bias=True)
+        self.rows = kaiming_linear(current, width * heads, generator)
+        self.columns = kaiming_linear(previous, width * heads, generator)
+        self.inner = kaiming_linear(previous, width, generator)
+        self.output = kaiming_linear(width * heads, current, generator, bias=True)
         self.row_norm = nn.BatchNorm1d(width * heads, eps=eps, momentum=momentum)
         self.column_norm = nn.BatchNorm1d(width * heads, eps=eps, momentum=momentum)
         self.inner_norm = nn.BatchNorm1d(width, eps=eps, momentum=momentum)

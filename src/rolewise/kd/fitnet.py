@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import Regressor, Shapes, check_built, check_features, check_layer, shapes_of
+from rolewise.kd.checks import Shapes, check_built, check_features, check_layer, shapes_of
+from rolewise.kd.layers import Regressor
 
 
 class FitNet(KDLoss):
@@ -22,7 +23,7 @@ class FitNet(KDLoss):
     The paper trains the hint first and the student afterwards; here, as in those collections, both at once.
 
     Layers: one, `layer`; None takes the middle one of the feature maps (index number // 2: the third of four).
-    The regressor bridges channels and sizes (`rolewise.kd.bridges.Regressor`) and is trained with the student.
+    The regressor bridges channels and sizes (`rolewise.kd.layers.Regressor`) and is trained with the student.
 
     Args:
         layer: index of the hint layer among the feature maps.

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from rolewise.errors import InputError
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_features, same_size, shapes_of
+from rolewise.kd.checks import check_features, shapes_of
+from rolewise.kd.layers import same_size
 
 
 class FSP(KDLoss):

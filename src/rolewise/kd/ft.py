@@ -11,22 +11,15 @@ from torch.nn import functional as F
 from rolewise.errors import InputError, RunError, check_integer
 from rolewise.kd._images import training_batches
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.kd.bridges import (
-    Shapes,
-    check_built,
-    check_choice,
-    check_features,
-    check_positive,
-    conv,
-    same_size,
-    shapes_of,
-    transposed_conv,
-    unit,
-)
+from rolewise.kd.checks import Shapes, check_built, check_choice, check_features, check_positive, shapes_of
+from rolewise.kd.layers import conv, same_size, transposed_conv, unit
 from rolewise.seeds import torch_generator
 
 _SLOPE = 0.1  # of every leaky ReLU
 _PARTS = tuple(f"encoder_{part}_{index}" for index in range(3) for part in ("weight", "bias"))
+
+
+_WEIGHTS = {"full": 500.0, "spatial": 200.0}
 
 
 class FT(KDLoss):
@@ -38,8 +31,8 @@ class FT(KDLoss):
         then:  L = mean |f_T / |f_T| - f_S / |f_S||  over the images' whole factors f_T = encode(F_T), f_S
 
     encode: three 3x3 convolutions, leaky ReLU 0.1, `rate` of the teacher's channels; decode: its mirror image;
-    the translator is built like encode, with batch norm. The classic weight 200 is RepDistiller's (the authors'
-    code has 500); its form of the loss, `form="spatial"`, averages the squared factors over channels first.
+    the translator is built like encode, with batch norm. The weight is that of the authors' code, 500. RepDistiller's
+    form of the loss, `form="spatial"`, averages the squared factors over channels first; its weight is 200.
 
     Layers: the last. Channels may differ; where sizes differ the larger factors are average-pooled. The
     translator is trained with the student, the paraphraser in `prepare` and fixed from then on: its encoder
@@ -57,7 +50,7 @@ class FT(KDLoss):
         InputError: student and teacher do not fit, or `build` or `prepare` has not been called.
     """
 
-    weight = 200.0
+    weight = _WEIGHTS["full"]
     learning_rate = 1e-3  # of the paraphraser
     batch = 128
 
@@ -72,6 +65,7 @@ class FT(KDLoss):
         super().__init__(taps, teacher_taps)
         self.rate = check_positive("rate", rate)
         self.form = check_choice("form", form, ("full", "spatial"))
+        self.weight = _WEIGHTS[form]
         self.translator: nn.Module = nn.Identity()
         for name in _PARTS:
             self.register_buffer(name, None)
@@ -85,7 +79,7 @@ class FT(KDLoss):
         """Trains the paraphraser on the teacher's last map, cropped and mirrored images, squared error."""
         check_teacher(teacher)
         check_integer("epochs", epochs, 1)
-        taps = tap_names(teacher, self.teacher_taps, "teacher")
+        taps = tap_names(teacher, self.teacher_taps, "teacher", kind=self.tap_kind)
         device = next(teacher.parameters()).device
         coder: nn.Sequential | None = None
         loss = torch.zeros(())

@@ -76,7 +76,7 @@ class IIKD(KDLoss):
 
     @classmethod
     def release(cls, **arguments: Any) -> "IIKD":
-        """With the heads and the gradient of the authors' code, see `MHGD.release`."""
+        """With the heads and the gradient of the authors' code; slow on a GPU, see `MHGD.release`."""
         given = {
             "heads": 4,
             "trained": False,

@@ -1,15 +1,38 @@
 """KD-SVD: how the leading directions of neighboring layers lie to each other."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rolewise.kd.base import KDLoss, Outputs
 from rolewise.kd.spectral import Aligned, aligned_vectors, check_settings
+
+
+class _KernelFeatures(torch.autograd.Function):
+    """phi_n' = sqrt(n) / 2 phi_{n-1} - a / 4 phi_n: a few operations on all terms at once, in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, terms: int) -> Tensor:
+        rest = torch.expm1(vector.square() / -8)
+        order = torch.arange(1, terms, dtype=vector.dtype, device=vector.device).unsqueeze(1)
+        steps = vector.unsqueeze(1) * (0.5 / order.sqrt())
+        phi = torch.cat(((1 + rest).unsqueeze(1), steps), dim=1).cumprod(1)
+        ctx.save_for_backward(vector, phi)
+        features = phi.clone()
+        features[:, 0] = rest
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        vector, phi = ctx.saved_tensors
+        order = torch.arange(1, phi.shape[1], dtype=phi.dtype, device=phi.device).unsqueeze(1)
+        below = (gradient[:, 1:] * phi[:, :-1] * (order.sqrt() / 2)).sum(1)
+        return torch.addcmul(below, vector, (gradient * phi).sum(1), value=-0.25), None
 
 
 def kernel_features(vector: Float[Tensor, "n c"], terms: int) -> Float[Tensor, "n terms c"]:
@@ -18,13 +41,8 @@ def kernel_features(vector: Float[Tensor, "n c"], terms: int) -> Float[Tensor, "
     exp(-(a-b)^2/8) = sum_n phi_n(a) phi_n(b); for |a|, |b| <= 1 what is left out is below (1/4)^terms / terms!.
     phi_0 is close to 1: the differences that are wanted would be lost in rounding, hence expm1.
     """
-    exponent = -vector.square() / 8
-    rest = torch.expm1(exponent)
-    powers, phi = [rest], 1 + rest
-    for n in range(1, terms):
-        phi = phi * (vector * (0.5 / math.sqrt(n)))
-        powers.append(phi)
-    return torch.stack(powers, dim=1)
+    features: Tensor = _KernelFeatures.apply(vector, terms)  # type: ignore[no-untyped-call]
+    return features
 
 
 def kernel_distance(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Float[Tensor, " n"]:
@@ -49,12 +67,14 @@ def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
     """The sum over neighboring layers and images of the squared differences of the kernels; dead images give 0."""
     dtype = vectors.student[0].dtype
     terms = 6 if dtype == torch.float32 else 12
-    student = [kernel_features(v, terms) for v in vectors.student]
-    teacher = [kernel_features(v, terms) for v in vectors.teacher]
+    both = (*vectors.student, *vectors.teacher)
+    sizes = [v.shape[1] for v in both]
+    features = torch.split(kernel_features(torch.cat(both, dim=1), terms), sizes, dim=2)
+    student, teacher = features[: len(vectors.student)], features[len(vectors.student) :]
     total = torch.zeros((), dtype=dtype, device=student[0].device)
     for at in range(1, len(student)):
         distance = kernel_distance((student[at], student[at - 1]), (teacher[at], teacher[at - 1]))
-        total = total + torch.where(vectors.alive[at] & vectors.alive[at - 1], distance, 0).sum()
+        total = total + distance.masked_fill(~(vectors.alive[at] & vectors.alive[at - 1]), 0).sum()
     return total
 
 
@@ -66,7 +86,8 @@ class KDSVD(KDLoss):
 
     Args:
         method: how directions are computed, see `spectral.Settings`; None chooses by the device.
-        doubled_gradient: the authors' gradient instead of the true one; the clip hides most of the difference.
+        doubled_gradient: the authors' gradient instead of the true one; the clip hides most of the difference. On a GPU
+            it takes `eigh` of every map, which loops there and may take a second a step.
     Shape:
         at least 2 feature maps (n, c, h, w); c must agree between the networks; returns ().
     Raises:
@@ -92,5 +113,9 @@ class KDSVD(KDLoss):
 
     @classmethod
     def release(cls, **arguments: Any) -> "KDSVD":
-        """With the authors' gradient: twice the true one, but for the part outside the row space of a map."""
+        """With the authors' gradient: twice the true one where a map has at least as many positions as channels.
+
+        Elsewhere it is twice the part within the row space and once that outside, less U offdiag(U^T D) V^T. Slow on a
+        GPU, see `MHGD.release`.
+        """
         return cls(**{"doubled_gradient": True, **arguments})

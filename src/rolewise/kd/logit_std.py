@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import centered_unit, check_logits, check_positive
+from rolewise.kd.checks import check_classes, check_positive
+from rolewise.kd.layers import centered_unit
 
 
 class LogitStandardization(KDLoss):
@@ -49,7 +50,7 @@ class LogitStandardization(KDLoss):
         self.unbiased = unbiased
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
-        check_logits("LogitStandardization", student, teacher)
+        check_classes("LogitStandardization", student, teacher)
         log_student = F.log_softmax(self._standardized(student.logits) / self.temperature, dim=1)
         log_teacher = F.log_softmax(self._standardized(teacher.logits) / self.temperature, dim=1)
         divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(1).mean()

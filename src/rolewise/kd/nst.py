@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_features, same_size, unit
+from rolewise.kd.checks import check_features
+from rolewise.kd.layers import same_size, unit
 
 
 class NST(KDLoss):

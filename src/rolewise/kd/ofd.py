@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from rolewise.errors import InputError, check_integer
 from rolewise.kd._images import normalized
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.kd.bridges import Shapes, check_built, check_features, conv, same_size, shapes_of
+from rolewise.kd.checks import Shapes, check_built, check_features, shapes_of
+from rolewise.kd.layers import conv, same_size
 
 
 class OFD(KDLoss):
@@ -29,7 +30,7 @@ class OFD(KDLoss):
     authors derive them from the preceding batch norm's bias and scale, under a normal distribution, which holds
     where a tap is that batch norm; the mean over images holds for any tap (the paper names both). Where a
     channel has no negative response, as behind a ReLU, m_c = 0: then the student is only asked not to respond
-    where the teacher does not. Published results tap before the ReLU.
+    where the teacher does not. Networks of this package are tapped before the ReLU, as in published results.
 
     Layers: all feature maps. The connectors bridge channels and are trained with the student; where sizes differ
     the larger map is average-pooled.
@@ -43,6 +44,7 @@ class OFD(KDLoss):
     """
 
     weight = 1e-3
+    tap_kind = "pre_activation"
 
     margins: Tensor | None
 
@@ -66,7 +68,7 @@ class OFD(KDLoss):
     def prepare(self, teacher: nn.Module, split: TrainingImages, *, epochs: int = 40, seed: int = 0) -> None:
         """Counts the margins in one pass without augmentation; `epochs` and `seed` have no effect."""
         check_teacher(teacher)
-        taps = tap_names(teacher, self.teacher_taps, "teacher")
+        taps = tap_names(teacher, self.teacher_taps, "teacher", kind=self.tap_kind)
         device = next(teacher.parameters()).device
         count = min(self.margin_images, len(split.images))
         chosen = torch.arange(count) * len(split.images) // count

@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_batch, check_features, pooled, unit
+from rolewise.kd.checks import check_batch, check_features
+from rolewise.kd.layers import pooled, unit
 
 _EPS = 1e-7  # within the logarithm, as in the authors' code
 
@@ -31,6 +32,7 @@ class PKT(KDLoss):
     """
 
     weight = 30000.0
+    tap_kind = "embedding"
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
         check_features("PKT", student, teacher)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from rolewise.errors import check_integer
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import Shapes, check_built, check_features, conv, pool_to, pooled, shapes_of
+from rolewise.kd.checks import Shapes, check_built, check_features, shapes_of
+from rolewise.kd.layers import conv, pool_to, pooled
 
 _SCALES = (4, 2, 1)  # of the context loss, beside the full map
 
@@ -28,7 +29,8 @@ class ReviewKD(KDLoss):
 
     for s = 4, 2, 1 where smaller than the map. Enlarging takes the nearest neighbor. The classic weight 1 is that
     of mdistiller; the authors' scripts have 0.6 to 8 by pair. Their warm-up of the weight over 20 epochs is not
-    part of the loss. They take the teacher's maps before the ReLU; name such taps for the same.
+    part of the loss. They take maps before the ReLU, and the average of the last one behind it; so does this, wherever
+    a network offers such taps.
 
     Layers: all feature maps. Channels and sizes may differ. All convolutions are trained with the student.
 
@@ -41,6 +43,7 @@ class ReviewKD(KDLoss):
     """
 
     weight = 1.0
+    tap_kind = "pre_activation"
 
     def __init__(
         self,
@@ -117,8 +120,8 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _levels(outputs: Outputs) -> list[Tensor]:
-    """The average of the last map as a 1x1 map, then the maps, deepest first."""
-    return [pooled(outputs.features[-1])[:, :, None, None], *reversed(outputs.features)]
+    """The average of the last map behind its ReLU as a 1x1 map, then the maps, deepest first."""
+    return [pooled(outputs.features[-1].relu())[:, :, None, None], *reversed(outputs.features)]
 
 
 def _context_loss(student: Float[Tensor, "n c h w"], teacher: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:

@@ -9,16 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.errors import InputError
-from rolewise.kd.base import KDLoss, Outputs, check_logits, check_pair
+from rolewise.kd.base import KDLoss, Outputs
+from rolewise.kd.checks import check_logits, check_pair
+from rolewise.kd.layers import unit
 
-TINY = 1e-12  # floor of a squared length, as in the reference code
-
-
-def unit_rows(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Rows divided by their length; a row shorter than 1e-6 has no direction, gives 0 and takes no gradient."""
-    squared = x.square().sum(1, keepdim=True)
-    long = squared > TINY
-    return x * torch.where(long, torch.where(long, squared, 1).rsqrt(), 0)
+SHORTEST = 1e-6  # floor of a length, as in the reference code
 
 
 def differences(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n d"]:
@@ -34,7 +29,7 @@ def relative_distances(difference: Float[Tensor, "n n d"], *, diagonal: bool = T
         diagonal: the distance of a row to itself is its floor, 1e-6, and counts in the mean (the role-wise authors'
             code); False makes it 0 (Park et al.).
     """
-    distance = difference.square().sum(2).clamp_min(TINY).sqrt()
+    distance = difference.square().sum(2).clamp_min(SHORTEST**2).sqrt()
     if not diagonal:
         distance = distance * (1 - torch.eye(len(distance), dtype=distance.dtype, device=distance.device))
     mean = distance.sum() / (distance > 0).sum()
@@ -46,8 +41,8 @@ def angles(difference: Float[Tensor, "n n d"]) -> Float[Tensor, "n n n"]:
 
     Two rows closer than 1e-6 have no direction: their unit vector is 0, and takes no gradient.
     """
-    unit = unit_rows(difference.flatten(0, 1)).view_as(difference)
-    return torch.bmm(unit, unit.mT)
+    directions = unit(difference.flatten(0, 1), dim=1, shortest=SHORTEST).view_as(difference)
+    return torch.bmm(directions, directions.mT)
 
 
 def relational_loss(
@@ -105,6 +100,7 @@ class RKD(KDLoss):
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
         self.normalize, self.diagonal, self.features = normalize, diagonal, features
         self.needs_features = features is not None
+        self.tap_kind = "embedding"  # of which it reads the last map's average
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
         if len(student.logits) < 2:
@@ -133,7 +129,7 @@ class RKD(KDLoss):
             rows = student.features[self.features].mean((2, 3)), teacher.features[self.features].mean((2, 3))
         if not self.normalize:
             return rows
-        return unit_rows(rows[0]), unit_rows(rows[1])
+        return unit(rows[0], dim=1, shortest=SHORTEST), unit(rows[1], dim=1, shortest=SHORTEST)
 
     @classmethod
     def original(cls, **arguments: Any) -> "RKD":

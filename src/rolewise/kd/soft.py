@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.errors import InputError
-from rolewise.kd.base import KDLoss, Outputs, check_logits
+from rolewise.kd.base import KDLoss, Outputs
+from rolewise.kd.checks import check_logits
 
 
 def soft_label_loss(

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import check_batch, check_features, check_layer, unit
+from rolewise.kd.checks import check_batch, check_features, check_layer
+from rolewise.kd.layers import unit
 
 
 class SP(KDLoss):

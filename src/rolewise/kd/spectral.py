@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputError
-from rolewise.kd.base import Outputs, check_pair
+from rolewise.kd.base import Outputs
+from rolewise.kd.checks import check_pair
 from rolewise.kd.eigen import RANK_FLOOR, Exact
 from rolewise.kd.subspace import Products
 
@@ -34,8 +35,7 @@ class Settings(NamedTuple):
     Args:
         method: "exact" (power iteration where a certificate proves it, `eigh` elsewhere), "eigh" (for every matrix) or
             "products" (batched matrix products alone); None takes "exact" on a CPU and "products" elsewhere.
-        doubled_gradient: the gradient of the authors' code: twice the true one within the row space of a map
-            (method "eigh" alone).
+        doubled_gradient: the gradient of the authors' code, see `_map_gradient` (method "eigh" alone).
     """
 
     method: str | None = None
@@ -131,8 +131,11 @@ class _Maps:
         gram = torch.bmm(maps.mT, maps) if self.wide else torch.bmm(maps, maps.mT)
         trace = gram.diagonal(dim1=1, dim2=2).sum(1)
         self.alive = (trace > TRACE_FLOOR) & torch.isfinite(trace)
-        self.scale = torch.where(self.alive, trace, 1).reciprocal()
-        self.gram = gram.mul_(self.scale[:, None, None]).masked_fill_(~self.alive[:, None, None], 0)
+        self.dead = (
+            ~self.alive
+        )  # `masked_fill` with it is one operation; `where` with a number makes a tensor of it first
+        self.scale = trace.masked_fill(self.dead, 1).reciprocal()
+        self.gram = gram.mul_(self.scale[:, None, None]).masked_fill_(self.dead[:, None, None], 0)
 
     def across(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n x"]:
         """X x: from channels to positions."""
@@ -153,7 +156,7 @@ class _Maps:
             vector = self.back(u)
             length = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
             vector = vector / length.clamp_min(torch.finfo(length.dtype).tiny)
-        return torch.where(self.alive.unsqueeze(1), vector, 0)
+        return vector.masked_fill(self.dead.unsqueeze(1), 0)
 
 
 def _decompose(student: list[_Maps], teacher: list[_Maps], settings: Settings) -> Exact | Products:
@@ -186,12 +189,13 @@ class _AlignedVectors(torch.autograd.Function):
         probes = [s.inward(t) for s, t in zip(student, targets, strict=True)]
         choices = solver.choose(probes, [s.wide for s in student], CANDIDATES)
         alive = [s.alive & t.alive for s, t in zip(student, teacher, strict=True)]
-        signs = [torch.where(a, c.cosine.sign(), 0).unsqueeze(1) for a, c in zip(alive, choices, strict=True)]
+        dead = [(~a).unsqueeze(1) for a in alive]
+        signs = [c.cosine.sign().unsqueeze(1).masked_fill(d, 0) for d, c in zip(dead, choices, strict=True)]
         vectors = [s.outward(c.vector) for s, c in zip(student, choices, strict=True)]
         ctx.settings, ctx.solver, ctx.layers = settings, solver, student
         ctx.signs, ctx.vectors, ctx.values = signs, vectors, [c.value for c in choices]
-        aligned = [torch.where(sign != 0, sign * v, 0) for sign, v in zip(signs, vectors, strict=True)]
-        targets = [torch.where(a.unsqueeze(1), t, 0) for a, t in zip(alive, targets, strict=True)]
+        aligned = [_turned(v, sign) for sign, v in zip(signs, vectors, strict=True)]
+        targets = [t.masked_fill(d, 0) for d, t in zip(dead, targets, strict=True)]
         ctx.mark_non_differentiable(*targets, *alive)
         ctx.save_for_backward(*maps[:count])  # which notices if someone changes them in place
         for layer in student:
@@ -205,10 +209,7 @@ class _AlignedVectors(torch.autograd.Function):
             count = len(ctx.layers)
             for layer, maps in zip(ctx.layers, ctx.saved_tensors, strict=True):
                 layer.maps = maps
-            arriving = [
-                torch.where(sign != 0, sign * g, 0)
-                for sign, g in zip(ctx.signs, gradients[:count], strict=True)
-            ]
+            arriving = [_turned(g, sign) for sign, g in zip(ctx.signs, gradients[:count], strict=True)]
             inward = [layer.inward(g) for layer, g in zip(ctx.layers, arriving, strict=True)]
             solved = ctx.solver.solve(inward)
             rows = ctx.solver.row_space(inward) if ctx.settings.doubled_gradient else solved
@@ -217,6 +218,11 @@ class _AlignedVectors(torch.autograd.Function):
                 for parts in zip(ctx.layers, ctx.vectors, ctx.values, arriving, solved, rows, strict=True)
             ]
         return (None, None, *result, *([None] * count))
+
+
+def _turned(x: Float[Tensor, "n c"], sign: Float[Tensor, "n 1"]) -> Float[Tensor, "n c"]:
+    """Rows times their sign; 0 where that is 0, whatever stands there."""
+    return (x * sign).masked_fill_(sign == 0, 0)
 
 
 def _map_gradient(
@@ -228,16 +234,23 @@ def _map_gradient(
     """
     factor = 2 if doubled else 1
     y = factor * solved
+    outer = y  # what is multiplied with X v; the authors' gradient is not symmetric there
     if layer.wide:
         floored = value.clamp_min(RANK_FLOOR).unsqueeze(1)
         root = layer.scale.sqrt().unsqueeze(1)
-        y = g - v * (v * g).sum(1, keepdim=True) + root * layer.back(solved)
-        if doubled:  # the authors' code doubles all but the part outside the row space, g - X^T (X X^T)^+ X g
-            y = 2 * y - (g - root * layer.back(row))
+        across = v * (v * g).sum(1, keepdim=True)
+        y = g - across + root * layer.back(solved)
+        if doubled:
+            # With P = X^T (X X^T)^+ X, the authors double all but the part outside the row space, g - P g, and
+            # subtract U offdiag(U^T D) V^T, which is (P g - v (v . g)) times X v.
+            inside = root * layer.back(row)
+            y = 2 * y - (g - inside)
+            outer = (y - (inside - across)) / floored
         y = y / floored
-    y = y * layer.scale.unsqueeze(1)
+        outer = outer if doubled else y
+    y, outer = y * layer.scale.unsqueeze(1), outer * layer.scale.unsqueeze(1)
     # Dead maps are masked in the small factors: the product is as large as the map.
-    dead = ~layer.alive[:, None, None]
-    left = torch.stack((v, y), dim=2).masked_fill_(dead, 0)
+    dead = layer.dead[:, None, None]
+    left = torch.stack((v, outer), dim=2).masked_fill_(dead, 0)
     right = torch.stack((layer.across(y), layer.across(v)), dim=1).masked_fill_(dead, 0)
     return torch.bmm(left, right)

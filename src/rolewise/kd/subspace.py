@@ -6,6 +6,7 @@ Every step has a fixed number of operations on fixed shapes, and none waits for 
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,10 @@ VECTORS = (
 # Products between one orthonormalisation and the next. Few at first, while every column still holds the leading vector:
 # w_1^k would drown the others in rounding.
 PRODUCTS = (1, 1, 2, 4, 4)
-SWEEPS = 3
+SWEEPS = 2
+SHIFT = (
+    1e-12  # of a column's square: float32 leaves 1e-14 of it to a column that lies in the span of the others
+)
 CORRECTIONS = 8
 
 
@@ -104,7 +108,10 @@ def subspace_iteration(gram: Float[Tensor, "n m m"], start: Float[Tensor, "n m p
         for _ in range(products):
             block = torch.bmm(gram, block)
         block = _orthonormal(block)
-    block = _orthonormal(block)  # the second pass makes orthogonal what the first could not
+    for _ in range(
+        2
+    ):  # later passes make orthogonal what the first could not: columns of rounding errors alone
+        block = _orthonormal(block)
     small = torch.bmm(block.mT, torch.bmm(gram, block))
     values, rotation = jacobi(small)
     values, order = values.clamp_min(0).sort(dim=1, descending=True)
@@ -126,17 +133,18 @@ def _start(gram: Tensor, sizes: Sequence[int]) -> Float[Tensor, "n m p"]:
 
 
 def _orthonormal(block: Float[Tensor, "n m p"]) -> Float[Tensor, "n m p"]:
-    """Gram-Schmidt, column by column. A column that lies in the span of those before it, to rounding, becomes zero."""
-    floor = 16 * torch.finfo(block.dtype).eps * torch.linalg.vector_norm(block, dim=1, keepdim=True)
-    done = []
-    for index in range(block.shape[2]):
-        column = block[:, :, :1]
-        length = torch.linalg.vector_norm(column, dim=1, keepdim=True)
-        column = torch.where(length > floor[:, :, index : index + 1], column / length, 0)
-        done.append(column)
-        block = block[:, :, 1:]
-        block = torch.baddbmm(block, column, torch.bmm(column.mT, block), alpha=-1)
-    return torch.cat(done, dim=2)
+    """Columns made orthonormal by Cholesky's factor of their Gram matrix, in float64 (shifted Cholesky-QR).
+
+    A column in the span of those before it, to rounding, has no direction of its own: the shift makes it short instead
+    of the factorization fail, so that no one has to ask whether it did. What the first pass shortens, a later one
+    lengthens again where it was more than rounding.
+    """
+    wide = block.double()
+    gram = torch.bmm(wide.mT, wide)
+    gram.diagonal(dim1=1, dim2=2).mul_(1 + SHIFT).add_(torch.finfo(block.dtype).tiny)
+    factor = torch.linalg.cholesky_ex(gram)[0]
+    columns: Tensor = torch.linalg.solve_triangular(factor.mT, wide, upper=True, left=False)
+    return columns.to(block.dtype)
 
 
 @cache
@@ -161,28 +169,43 @@ def jacobi(
     """
     n, p = matrix.shape[:2]
     vectors = torch.eye(p, dtype=matrix.dtype, device=matrix.device).expand(n, p, p)
-    select, assemble = _rotation_tables(p, vectors[0])
+    tables = _rotation_tables(p, vectors[0])
     tiny = torch.finfo(matrix.dtype).tiny
     for _ in range(sweeps * (p - 1)):
-        twice_off, gap = torch.matmul(matrix.reshape(n, p * p), select).chunk(2, dim=1)
-        angle = 0.5 * torch.atan(twice_off / (gap + tiny))
-        rotation = torch.matmul(torch.cat((angle.cos(), angle.sin()), dim=1), assemble).view(n, p, p)
+        twice_off, gap = torch.mm(matrix.reshape(n, p * p), tables.select).chunk(2, dim=1)
+        # (cosines, sines) of half the angle, as sines: cos x = sin(x + pi / 2).
+        parts = torch.add(tables.phase, torch.atan(twice_off / (gap + tiny)), alpha=0.5).sin()
+        rotation = torch.mm(parts, tables.assemble).view(n, p, p)
         matrix = torch.bmm(rotation.mT, torch.bmm(matrix, rotation))
         vectors = torch.bmm(vectors, rotation)
     return matrix.diagonal(dim1=1, dim2=2), vectors
 
 
-def _rotation_tables(
-    p: int, eye: Float[Tensor, "p p"]
-) -> tuple[Float[Tensor, "pp p"], Float[Tensor, "p pp"]]:
-    """What reads (2 off-diagonal entry, gap) of the neighbors from a matrix, and what writes the permuted rotation."""
+class _Tables(NamedTuple):
+    """What a round of rotations reads with, and writes with, the same for every matrix.
+
+    Args:
+        select: reads from a flat matrix, for each pair twice, two times the off-diagonal entry, then the gap.
+        phase: what makes a cosine of the first half of the sines.
+        assemble: writes the rotation, its columns permuted for the next round.
+    """
+
+    select: Float[Tensor, "pp 2*p"]
+    phase: Float[Tensor, " p"]
+    assemble: Float[Tensor, "p pp"]
+
+
+def _rotation_tables(p: int, eye: Float[Tensor, "p p"]) -> _Tables:
     first, second = eye[::2], eye[1::2]
     products = torch.einsum("ij,ik->ijk", first, second), torch.einsum("ij,ik->ijk", second, first)
     diagonal = torch.einsum("ij,ik->ijk", first, first), torch.einsum("ij,ik->ijk", second, second)
-    select = torch.cat((products[0] + products[1], diagonal[0] - diagonal[1])).flatten(1).T
+    twice_off, gap = products[0] + products[1], diagonal[0] - diagonal[1]
+    select = torch.cat((twice_off, twice_off, gap, gap)).flatten(1).T
     rounds = _pairings(p)
     following = [rounds[0].index(player) for player in rounds[1 % len(rounds)]]
     permutation = torch.stack([eye[player] for player in following], dim=1)
     cosines, sines = diagonal[0] + diagonal[1], products[1] - products[0]
     assemble = torch.matmul(torch.cat((cosines, sines)), permutation).flatten(1)
-    return select, assemble
+    zeros = eye.new_zeros(p)
+    phase = torch.cat((zeros[: p // 2] + math.pi / 2, zeros[p // 2 :]))
+    return _Tables(select, phase, assemble)

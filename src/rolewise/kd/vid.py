@@ -9,15 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.bridges import (
-    Shapes,
-    check_built,
-    check_features,
-    check_positive,
-    conv,
-    same_size,
-    shapes_of,
-)
+from rolewise.kd.checks import Shapes, check_built, check_features, check_positive, shapes_of
+from rolewise.kd.layers import conv, same_size
 
 
 class VID(KDLoss):

@@ -26,11 +26,16 @@ class Network(nn.Module):
     """A network that names what others look at.
 
     - `taps`: the modules whose outputs distillation losses see, shallow to deep.
+    - `embedding_taps`: the same for losses of vectors, where another module than the last tap gives the map that the
+      classifier averages; empty: the last tap does.
+    - `pre_activation_taps`: the same for losses that compare maps before the ReLU; empty: the network offers none.
     - `act_points`: the modules whose outputs `quantize` quantizes.
     - `architecture`: `{"name": ..., "arguments": {...}}`, JSON from which `networks.build` makes it again.
     """
 
     taps: tuple[str, ...]
+    embedding_taps: tuple[str, ...] = ()
+    pre_activation_taps: tuple[str, ...] = ()
     act_points: tuple[str, ...]
     architecture: dict[str, Any]
     # The last layer's initial weights: "xavier" (uniform, biases 0) or "kaiming" like all others.

@@ -52,6 +52,8 @@ class MobileNetV2(Network):
     """Stem, `layer1` to `layer7`, 1x1 convolution, global average pool, classifier `fc`."""
 
     taps = ("layer2", "layer3", "layer5", "layer7")
+    embedding_taps = (*taps[:-1], "act2")
+    pre_activation_taps = taps  # the projections are linear
 
     def __init__(self, width: float, num_classes: int) -> None:
         super().__init__()

@@ -32,7 +32,8 @@ def _depthwise(width: int, stride: int) -> nn.Conv2d:
 class GroupedBlock(nn.Module):
     """V1: grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; strided blocks append the pooled input's channels.
 
-    `act_in` quantizes the block's input, `act1` and `act2` follow the first two BatchNorms.
+    `act_in` quantizes the block's input, `act1` and `act2` follow the first two BatchNorms; `pre_relu` is the block's
+    output before its ReLU, for losses that compare maps there.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int) -> None:
@@ -47,15 +48,15 @@ class GroupedBlock(nn.Module):
         self.bn2, self.act2 = nn.BatchNorm2d(middle), nn.ReLU()
         self.conv3 = _conv(middle, own, groups)
         self.bn3 = nn.BatchNorm2d(own)
+        self.pre_relu = nn.Identity()
         self.stride = stride
 
     def forward(self, x: Maps) -> Maps:
         x = self.act_in(x)
         output = shuffle(self.act1(self.bn1(self.conv1(x))), self.groups)
         output = self.bn3(self.conv3(self.act2(self.bn2(self.conv2(output)))))
-        if self.stride == 2:
-            return torch.relu(torch.cat([output, avg_pool2d(x, 3, 2, padding=1)], 1))
-        return torch.relu(output + x)
+        output = torch.cat([output, avg_pool2d(x, 3, 2, padding=1)], 1) if self.stride == 2 else output + x
+        return torch.relu(self.pre_relu(output))
 
 
 class ShuffleNetV1(Network):
@@ -79,6 +80,7 @@ class ShuffleNetV1(Network):
                 inputs = outputs
             self.add_module(name, nn.Sequential(*layers))
         self.act_points = tuple(points)
+        self.pre_activation_taps = ("layer1.3.pre_relu", "layer2.7.pre_relu", "layer3.3.pre_relu")
         self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Maps) -> Logits:
@@ -90,12 +92,14 @@ class SplitBlock(nn.Module):
     """V2: half of the channels pass by, the other half go through 1x1, depthwise 3x3, 1x1; then they are shuffled.
 
     `act_in` quantizes the block's input, `act` follows the first BatchNorm; what comes out of the depthwise
-    convolution is signed and stays float.
+    convolution is signed and stays float. `pre_relu` joins what passes by and the other half before its ReLU, for
+    losses that compare maps there; the network itself does not use it.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, joins: bool = False) -> None:
         super().__init__()
         half = channels // 2
+        self.joins = joins  # whether `pre_relu` is fed: the last block of a stage
         self.act_in = nn.Identity()
         self.conv1 = _conv(half, half)
         self.bn1, self.act = nn.BatchNorm2d(half), nn.ReLU()
@@ -103,12 +107,15 @@ class SplitBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = _conv(half, half)
         self.bn3 = nn.BatchNorm2d(half)
+        self.pre_relu = nn.Identity()
 
     def forward(self, x: Maps) -> Maps:
         passed, x = self.act_in(x).chunk(2, 1)
         x = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
-        x = torch.relu(self.bn3(self.conv3(x)))
-        return shuffle(torch.cat([passed, x], 1), 2)
+        x = self.bn3(self.conv3(x))
+        if self.joins:
+            self.pre_relu(torch.cat([passed, x], 1))
+        return shuffle(torch.cat([passed, torch.relu(x)], 1), 2)
 
 
 class DownBlock(nn.Module):
@@ -151,12 +158,15 @@ class ShuffleNetV2(Network):
         self.bn1, self.act1 = nn.BatchNorm2d(_STEM), nn.ReLU()
         inputs, points = _STEM, []
         for name, outputs, count in zip(self.taps, (116, 232, 464), (3, 7, 3), strict=True):
-            layers = [DownBlock(inputs, outputs), *(SplitBlock(outputs) for _ in range(count))]
+            split = [SplitBlock(outputs, joins=index == count - 1) for index in range(count)]
+            layers = [DownBlock(inputs, outputs), *split]
             points += [f"{name}.{index}.{act}" for index in range(count + 1) for act in ("act_in", "act")]
             inputs = outputs
             self.add_module(name, nn.Sequential(*layers))
         self.act_in = nn.Identity()
         self.act_points = (*points, "act_in")
+        self.embedding_taps = (*self.taps[:-1], "act2")
+        self.pre_activation_taps = ("layer1.3.pre_relu", "layer2.7.pre_relu", "layer3.3.pre_relu")
         self.conv2 = _conv(inputs, 1024)
         self.bn2, self.act2 = nn.BatchNorm2d(1024), nn.ReLU()
         self.fc = nn.Linear(1024, num_classes)

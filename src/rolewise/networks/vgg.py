@@ -31,6 +31,7 @@ class VGG(Network):
             ends.append(acts[-1])
             self.add_module(f"stage{stage}", nn.Sequential(*layers))
         self.taps, self.act_points = tuple(ends[1:]), tuple(acts[:-1])
+        self.pre_activation_taps = tuple(_before(name) for name in self.taps)
         self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Maps) -> Logits:
@@ -40,6 +41,12 @@ class VGG(Network):
             if stage < 3 or (stage == 3 and large):
                 x = max_pool2d(x, 2)
         return self.logits(x)
+
+
+def _before(relu: str) -> str:
+    """The BatchNorm before a ReLU of a stage."""
+    stage, _, index = relu.partition(".")
+    return f"{stage}.{int(index) - 1}"
 
 
 def vgg8(num_classes: int = 10, *, seed: int = 0) -> Network:

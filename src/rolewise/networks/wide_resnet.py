@@ -59,6 +59,9 @@ class WideResNet(Network):
                 inputs = width
             self.add_module(name, nn.Sequential(*layers))
         self.act_points = tuple(points)
+        # A stage's map meets the BatchNorm and the ReLU of what follows; the classifier averages the last of these.
+        self.embedding_taps = (*self.taps[:-1], "act")
+        self.pre_activation_taps = ("layer2.0.bn1", "layer3.0.bn1", "bn")
         self.bn, self.act = nn.BatchNorm2d(inputs), nn.ReLU()
         self.fc = nn.Linear(inputs, num_classes)
 

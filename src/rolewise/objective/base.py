@@ -1,20 +1,27 @@
 """What an objective is, where networks run, and the objective without a teacher."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rolewise._roles import STUDENT, TEACHER
 from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.base import TrainingImages
 from rolewise.objective.forward import Forward
+from rolewise.quant import quantization
 
+# The classes of a batch, or the probabilities of the classes where images are mixed.
+Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
+Init = Literal["random", "given"]
+INITS: tuple[Init, ...] = get_args(Init)
 # Begins to average gradients over the processes of a training; the function that it returns waits for the result.
 Average = Callable[[Sequence[Tensor | None]], Callable[[], list[Tensor | None]]]
 
@@ -24,7 +31,7 @@ class Placement:
     """Where and in which precision networks run.
 
     Args:
-        device: of the networks and the batches.
+        device: device of the networks and the batches.
         precision: "fp32", or "bf16" for autocast.
         channels_last: memory format of convolutions.
         compile: whether the training step calls networks through torch.compile.
@@ -48,34 +55,81 @@ class Placement:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """A CPU tensor in memory that the GPU copies by itself; `tensor` without a GPU, or where it is there."""
+        if self.device.type != "cuda" or tensor.is_cuda:
+            return tensor
+        with torch.cuda.device(
+            self.device
+        ):  # pinning opens a context on the thread's current GPU, which is 0
+            return tensor.pin_memory()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """`tensor` on this device; the host does not wait for the copy of a tensor that `pin` gave."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def wait(self) -> None:
+        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     @property
     def dtype(self) -> torch.dtype:
-        """Of the batches; autocast would cast them to this anyway."""
+        """The dtype of the batches; autocast would cast them to it anyway."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
-class Objective:
-    """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch` and `backward`s."""
+class Objective(ABC):
+    """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch` and `backward`s.
+
+    A subclass defines `bind` and `backward`; the other methods are hooks that do nothing unless it defines them.
+
+    Attributes:
+        metrics: names of what `backward` returns.
+        role: role whose settings its network is trained with; None: a quantized one is a student, others teachers.
+        init: how the members of a search begin: each with weights of its own, or all with the given ones.
+        shares_batches: whether `backward` averages its gradients with `average`.
+        class_weights: factors of the classes' task losses, set by a trainer.
+        average: set by a trainer whose batches are shared among processes.
+        label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
+        made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
+    """
 
     metrics: tuple[str, ...] = ("loss", "correct")
-    shares_batches: bool = False  # whether `backward` averages its gradients with `average`
-    average: Average | None = None  # set by a trainer whose batches are shared among processes
+    role: str | None = None
+    init: Init = "random"
+    shares_batches: bool = False
+    class_weights: Tensor | None = None
+    average: Average | None = None
+    label_smoothing: float = 0.0
+    made_by_bind: tuple[str, ...] = ()
+
+    def role_of(self, model: nn.Module) -> str:
+        """The role of `model` under this objective: "teacher" or "student"."""
+        if self.role is not None:
+            return self.role
+        return TEACHER if quantization(model) is None else STUDENT
 
     def __getstate__(self) -> dict[str, Any]:
-        """What can travel to another process; see `average`."""
-        return {key: value for key, value in self.__dict__.items() if key != "average"}
+        """Without what `bind` and a trainer made: it is made again wherever the copy is used."""
+        left_out = {"average", *self.made_by_bind}
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
-    def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
-        """Trains what must be ready before the student is (once; search, final run and resume share it).
+    def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:  # noqa: B027
+        """Trains what must be ready before the student is trained (once; search, final run and resume share it).
 
         Args:
-            split: the training images.
-            seed: of every random stream.
-            device: where; None is wherever the networks lie. They are back there afterwards.
+            split: training images.
+            seed: base seed of every random stream.
+            device: device to compute on; None is wherever the networks are. They are back there afterwards.
         """
 
+    @abstractmethod
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         """Makes everything that depends on the network and the device."""
+
+    def check_mixing(self) -> None:  # noqa: B027
+        """Raises InputError if batches of mixed images (Mixup, CutMix) cannot be learned from."""
 
     def parameters(self) -> list[nn.Parameter]:
         """The objective's own parameters that are trained with the network."""
@@ -85,18 +139,22 @@ class Objective:
         """The modules of the objective's own that see the batches in training mode."""
         return []
 
-    def set_epoch(self, epoch: int, passed: int) -> None:
+    def set_epoch(self, epoch: int, passed: int) -> None:  # noqa: B027
         """The 0-based epoch that begins, and how many milestones of the learning rate lie behind it."""
 
+    @abstractmethod
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        images: Float[Tensor, "n c h w"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
-        raise TypeError(f"{type(self).__name__} has no `backward`.")
+
+    def task(self, logits: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, ""]:
+        """The task loss of a batch, with this objective's label smoothing and class weights; see `task_loss`."""
+        return task_loss(logits, labels, self.label_smoothing, self.class_weights)
 
     def _average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages what lies in `.grad` over the processes, if there are several."""
@@ -110,40 +168,82 @@ class Objective:
         """The tensors that a checkpoint needs."""
         return {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027
         """Takes back `state()`, in place."""
 
 
 class CrossEntropy(Objective):
     """Cross-entropy with the labels: a teacher's objective, and a student's that has no teacher."""
 
-    shares_batches = True
+    shares_batches: bool = True
+    made_by_bind: tuple[str, ...] = ("_placement", "_forward")
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement
         self._forward = Forward(model, compiled=placement.compile)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
-
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        images: Float[Tensor, "n c h w"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = self._forward.of(model)(images).logits
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = self.task(logits.float(), labels)
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of the batch are classified rightly (a scalar on the device)."""
-    return (logits.argmax(1) == labels).sum().float()
+def task_loss(
+    logits: Float[Tensor, "n k"],
+    labels: Labels,
+    smoothing: float = 0.0,
+    class_weights: Float[Tensor, " k"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with classes, or with the probabilities of mixed images; the mean over all images.
+
+    With class weights each image's loss is multiplied by the weight of its class, of a mixed image by the mean of its
+    classes' weights. The sum is divided by the number of images, not of weights, so that parts of a batch can be
+    averaged. With balanced weights, whose mean over the training images is 1, both are the same on average.
+
+    Args:
+        logits: in float32.
+        labels: as of `Labels`.
+        smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        class_weights: factors by class; None for none.
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    factors = class_weights[labels] if labels.ndim == 1 else labels @ class_weights
+    return (each * factors).mean()
+
+
+def correct(logits: Tensor, labels: Labels) -> Tensor:
+    """Number of the batch's images that are classified correctly (a scalar on the device).
+
+    A mixed image counts as one of its larger part.
+    """
+    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.argmax(1) == classes).sum().float()
+
+
+def checked(objective: object) -> Objective:
+    """`objective`, or `CrossEntropy()` for None.
+
+    Raises:
+        InputTypeError: it is no objective.
+    """
+    if objective is None:
+        return CrossEntropy()
+    if not isinstance(objective, Objective):
+        raise InputTypeError(
+            f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
+        )
+    return objective
 
 
 def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -3,17 +3,19 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
-from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import Objective, Placement, correct, factor, in_layout
+from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
+from rolewise.kd.trial import try_network
+from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
+from rolewise.own_code import is_from_own_code, own_errors, own_file
+from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
 Gradients = Sequence[Tensor | None]
@@ -29,18 +31,25 @@ class Distill(Objective):
     compare with the authors' code).
 
     Args:
-        teacher: in eval mode; never changed.
-        loss: what is compared.
+        teacher: network in eval mode; never changed.
+        loss: distance between student and teacher.
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
-        lambda_mode: where lambda enters.
-        decay_factor: lambda is multiplied by it at each milestone of the learning rate, if it decays.
+        task_weight: factor of the cross-entropy, no unit; 0 learns from the teacher alone, without labels and, since
+            there is no task gradient to compare with, without the clip.
+        lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
+        decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
     Raises:
         InputError: a teacher in training mode, a weight that is negative or not finite, taps that do not exist.
     """
 
-    metrics = ("loss", "correct", "task", "kd", "kd_dropped")
-    shares_batches = True
+    metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
+    role: str | None = STUDENT
+    init: Init = "given"
+    shares_batches: bool = True
+    made_by_bind: tuple[str, ...] = (
+        "_placement", "_taps", "_teacher_taps", "_teacher", "_lambda", "_sigmoid", "_forward", "_teacher_forward",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,21 +74,22 @@ class Distill(Objective):
         self.weight = factor("weight", loss.weight if weight is None else weight)
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
         self.decay = loss.decay if decay is None else decay
-        self.clip = loss.clip if clip is None else clip
+        if self.task_weight == 0 and clip:
+            raise InputError(
+                "`clip` bounds the KD gradient by the task's, which is 0 with `task_weight` 0: leave `clip` out, or "
+                "False."
+            )
+        self.clip = (loss.clip and self.task_weight > 0) if clip is None else clip
         if lambda_mode not in LAMBDA_MODES:
             raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
         self.decay_factor = decay_factor
         self.prepare_epochs = prepare_epochs
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what `bind` made: it is made anew wherever the objective arrives."""
-        return {key: value for key, value in super().__getstate__().items() if not key.startswith("_")}
-
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:
             return
-        home = next(self.teacher.parameters()).device
+        home = next((tensor.device for tensor in self.teacher.parameters()), torch.device("cpu"))
         self.teacher.to(device or home)
         try:
             self.loss.prepare(
@@ -93,9 +103,14 @@ class Distill(Objective):
         check_teacher(self.teacher)
         self._placement = placement
         needs = self.loss.needs_features
-        self._taps = tap_names(model, self.loss.taps) if needs else ()
-        self._teacher_taps = tap_names(self.teacher, self.loss.teacher_taps, "teacher") if needs else ()
-        self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        kind = self.loss.tap_kind
+        self._taps = tap_names(model, self.loss.taps, kind=kind) if needs else ()
+        self._teacher_taps = (
+            tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
+        )
+        self._teacher = placement.place(_copied(self.teacher))
+        for layer in quantized_weights(self._teacher).values():
+            layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
         self._sigmoid = torch.tensor(0.5, device=placement.device)
         self._build(model, split, seed)
@@ -109,12 +124,8 @@ class Distill(Objective):
         """Shows the loss one small batch of both networks, so that it can make what depends on their sizes."""
         device = self._placement.device
         pixels = split.images[:4].to(device).permute(0, 3, 1, 2).float() / 255
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            student = collect(model, pixels, self._taps)
-            teacher = collect(self._teacher, pixels, self._teacher_taps, "teacher")
-        model.train(was_training)
+        student = try_network(model, pixels, self._taps)
+        teacher = try_network(self._teacher, pixels, self._teacher_taps, role="teacher")
         labels, ids = split.labels[:4].to(device), torch.arange(4, device=device)[: len(pixels)]
         self.loss.build(
             Outputs(student.logits, student.features, labels, ids),
@@ -122,6 +133,13 @@ class Distill(Objective):
             generator=torch_generator(seed, "kd-build"),
             images=len(split.images),
         )
+
+    def check_mixing(self) -> None:
+        if self.loss.needs_labels:
+            raise InputError(
+                f"{type(self.loss).__name__} compares images by their class or their place in the data set, which a "
+                "mixed image does not have: leave `mixup` and `cutmix` off (None), or take another loss."
+            )
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
@@ -137,18 +155,20 @@ class Distill(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        images: Float[Tensor, "n c h w"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             seen = self._forward.of(model)(images)
             with torch.no_grad():
                 taught = self._teacher_forward(images)
-        student = Outputs(seen.logits, seen.features, labels, ids).float()
-        teacher = Outputs(taught.logits, taught.features, labels, ids).float().detach()
-        task = F.cross_entropy(student.logits, labels)
-        distance = self.loss(student, teacher)
+        # A mixed image has no class and no place in the data set of its own.
+        known = (labels, ids) if labels.ndim == 1 else (None, None)
+        student = Outputs(seen.logits, seen.features, *known).float()
+        teacher = Outputs(taught.logits, taught.features, *known).float().detach()
+        task = self.task(student.logits, labels)
+        distance = self._distance(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)
         else:
@@ -158,6 +178,33 @@ class Distill(Objective):
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
         return torch.stack((total, correct(seen.logits, labels), task, distance, dropped))
+
+    def _distance(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """The loss's value; what own code gets wrong is said with its file and line.
+
+        Raises:
+            InputError: an error in own code, or a value that is no scalar with a gradient.
+        """
+        if not is_from_own_code(self.loss):
+            value: Tensor = self.loss(student, teacher)
+            return value
+        path, name = own_file(self.loss), type(self.loss).__name__
+        with own_errors(path, f"{name}.forward"):
+            distance: Any = nn.Module.__call__(self.loss, student, teacher)
+        came = None
+        if not isinstance(distance, Tensor):
+            came = f"a {type(distance).__name__}"
+        elif distance.numel() != 1 or not distance.is_floating_point():
+            came = f"a {distance.dtype} tensor of shape {tuple(distance.shape)}"
+        elif not distance.requires_grad:
+            came = "a number without a gradient (detached, or computed under no_grad)"
+        if came is not None:
+            raise InputError(
+                f"{path}: {name}.forward must return one floating-point number with a gradient, a tensor of shape (), "
+                f"got {came}."
+            )
+        found: Tensor = distance.reshape(())
+        return found
 
     def _two_gradients(self, model: nn.Module, task: Tensor, distance: Tensor) -> Tensor:
         """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
@@ -186,6 +233,23 @@ class Distill(Objective):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.loss.load_state_dict(state)
+
+
+def _copied(teacher: nn.Module) -> nn.Module:
+    """A copy whose weights need no gradients; of a TorchScript module or one without weights the module itself.
+
+    Raises:
+        InputError: a network that cannot be copied.
+    """
+    if isinstance(teacher, torch.jit.ScriptModule) or next(teacher.parameters(), None) is None:
+        return teacher  # its outputs are computed without gradients, and nothing here writes to it
+    try:
+        return copy.deepcopy(teacher).requires_grad_(False)
+    except Exception as error:
+        raise InputError(
+            f"The teacher network {type(teacher).__name__} cannot be copied ({type(error).__name__}: {error}). A "
+            "teacher can be any nn.Module that copy.deepcopy takes, or a TorchScript module."
+        ) from error
 
 
 def clip_and_add(

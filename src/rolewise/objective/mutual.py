@@ -3,16 +3,15 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rolewise import kd
+from rolewise._roles import STUDENT
 from rolewise.kd.base import Outputs, TrainingImages
-from rolewise.objective.base import Objective, Placement, correct, factor
+from rolewise.objective.base import Labels, Objective, Placement, correct, factor
 
 
 class MutualLearning(Objective):
@@ -23,13 +22,15 @@ class MutualLearning(Objective):
     DML())`.
 
     Args:
-        peer: the network that learns along; this objective trains its own copy.
+        peer: network that is trained with the student; this objective trains its own copy.
         weight: factor of the KD term, for both, no unit.
-        lr: of the peer's Adam (eps 1e-5), constant.
-        weight_decay: L2 term of the peer's Adam.
+        lr: learning rate of the peer's Adam (eps 1e-5), constant.
+        weight_decay: factor of the L2 term of the peer's Adam.
     """
 
-    metrics = ("loss", "correct", "task", "kd", "peer_correct")
+    metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "peer_correct")
+    role: str | None = STUDENT
+    made_by_bind: tuple[str, ...] = ("_placement", "_peer", "_optimizer")
 
     def __init__(
         self, peer: nn.Module, weight: float = 1.0, *, lr: float = 1e-3, weight_decay: float = 1e-5
@@ -39,21 +40,25 @@ class MutualLearning(Objective):
         self.lr, self.weight_decay = lr, weight_decay
         self.loss = kd.LOSSES["dml"]()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
-
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
         self._placement = placement
         self._peer = placement.place(copy.deepcopy(self.peer)).train()
+        # On a GPU the step can be recorded: the step counter and the learning rate are tensors there.
+        on_gpu = placement.device.type == "cuda"
         self._optimizer = torch.optim.Adam(
-            self._peer.parameters(), self.lr, eps=1e-5, weight_decay=self.weight_decay, fused=True
+            self._peer.parameters(),
+            torch.tensor(self.lr, device=placement.device) if on_gpu else self.lr,
+            eps=1e-5,
+            weight_decay=self.weight_decay,
+            fused=True,
+            capturable=on_gpu,
         )
 
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
-        labels: Int64[Tensor, " n"],
+        images: Float[Tensor, "n c h w"],
+        labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
@@ -61,12 +66,13 @@ class MutualLearning(Objective):
             peer_logits = self._peer(images)
         student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
         self._optimizer.zero_grad(set_to_none=True)
-        peer_total = F.cross_entropy(peer.logits, labels) + self.weight * self.loss(peer, student.detach())
+        peer_task = self.task(peer.logits, labels)
+        peer_total = peer_task + self.weight * self.loss(peer, student.detach())
         torch.autograd.backward(peer_total)
         self._optimizer.step()
         with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
             after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
-        task = F.cross_entropy(student.logits, labels)
+        task = self.task(student.logits, labels)
         distance = self.loss(student, after)
         total = task + self.weight * distance
         torch.autograd.backward(total)
@@ -83,14 +89,20 @@ class MutualLearning(Objective):
     def load_state(self, state: dict[str, Tensor]) -> None:
         network = {name[len("peer.") :]: tensor for name, tensor in state.items() if name.startswith("peer.")}
         self._peer.load_state_dict(network)
-        self._optimizer.state.clear()
+        saved = {name[len("optimizer.") :] for name in state if name.startswith("optimizer.")}
+        if not saved:  # moments of zero are as good as none, and stay where a recorded step reads them
+            for slot in self._optimizer.state.values():
+                for moment in slot.values():
+                    moment.zero_()
         parameters = list(self._peer.parameters())
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                parameter = parameters[int(index)]
+        for name in sorted(saved):
+            index, key = name.split(".", 1)
+            value, parameter = state[f"optimizer.{name}"], parameters[int(index)]
+            slot = self._optimizer.state[parameter]
+            if key not in slot:
                 like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-                self._optimizer.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+                slot[key] = torch.empty_like(like, dtype=value.dtype)
+            slot[key].copy_(value)
 
 
 @contextmanager

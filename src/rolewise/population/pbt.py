@@ -11,35 +11,32 @@ from typing import NamedTuple
 import numpy as np
 
 from rolewise.errors import InputError, InputTypeError
+from rolewise.settings.search import POPULATION_MAX, POPULATION_MIN, QUANTILE, RESAMPLE
 
 PROBABILITY_MAX = 10  # tenths; entries of even index
 MAGNITUDE_MAX = 9  # levels; entries of odd index
 VECTOR_LENGTH = 60
-POPULATION_MIN, POPULATION_MAX = 4, 64
 _STEP_MAX = 3
-
-QUANTILE = 0.25
-RESAMPLE = 0.2
 
 
 class Move(NamedTuple):
-    """Member `target` goes on from a copy of member `source`, under an explored policy."""
+    """Member `target` continues from a copy of member `source`, under an explored policy."""
 
     target: int
     source: int
 
 
 def explore(vector: Sequence[int], rng: np.random.Generator, *, resample: float = RESAMPLE) -> list[int]:
-    """A mutation of a policy vector, each entry on its own.
+    """A mutation of a policy vector, entry by entry.
 
-    With probability `resample` an entry is drawn anew, uniformly over its range; otherwise it moves by a step
+    With probability `resample` an entry is redrawn, uniformly over its range; otherwise it moves by a step
     that is uniform over 0..3, up or down with equal chance, and is clipped at the ends of its range. A vector
     takes the same number of draws whatever its values.
 
     Args:
         vector: 60 integers, probability (0..10) and magnitude (0..9) in turn; not changed.
-        rng: the source of all chance.
-        resample: probability of a new draw, 0 to 1.
+        rng: source of all chance.
+        resample: probability that an entry is redrawn, 0 to 1.
 
     Raises:
         InputTypeError: entries that are not integers.
@@ -48,24 +45,26 @@ def explore(vector: Sequence[int], rng: np.random.Generator, *, resample: float 
     values = check_vector(vector)
     check_resample(resample)
     high = np.resize([PROBABILITY_MAX, MAGNITUDE_MAX], VECTOR_LENGTH)
-    anew = rng.random(VECTOR_LENGTH) < resample
+    redrawn = rng.random(VECTOR_LENGTH) < resample
     drawn = rng.integers(0, high + 1)
     step = rng.integers(0, _STEP_MAX + 1, VECTOR_LENGTH)
     down = rng.random(VECTOR_LENGTH) < 0.5
     moved = np.clip(np.where(down, values - step, values + step), 0, high)
-    return [int(entry) for entry in np.where(anew, drawn, moved)]
+    return [int(entry) for entry in np.where(redrawn, drawn, moved)]
 
 
-def exploit(scores: Sequence[float], rng: np.random.Generator, *, quantile: float = QUANTILE) -> list[Move]:
+def exploit(
+    scores: Sequence[float | None], rng: np.random.Generator, *, quantile: float = QUANTILE
+) -> list[Move]:
     """Which members are overwritten, and by whom: truncation selection.
 
     The worst n = max(1, ceil(quantile * N)), at most N // 2, are targets; each takes one of the best n,
-    uniformly. Of equal scores the lower id is better. NaN counts as minus infinity, the score of a member
-    that diverged; such a member is no source as long as one of the best n is sound.
+    uniformly. Of equal scores the lower id is better. A member without a score (None, NaN or minus
+    infinity: it diverged) is worst, and no source as long as one of the best n has one.
 
     Args:
         scores: one for each member, the higher the better; a member's id is its position.
-        rng: the source of all chance; one draw for each target, in ascending order of the targets.
+        rng: source of all chance; one draw for each target, in ascending order of the targets.
         quantile: share of the population, above 0 and at most 0.5.
 
     Returns:
@@ -83,8 +82,8 @@ def exploit(scores: Sequence[float], rng: np.random.Generator, *, quantile: floa
     return [Move(target, sources[int(rng.integers(len(sources)))]) for target in sorted(worst)]
 
 
-def ranking(scores: Sequence[float]) -> list[int]:
-    """Members from best to worst: by score, NaN as minus infinity, the lower id first at equal scores."""
+def ranking(scores: Sequence[float | None]) -> list[int]:
+    """Members from best to worst: by score, those without one last, the lower id first at equal scores."""
     return sorted(range(len(scores)), key=lambda member: (-comparable(scores[member]), member))
 
 
@@ -99,13 +98,13 @@ def boundaries(epochs: int, interval: int) -> list[int]:
     return [*range(interval, epochs, interval), epochs]
 
 
-def comparable(score: float) -> float:
-    """The score, minus infinity for NaN."""
-    return -math.inf if math.isnan(score) else float(score)
+def comparable(score: float | None) -> float:
+    """The score as a number to rank by; minus infinity where there is none (None or NaN)."""
+    return -math.inf if score is None or math.isnan(score) else float(score)
 
 
-def sound(score: float) -> bool:
-    """Whether this is the score of a member that did not diverge."""
+def sound(score: float | None) -> bool:
+    """Whether there is a score: the member did not diverge."""
     return comparable(score) > -math.inf
 
 

@@ -1,10 +1,11 @@
-"""A search that is about to be made: everything checked and put together, nothing trained yet."""
+"""A search before it runs: everything checked and put together, nothing trained yet."""
 
 import copy
+import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy
@@ -12,54 +13,25 @@ import torch
 from torch import nn
 
 import rolewise
+from rolewise._roles import STUDENT, check_role
 from rolewise.augment import Schedule
-from rolewise.data import Data
-from rolewise.errors import InputError, InputTypeError, check_integer, unknown
-from rolewise.objective import CrossEntropy, Distill, MutualLearning, Objective
-from rolewise.population.controls import beginnings
-from rolewise.population.driver import Driver
-from rolewise.population.engine import Engine, make_engine
-from rolewise.population.findings import SearchResult, conclude
-from rolewise.population.initial import check_resettable
-from rolewise.population.journal import Journal
-from rolewise.population.member import Init, SearchSpec
-from rolewise.population.options import SearchOptions, digest_json
+from rolewise.data import Data, check_data
+from rolewise.errors import InputError, InputTypeError, check_integer
+from rolewise.objective import INITS, Init, Objective, checked
+from rolewise.population.engine import Engine
+from rolewise.population.log import SearchLog
+from rolewise.population.loop import SearchLoop
+from rolewise.population.methods import make_strategy
+from rolewise.population.result import SearchResult, conclude
+from rolewise.population.runner import SearchSpec, check_resettable
+from rolewise.population.strategy import Strategy
 from rolewise.pretrained import digest
 from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import RunDirectory
+from rolewise.settings import TrainOptions
+from rolewise.settings.search import PLACE, SearchSettings
 from rolewise.trainer import Trainer, TrainSettings, student_settings, teacher_settings
-
-ROLES = ("teacher", "student")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a search runs; none of it shows in the result.
-
-    Args:
-        engine: "local" or "ray".
-        workers: see `rolewise.population.engine.make_engine`.
-        ray_address: likewise.
-        gpus_per_member: likewise.
-    """
-
-    engine: str = "local"
-    workers: int | None = None
-    ray_address: str | None = None
-    gpus_per_member: float = 0.0
-
-    def start(self, spec: SearchSpec, members: int, progress: Progress) -> Engine:
-        """The engine."""
-        return make_engine(
-            self.engine,
-            spec,
-            workers=self.workers,
-            members=members,
-            ray_address=self.ray_address,
-            gpus_per_member=self.gpus_per_member,
-            progress=progress,
-        )
 
 
 @dataclass(frozen=True)
@@ -68,13 +40,15 @@ class Plan:
 
     Args:
         spec: what its members have in common.
-        options: its numbers.
-        beginnings: the schedule that each member follows until it is overwritten.
+        settings: numbers of the search.
+        strategy: the search algorithm.
+        beginnings: schedule that each member follows until it is overwritten.
         identity: all that the result depends on, as a JSON file gives it back.
     """
 
     spec: SearchSpec
-    options: SearchOptions
+    settings: SearchSettings
+    strategy: Strategy
     beginnings: list[Schedule]
     identity: dict[str, Any]
 
@@ -82,36 +56,38 @@ class Plan:
         self,
         engine: Engine,
         *,
-        run: RunDirectory | None,
-        checkpoint_seconds: float,
-        progress: Progress,
-        should_stop: Callable[[], bool],
+        run: RunDirectory | None = None,
+        checkpoint_seconds: float = 30.0,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> SearchResult:
-        """Makes the search, from the newest checkpoint of `run` on if there is one."""
-        spec, options = self.spec, self.options
-        journal = Journal(
+        """Runs the search, from the newest checkpoint of `run` if there is one."""
+        spec, settings, progress = self.spec, self.settings, progress or Progress()
+        log = SearchLog(
             run, role=spec.role, identity=self.identity, seconds=checkpoint_seconds, progress=progress
         )
-        driver = Driver(
-            options,
+        loop = SearchLoop(
+            self.strategy,
             self.beginnings,
             engine,
-            journal,
+            log,
             seed=spec.seed,
             role=spec.role,
             progress=progress,
             should_stop=should_stop,
         )
-        driver.resume()
+        loop.resume()
         batch = spec.settings.batch_size
         images = len(spec.train) // batch * batch
-        done = driver.standing.completed
         progress.start(
-            journal.stage, epochs=options.epochs, images=images, members=options.population, done=done
+            log.stage,
+            epochs=settings.epochs,
+            images=images,
+            members=settings.population,
+            done=loop.state.completed,
         )
-        standing = driver.run()
         result = conclude(
-            standing,
+            loop.run(),
             self.beginnings,
             role=spec.role,
             provenance=self.provenance(),
@@ -124,7 +100,7 @@ class Plan:
         return result
 
     def provenance(self) -> dict[str, Any]:
-        """What a schedule says of its origin: no times, nothing of the machine's engine or workers."""
+        """Origin of the schedule, as the schedule's file holds it: no times, no engine, no number of workers."""
         about = self.identity
         method = about["options"]["method"]
         return {
@@ -135,7 +111,7 @@ class Plan:
             "objective": about["objective"]["class"],
             "init": about["init"],
             "seed": about["seed"],
-            "run": digest_json(about),
+            "run": _digest_json(about),
             "versions": {
                 "rolewise": rolewise.__version__,
                 "torch": str(torch.__version__),
@@ -148,67 +124,71 @@ class Plan:
 def make_plan(
     model: nn.Module,
     data: Data,
-    options: SearchOptions,
+    settings: SearchSettings,
     *,
     objective: Objective | None = None,
     init: Init | None = None,
     seed: int = 0,
     role: str | None = None,
-    settings: TrainSettings | None = None,
-    changes: Mapping[str, Any] | None = None,
+    training: TrainSettings | None = None,
+    changes: TrainOptions | None = None,
+    prepare: bool = False,
     images: tuple[int | None, int | None] = (None, None),
+    schedules: Sequence[Schedule] | None = None,
+    warm_start: Schedule | None = None,
     trainer: Callable[..., Trainer] = Trainer,
 ) -> Plan:
-    """Checks and puts together; see `rolewise.search` for the arguments.
+    """Checks and puts together a search.
+
+    Args:
+        settings: numbers of the search.
+        training: numbers of each member's training; None takes the paper's for the role.
+        changes: single numbers of the training in place of `training`'s.
+        prepare: whether `Objective.prepare` is called, once all is checked.
+        images: number of training and of validation images; None takes the data set's.
+        schedules: one schedule for each member, for `method` "given".
+        trainer: see `SearchSpec`.
+        model, data, objective, init, seed, role, warm_start: arguments of `rolewise.search`.
 
     Raises:
-        InputError: anything that cannot be.
+        InputError: an argument that cannot be.
     """
+    check_data(data)
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}.")
-    objective = objective or CrossEntropy()
-    if not isinstance(objective, Objective):
-        raise InputTypeError(
-            f"`objective` must be an objective such as CrossEntropy() or Distill(...), got {type(objective).__name__}."
-        )
+    objective = checked(objective)
     check_integer("seed", seed, 0)
-    distills = isinstance(objective, Distill)
-    if role is None:
-        low = distills or isinstance(objective, MutualLearning) or quantization(model) is not None
-        role = "student" if low else "teacher"
-    if role not in ROLES:
-        raise InputError(unknown("role", role, ROLES))
-    if init is None:
-        init = "given" if distills else "random"
-    if init not in ("random", "given"):
+    role = check_role(objective.role_of(model) if role is None else role)
+    init = objective.init if init is None else init
+    if init not in INITS:
         raise InputError(f'`init` must be "random" or "given", got {init!r}.')
     if init == "random":
         check_resettable(model)
+    strategy = make_strategy(settings, schedules=schedules, warm_start=warm_start)
+    beginnings = strategy.beginnings(seed, role)
     train, validation = data.reduced(*images)
+    numbers = _member_settings(training, changes or {}, settings.epochs, role)
+    if prepare:
+        objective.prepare(data.train, seed=seed, device=numbers.device)
     own = copy.deepcopy(model).cpu()
-    numbers = _settings(settings, changes or {}, options.epochs, role)
     spec = SearchSpec(own, objective, train, validation, numbers, seed, role, init, trainer)
-    return Plan(spec, options, beginnings(options, seed=seed, role=role), _identity(spec, options, data))
+    return Plan(spec, settings, strategy, beginnings, _identity(spec, strategy, data))
 
 
-def _settings(
-    settings: TrainSettings | None, changes: Mapping[str, Any], epochs: int, role: str
+def _member_settings(
+    training: TrainSettings | None, changes: TrainOptions, epochs: int, role: str
 ) -> TrainSettings:
-    known = [one.name for one in fields(TrainSettings)]
-    for name in changes:
-        if name not in known:
-            raise InputError(unknown("argument of a search", name, known))
-    if settings is None:
-        settings = student_settings(epochs) if role == "student" else teacher_settings(epochs)
-    settings = replace(settings, **{**changes, "threads": 1})  # one thread and two give different bytes
-    if settings.epochs != epochs:
-        raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {settings.epochs}.")
-    return settings.resolved()
+    if training is None:
+        training = student_settings(epochs) if role == STUDENT else teacher_settings(epochs)
+    if training.epochs != epochs:
+        raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {training.epochs}.")
+    numbers: dict[str, Any] = {**changes, "threads": 1}  # one thread and two give different bytes
+    return replace(training, **numbers).resolved()
 
 
-def _identity(spec: SearchSpec, options: SearchOptions, data: Data) -> dict[str, Any]:
+def _identity(spec: SearchSpec, strategy: Strategy, data: Data) -> dict[str, Any]:
     about = {
-        "options": options.to_json(),
+        "options": _options(strategy),
         "data": {
             "data": data.name,
             "fingerprint": data.fingerprint(),
@@ -217,7 +197,7 @@ def _identity(spec: SearchSpec, options: SearchOptions, data: Data) -> dict[str,
         },
         "network": type(spec.model).__name__,
         "parameters": sum(parameter.numel() for parameter in spec.model.parameters()),
-        "weights": digest(spec.model) if spec.init == "given" else None,  # else they are not looked at
+        "weights": digest(spec.model) if spec.init == "given" else None,  # else they are not used
         "quantization": quantization(spec.model),
         "objective": _describe(spec.objective),
         "settings": {one.name: getattr(spec.settings, one.name) for one in fields(TrainSettings)},
@@ -227,6 +207,15 @@ def _identity(spec: SearchSpec, options: SearchOptions, data: Data) -> dict[str,
     }
     identity: dict[str, Any] = json.loads(json.dumps(about))
     return identity
+
+
+def _options(strategy: Strategy) -> dict[str, Any]:
+    """The search's numbers as JSON, without the place; schedules by their digests."""
+    settings, given = strategy.settings, strategy.schedules
+    names = [one.name for one in fields(SearchSettings) if one.name not in (*PLACE, "method")]
+    method = settings.method if given is None else [_schedule_digest(schedule) for schedule in given]
+    warm = None if strategy.warm_start is None else _schedule_digest(strategy.warm_start)
+    return {"method": method, **{name: getattr(settings, name) for name in names}, "warm_start": warm}
 
 
 def _describe(objective: Objective) -> dict[str, Any]:
@@ -240,3 +229,14 @@ def _describe(objective: Objective) -> dict[str, Any]:
         elif value is None or isinstance(value, bool | int | float | str):
             about[name] = value
     return about
+
+
+def _schedule_digest(schedule: Schedule) -> str:
+    """A short digest of a schedule's policies."""
+    return _digest_json([[epochs, policy.to_json()] for epochs, policy in schedule.segments])
+
+
+def _digest_json(value: Any) -> str:
+    """16 hexadecimal digits for a JSON value."""
+    text = json.dumps(value, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,6 @@ import multiprocessing
 import signal
 import sys
 import time
-import traceback
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,30 +15,31 @@ from typing import Any
 import torch
 
 from rolewise.errors import InputError, RunError
-from rolewise.population.engine import Attempts, Job, raise_failure
-from rolewise.population.member import Runner, SearchSpec
-from rolewise.population.wire import SharedTensors, pack, split_tensors, unpack
+from rolewise.population.engine import Attempts, Engine, failure, raise_failure
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import HostRunner, SearchSpec
+from rolewise.population.transport import SharedTensors, pack, split_tensors, unpack
 from rolewise.progress import Progress
 
 _PRELOADED = ["torch", "rolewise.population.processes"]
-_POLL_SECONDS = 0.1  # how often the search looks whether it is to stop
-_BEAT_SECONDS = 0.5  # between two signs of life of a worker
-_STARTS = 2  # how many workers may die before they are ready
+_POLL_SECONDS = 0.1  # time between two looks at `should_stop`
+_HEARTBEAT_SECONDS = 0.5  # time between two heartbeats of a worker
+_STARTS = 2  # number of workers that may die before they are ready
 _STOP, _EXIT = b"stop", b"exit"
 
 
-class ProcessEngine:
+class ProcessEngine(Engine):
     """Runs jobs in worker processes of one thread each, forked from a small server that has loaded torch
     once.
 
-    Workers leave signals to the search. A worker that dies is replaced and its job given again; one that
-    gives no sign of life is taken for dead.
+    Workers leave signals to the search. A worker that dies is replaced and its job given again; one without a
+    heartbeat counts as dead.
 
     Args:
         spec: what the members have in common.
         slots: number of processes.
-        progress: is told of batches and of replaced workers.
-        patience: seconds without a sign of life.
+        progress: listener for batches and for replaced workers.
+        patience: maximum time without a heartbeat, seconds.
     """
 
     def __init__(
@@ -69,33 +69,31 @@ class ProcessEngine:
             for worker in self._workers:
                 if waiting and worker.ready and worker.job is None:
                     worker.give(waiting.popleft())
-            for worker in self._hear():
+            for worker in self._poll():
                 kind, value = worker.read()
                 if kind == "done":
                     yield value
                 elif kind == "raised":
                     raise_failure(*value)
-                elif kind == "beat":
+                elif kind == "images":
                     self._progress.batch(value)
-                elif kind == "died" and (job := self._bury(worker, value)) and not stopped:
+                elif kind == "died" and (job := self._remove_dead(worker, value)) and not stopped:
                     attempts.lost(job, value)
-                    self._progress.note(f"A worker died ({value}) at {job}; another one does it again.")
+                    self._progress.note(f"Worker died ({value}) while running {job}; retrying.")
                     waiting.appendleft(job)
 
-    def _hear(self) -> list["_Worker"]:
-        """The workers that have said something. Those that were silent for too long are ended here."""
-        lines: dict[Any, _Worker] = {worker.line: worker for worker in self._workers}
-        heard = [lines[line] for line in wait(list(lines), _POLL_SECONDS)]
+    def _poll(self) -> list["_Worker"]:
+        """The workers that have sent something. Those that were silent for too long are killed here."""
+        pipes: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
+        heard = [pipes[pipe] for pipe in wait(list(pipes), _POLL_SECONDS)]
         for worker in self._workers:
             if worker.job is not None and time.monotonic() - worker.heard > self._patience:
-                self._progress.note(
-                    f"A worker gave no sign of life for {self._patience:g} s and is taken for dead."
-                )
-                worker.kill()  # its line ends, and the next round finds it dead
+                self._progress.note(f"Worker without a heartbeat for {self._patience:g} s; killed.")
+                worker.kill()  # its pipe closes, and the next round finds it dead
         return heard
 
-    def _bury(self, worker: "_Worker", why: str) -> Job | None:
-        """Forgets a dead worker; returns the job that it leaves."""
+    def _remove_dead(self, worker: "_Worker", why: str) -> Job | None:
+        """Drops a dead worker; returns the job that it was running."""
         self._workers.remove(worker)
         worker.kill()
         if worker.ready:
@@ -104,7 +102,7 @@ class ProcessEngine:
         self._failed_starts += 1
         if self._failed_starts > _STARTS:
             raise RunError(
-                f"Worker processes die before they begin ({why}; what they wrote is above). If the search "
+                f"Worker processes die before they are ready ({why}; what they wrote is above). If the search "
                 "is called from a script that defines its own network, put the call under "
                 '`if __name__ == "__main__":`. With workers=1 no processes are needed.'
             )
@@ -117,17 +115,14 @@ class ProcessEngine:
         )
         with _main_module(needed=b"__main__" in self._blob):
             process.start()
-        there.close()  # so that the line ends with the worker
+        there.close()  # so that the pipe closes with the worker
         return _Worker(process, here)
 
-    def __enter__(self) -> "ProcessEngine":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self, *, failed: bool) -> None:
         for worker in self._workers:
             worker.dismiss()
         for worker in self._workers:
-            worker.process.join(2.0 if exception[:1] in ((), (None,)) else 0.2)
+            worker.process.join(0.2 if failed else 2.0)
             worker.kill()
         self._workers.clear()
         self._shared.close()
@@ -136,26 +131,26 @@ class ProcessEngine:
 class _Worker:
     """One process, as the search sees it."""
 
-    def __init__(self, process: BaseProcess, line: Connection) -> None:
-        self.process, self.line = process, line
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process, self.pipe = process, pipe
         self.ready = False
         self.job: Job | None = None
         self.heard = time.monotonic()
 
     def give(self, job: Job) -> None:
         self.job, self.heard = job, time.monotonic()
-        with suppress(OSError):  # if it is dead, its line says so next
-            self.line.send_bytes(pack(job))
+        with suppress(OSError):  # if it is dead, its pipe says so next
+            self.pipe.send_bytes(pack(job))
 
     def stop(self) -> None:
         if self.job is not None:
             with suppress(OSError):
-                self.line.send_bytes(_STOP)
+                self.pipe.send_bytes(_STOP)
 
     def read(self) -> tuple[str, Any]:
-        """What it says: "ready", "beat", "done", "raised", or that it "died"."""
+        """Its message: "ready", "images", "done", "raised", or "died" where the pipe is closed."""
         try:
-            kind, value = unpack(self.line.recv_bytes())
+            kind, value = unpack(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.process.join(1.0)
             return "died", _cause(self.process.exitcode)
@@ -166,8 +161,8 @@ class _Worker:
 
     def dismiss(self) -> None:
         with suppress(OSError):
-            self.line.send_bytes(_EXIT)
-        self.line.close()
+            self.pipe.send_bytes(_EXIT)
+        self.pipe.close()
 
     def kill(self) -> None:
         if self.process.is_alive():
@@ -215,56 +210,50 @@ def _main_module(*, needed: bool) -> Iterator[None]:
 # In the worker.
 
 
-class _Line:
-    """A worker's contact: any message that arrives amid a job, or the end of the line, means stop."""
+class _PipeChannel(JobChannel):
+    """A worker's end of the pipe: any message that arrives amid a job, or its closing, means stop."""
 
-    def __init__(self, line: Connection) -> None:
-        self._line = line
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
         self._images = 0
-        self._said = time.monotonic()
+        self._sent = time.monotonic()
 
     def should_stop(self) -> bool:
-        self._tell()
-        return self._line.poll(0)
+        if time.monotonic() - self._sent > _HEARTBEAT_SECONDS:
+            self.send("images", self._images)
+            self._sent, self._images = time.monotonic(), 0
+        return self._pipe.poll(0)
 
-    def beat(self, images: int) -> None:
+    def report(self, images: int) -> None:
         self._images += images
 
-    def say(self, kind: str, value: Any = None) -> None:
-        self._line.send_bytes(pack((kind, value)))
+    def send(self, kind: str, value: Any = None) -> None:
+        """Sends a message of the kinds that `_Worker.read` knows."""
+        self._pipe.send_bytes(pack((kind, value)))
 
     def flush(self) -> None:
+        """Sends the images that were counted since the last heartbeat."""
         if self._images:
-            self.say("beat", self._images)
+            self.send("images", self._images)
             self._images = 0
 
-    def _tell(self) -> None:
-        if time.monotonic() - self._said > _BEAT_SECONDS:
-            self.say("beat", self._images)
-            self._said, self._images = time.monotonic(), 0
 
-
-def _work(line: Connection, blob: bytes, shared: SharedTensors) -> None:
+def _work(pipe: Connection, blob: bytes, shared: SharedTensors) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # they are the search's to handle
+        signal.signal(number, signal.SIG_IGN)  # the search handles them
     torch.set_num_threads(1)
-    contact = _Line(line)
-    with suppress(
-        EOFError, BrokenPipeError, ConnectionResetError
-    ):  # the search is gone: nothing is left to do
+    channel = _PipeChannel(pipe)
+    lost = (EOFError, BrokenPipeError, ConnectionResetError)
+    with suppress(*lost):  # the search has ended: nothing is left to do
         try:
-            runner = Runner(unpack(blob, shared.tensors()))
-            contact.say("ready")
-            while (message := line.recv_bytes()) != _EXIT:
+            runner = HostRunner(unpack(blob, shared.tensors()))
+            channel.send("ready")
+            while (message := pipe.recv_bytes()) != _EXIT:
                 if message != _STOP:  # which came when the job was just done
-                    result = unpack(message).execute(runner, contact)
-                    contact.flush()
-                    contact.say("done", result)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+                    result = unpack(message).execute(runner, channel)
+                    channel.flush()
+                    channel.send("done", result)
+        except lost:
             raise
         except Exception as error:
-            kind = "input" if isinstance(error, InputError) else "run"
-            text = (
-                str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
-            )
-            contact.say("raised", (kind, text, traceback.format_exc()))
+            channel.send("raised", failure(error))

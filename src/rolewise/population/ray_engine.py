@@ -4,34 +4,29 @@ Decisions and states stay with the search, so a dead actor or node costs the int
 else.
 """
 
-import logging
 import os
-import signal
-import socket
-import threading
 import time
-import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 
-from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, missing_extra
-from rolewise.population.engine import Attempts, Job, raise_failure
-from rolewise.population.member import Runner, SearchSpec
-from rolewise.population.wire import pack, split_tensors, unpack
+from rolewise.population.engine import Attempts, Engine, failure, raise_failure
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.ray_cluster import connect
+from rolewise.population.runner import HostRunner, SearchSpec
+from rolewise.population.transport import pack, split_tensors, unpack
 from rolewise.progress import Progress
 
 _POLL_SECONDS = 0.1
-_KNOCK_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
     """The package.
 
     Raises:
@@ -47,7 +42,7 @@ def _ray() -> Any:
     return ray
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Runs jobs in Ray actors, as many as the cluster has room for; members take turns where there are fewer.
 
     Images and networks are put into the object store once, states travel through it. Dead actors are replaced
@@ -57,10 +52,10 @@ class RayEngine:
 
     Args:
         spec: what the members have in common.
-        limit: actors at most.
-        address: of a running cluster that this machine is part of, such as "auto" or "10.0.0.5:6379".
+        limit: maximum number of actors.
+        address: address of a running cluster that this machine is part of, such as "auto" or "10.0.0.5:6379".
         gpus_per_worker: share of a GPU for each actor; 0 gives each one CPU instead.
-        progress: is told of replaced actors.
+        progress: listener for batches and for replaced actors.
 
     Raises:
         InputError: Ray is missing or not reachable, or no node has room for one actor.
@@ -75,9 +70,7 @@ class RayEngine:
         gpus_per_worker: float = 0.0,
         progress: Progress | None = None,
     ) -> None:
-        if not 0 <= gpus_per_worker < float("inf"):
-            raise InputError(f"`gpus_per_member` must be a number of at least 0, got {gpus_per_worker}.")
-        self._ray = _ray()
+        self._ray = import_ray()
         self._progress, self._limit = progress or Progress(), limit
         gpus = {"num_cpus": 0, "num_gpus": gpus_per_worker}
         self._needs = gpus if gpus_per_worker else {"num_cpus": 1}
@@ -85,7 +78,7 @@ class RayEngine:
         self.restarts = 0
         self._actors: list[_Actor] = []
         if self._owns:
-            _connect(self._ray, address, limit)
+            connect(self._ray, address, limit)
         try:
             self.slots = self._room()
             if not self.slots:
@@ -120,18 +113,18 @@ class RayEngine:
             elif time.monotonic() - alone_since > _ROOM_SECONDS:
                 raise RunError(
                     f"The Ray cluster has had no room for a member ({self._need()}) for {_ROOM_SECONDS:.0f} s. What "
-                    "was reached is saved in the run directory, and `--resume` goes on from there."
+                    "was reached is saved in the run directory; resume it with `--resume`."
                 )
-            for actor in self._hear():
+            for actor in self._poll():
                 kind, value = self._read(actor)
                 if kind == "done":
                     self._progress.batch(getattr(value, "images", 0))
                     yield value
                 elif kind == "raised":
                     raise_failure(*value)
-                elif kind == "died" and (job := self._bury(actor)) and not stopped:
+                elif kind == "died" and (job := self._remove_dead(actor)) and not stopped:
                     attempts.lost(job, value)
-                    self._progress.note(f"A Ray actor died ({value}) at {job}; another one does it again.")
+                    self._progress.note(f"Ray actor died ({value}) while running {job}; retrying.")
                     waiting.appendleft(job)
 
     def _need(self) -> str:
@@ -139,7 +132,7 @@ class RayEngine:
         return f"{gpus:g} GPUs" if gpus else "1 CPU"
 
     def _room(self) -> int:
-        """How many actors the nodes that are alive can hold, at most `limit`."""
+        """Number of actors that the live nodes can hold, at most `limit`."""
         name = "GPU" if "num_gpus" in self._needs else "CPU"
         need = self._needs.get("num_gpus", 1)
         nodes = [node["Resources"].get(name, 0.0) for node in self._ray.nodes() if node["Alive"]]
@@ -152,7 +145,7 @@ class RayEngine:
             self._actors.append(_Actor(self._class.remote(*self._shared)))
             idle += 1
 
-    def _hear(self) -> list["_Actor"]:
+    def _poll(self) -> list["_Actor"]:
         pending = {actor.answer: actor for actor in self._actors if actor.answer is not None}
         if not pending:
             time.sleep(_POLL_SECONDS)
@@ -172,7 +165,7 @@ class RayEngine:
         actor.job = None
         return kind, value
 
-    def _bury(self, actor: "_Actor") -> Job | None:
+    def _remove_dead(self, actor: "_Actor") -> Job | None:
         self._actors.remove(actor)
         self._kill(actor)
         self.restarts += 1
@@ -186,10 +179,7 @@ class RayEngine:
         if self._owns:
             self._ray.shutdown()
 
-    def __enter__(self) -> "RayEngine":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self, *, failed: bool) -> None:
         for actor in self._actors:
             self._kill(actor)
         self._actors.clear()
@@ -198,7 +188,7 @@ class RayEngine:
 
 
 class _Actor:
-    """One actor, as the search sees it; `answer` is what it owes."""
+    """One actor, as the search sees it; `answer` is its pending result."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
@@ -216,7 +206,7 @@ class _Actor:
             self.handle.stop.remote(self.given)
 
 
-class _Remote:
+class _Remote(JobChannel):
     """The actor itself. `stop` runs in a second thread, beside `execute`."""
 
     def __init__(self, blob: bytes, *arrays: Any) -> None:
@@ -231,7 +221,7 @@ class _Remote:
                 # The object store's memory is read-only, and nothing writes into a split.
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                 tensors = [torch.from_numpy(array) for array in self._arrays]
-            self._runner = Runner(unpack(self._blob, tensors))
+            self._runner = HostRunner(unpack(self._blob, tensors))
             return "ready", None
 
         return self._answer(make)
@@ -248,87 +238,12 @@ class _Remote:
     def should_stop(self) -> bool:
         return self._stopped >= self._current
 
-    def beat(self, images: int) -> None:
-        """Ray watches over its actors itself."""
+    def report(self, images: int) -> None:
+        """Images are counted from the results: Ray monitors its actors itself."""
 
     def _answer(self, call: Callable[[], tuple[str, Any]]) -> bytes:
         torch.set_num_threads(1)  # counts for the calling thread, and calls come in several
         try:
             return pack(call())
         except Exception as error:
-            kind = "input" if isinstance(error, InputError) else "run"
-            text = (
-                str(error) if isinstance(error, InputError | RunError) else f"{type(error).__name__}: {error}"
-            )
-            return pack(("raised", (kind, text, traceback.format_exc())))
-
-
-def _connect(ray: Any, address: str | None, limit: int) -> None:
-    """Joins the cluster, or starts one on this machine.
-
-    Raises:
-        InputError: it cannot be reached.
-    """
-    about: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # "local": without it Ray would silently join whatever cluster RAY_ADDRESS or a file in /tmp names.
-        about |= {"address": "local", "num_cpus": min(limit, cores()), "include_dashboard": False}
-    else:
-        about["address"] = address
-    try:
-        if address is not None:
-            _knock(address)
-        with _own_signals(), _loopback(ray, address is None):
-            ray.init(**about)
-    except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
-        where = "start Ray on this machine" if address is None else f'reach a Ray cluster at "{address}"'
-        raise InputError(
-            f"Cannot {where}: {str(error).rstrip('.')}. Check `ray_address` with `ray status`, or use the local engine."
-        ) from error
-
-
-def _knock(address: str) -> None:
-    """Tries the port of "host:port" or "ray://host:port" once: Ray itself would try for long before it says anything.
-
-    Raises:
-        OSError: nobody answers.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and "/" not in host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keeps the signal handlers: Ray would put its own for SIGTERM, which ends the process without saving."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
-
-
-@contextmanager
-def _loopback(ray: Any, wanted: bool) -> Iterator[None]:
-    """A Ray that is started meanwhile listens on the loopback interface alone, and says nothing.
-
-    Ray turns a `_node_ip_address` of 127.0.0.1 into the machine's own address, and then listens on all
-    interfaces; only its switch for systems without clusters keeps the loopback address.
-    """
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    constants = ray._private.ray_constants
-    clusters = constants.ENABLE_RAY_CLUSTER
-    if wanted:
-        constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = clusters
-        logger.setLevel(level)
+            return pack(("raised", failure(error)))

@@ -1,18 +1,18 @@
-"""What pictures are drawn with, and the schedules' picture. The one file that imports matplotlib.
+"""What pictures are drawn with. The one file that imports matplotlib.
 
 The bytes of an SVG depend on what is drawn alone: no date, no random names.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.style
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -20,9 +20,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Curve
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rolewise.augment import Schedule
 from rolewise.errors import InputError
-from rolewise.report.series import Series, series
 from rolewise.report.theme import Theme
 from rolewise.runs import write_atomic
 
@@ -119,6 +117,10 @@ class Sheet:
         axes.add_patch(bar)
         self.tip(bar, tip)
 
+    def swatch(self, axes: Any, corner: Point, side: float, color: str) -> None:
+        """A small square of a legend; `color` is one to draw with."""
+        axes.add_patch(Rectangle(corner, side, side, color=color))
+
     def tracks(self, axes: Any, lines: Sequence[Sequence[Point]], color: str, width: float) -> None:
         """Many broad lines of one colour."""
         axes.add_collection(
@@ -134,6 +136,13 @@ class Sheet:
         path = PathPatch(Curve(points, codes), facecolor="none", edgecolor=self.theme(color), linewidth=width)
         path.set(alpha=alpha, zorder=order, capstyle="round", joinstyle="round")
         return axes.add_patch(path)
+
+    def dot(self, axes: Any, point: Point, color: str, size: float = 8) -> None:
+        """A round mark with a rim in the color of the paper."""
+        rim, fill = self.theme("paper"), self.theme(color)
+        axes.plot(
+            *point, "o", markersize=size, markerfacecolor=fill, markeredgecolor=rim, markeredgewidth=1.2
+        )
 
     def tip(self, artist: Any, words: str) -> None:
         """What is said when one points at `artist`."""
@@ -158,138 +167,26 @@ class Sheet:
             )
         return target.getvalue()
 
+    def pdf(self) -> bytes:
+        """The picture as PDF, of natural size; the bytes hold no date."""
+        target = io.BytesIO()
+        canvas: Any = FigureCanvasPdf(self.figure)
+        with drawing():
+            canvas.print_pdf(target, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        return target.getvalue()
 
-@drawing()
-def schedule_figure(items: Sequence[tuple[str, Schedule]], path: str | Path | None = None) -> str:
-    """Figure 3 of the paper: per schedule its probabilities over its magnitudes, the schedules side by side.
+    def write(self, path: str | Path, svg: str) -> None:
+        """Writes the picture as its suffix says.
 
-    Args:
-        items: (title, schedule), each a column: the teacher's, then the student's.
-        path: also written there, as SVG or, if it ends in .png, as PNG.
-
-    Returns:
-        The SVG.
-
-    Raises:
-        InputError: nothing to draw, a schedule without probabilities and magnitudes, another suffix.
-    """
-    if not items:
-        raise InputError("`items` must hold at least one (title, schedule), got none.")
-    suffix = Path(path).suffix.lower() if path is not None else ".svg"
-    if suffix not in (".svg", ".png"):
-        raise InputError(f'`path` must end in .svg or .png, got "{path}".')
-    (width, height), top = PANEL, 26
-    sheet = Sheet(width * len(items), top + 2 * height + 48, Theme(page=False))
-    names: list[str] = []
-    for column, (title, schedule) in enumerate(items):
-        numbers, left = series(schedule), column * width
-        axes = sheet.axes(left + 40, top + 32, left + width - 84, top + height - 34)
-        sheet.text(
-            axes,
-            (0.5, 1.12),
-            title,
-            color="ink",
-            xycoords="axes fraction",
-            ha="center",
-            va="bottom",
-            fontsize=13,
-        )
-        _probability(sheet, axes, numbers)
-        axes = sheet.axes(left + 40, top + height + 32, left + width - 84, top + 2 * height - 34)
-        _magnitude(sheet, axes, numbers)
-        names = sorted({*names, *numbers.ops})
-    _legend(sheet, names)
-    svg = sheet.svg(
-        " and ".join(title for title, _ in items), "Probability and magnitude of each op by epoch."
-    )
-    if path is not None:
-        write_atomic(path, sheet.png() if suffix == ".png" else svg.encode())
-    return svg
+        Args:
+            path: ends in .svg, .png or .pdf, see `check_suffix`.
+            svg: what `svg` gave.
+        """
+        suffix = Path(path).suffix.lower()
+        write_atomic(path, {".png": self.png, ".pdf": self.pdf}.get(suffix, svg.encode)())
 
 
-@drawing()
-def probability_panel(title: str, schedule: Schedule, theme: Theme) -> str:
-    """Stacked areas of the probabilities, normalised, alone."""
-    return _panel(title, series(schedule), theme, _probability)
-
-
-@drawing()
-def magnitude_panel(title: str, schedule: Schedule, theme: Theme) -> str:
-    """Stacked bars of the magnitudes, alone."""
-    return _panel(title, series(schedule), theme, _magnitude)
-
-
-def _panel(title: str, numbers: Series, theme: Theme, draw: Callable[[Sheet, Any, Series], None]) -> str:
-    width, height = PANEL
-    sheet = Sheet(width, height, theme)
-    draw(sheet, sheet.axes(40, 32, width - 84, height - 34), numbers)
-    first = numbers.first
-    active = [name for name, row in zip(numbers.ops, numbers.probability, strict=True) if row.any()]
-    words = "no op in use" if first is None else f"from epoch {first + 1} on: {', '.join(active)}"
-    return sheet.svg(title, f"{numbers.epochs} epochs, {len(numbers.steps())} policies; {words}.")
-
-
-def _probability(sheet: Sheet, axes: Any, numbers: Series) -> None:
-    steps = numbers.steps()
-    edges = np.array([edge for step in steps for edge in step], dtype=float)
-    columns = np.repeat([first for first, _ in steps], 2)
-    tops = np.cumsum(numbers.probability, axis=0)
-    for number, name in enumerate(numbers.ops):
-        upper, lower = (
-            tops[number, columns],
-            (tops[number - 1, columns] if number else np.zeros(len(columns))),
-        )
-        if (upper > lower).any():
-            color = sheet.theme.op(name, number)
-            area = axes.fill_between(
-                edges, lower, upper, color=color, linewidth=0.4, edgecolor=sheet.theme("paper")
-            )
-            sheet.tip(area, f"{name}: probability up to {(upper - lower).max() * numbers.largest:.2f}")
-    axes.set(xlim=(0, numbers.epochs), ylim=(0, 1))
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    sheet.heading(axes, "probability, largest sum = 1")
-    sheet.epochs(axes)
-    _label_ends(sheet, axes, numbers.ops, tops[:, -1])
-    quiet = numbers.epochs if numbers.first is None else numbers.first
-    if quiet >= 0.25 * numbers.epochs:
-        sheet.text(axes, (quiet / 2, 0.5), "no\naugmentation", ha="center", va="center", linespacing=1.4)
-
-
-def _magnitude(sheet: Sheet, axes: Any, numbers: Series) -> None:
-    step = numbers.bars[1] - numbers.bars[0] if len(numbers.bars) > 1 else numbers.epochs
-    heights = numbers.magnitude[:, list(numbers.bars)]
-    tops = np.cumsum(heights, axis=0)
-    for number, name in enumerate(numbers.ops):
-        for k, epoch in enumerate(numbers.bars):
-            if heights[number, k] > 0:
-                corner = (epoch + 0.12 * step, tops[number, k] - heights[number, k])
-                tip = f"{name}, epoch {epoch}: magnitude {heights[number, k]:g}"
-                sheet.bar(axes, corner, 0.76 * step, heights[number, k], sheet.theme.op(name, number), tip)
-    axes.set(xlim=(0, numbers.bars[-1] + step), ylim=(0, max(1.0, tops.max(initial=0.0) * 1.03)))
-    sheet.heading(axes, "magnitude, sum over ops")
-    sheet.values(axes, 4, integer=True)
-    sheet.epochs(axes)
-    _label_ends(sheet, axes, numbers.ops, tops[:, -1])
-
-
-def _label_ends(sheet: Sheet, axes: Any, names: Sequence[str], tops: Any) -> None:
-    """Names beside the right end of a stack, where a part is high enough to carry one."""
-    (_, x), (_, most) = axes.get_xlim(), axes.get_ylim()
-    bottoms, last = np.concatenate([[0.0], tops[:-1]]), -most
-    for name, bottom, top in zip(names, bottoms, tops, strict=True):
-        middle = (bottom + top) / 2
-        if top - bottom > 0.015 * most and middle - last > 0.05 * most:
-            sheet.text(axes, (x, middle), name, shift=(5, 0), va="center", fontsize=10)
-            last = middle
-
-
-def _legend(sheet: Sheet, names: Sequence[str]) -> None:
-    axes = sheet.figure.add_axes((0, 0, 1, 46 / sheet.height))
-    axes.set(xlim=(0, sheet.width), ylim=(46, 0))
-    axes.axis("off")
-    most = max(1, int((sheet.width - 40) // 98))
-    columns = -(-len(names) // -(-len(names) // most)) if names else 1
-    for number, name in enumerate(names):
-        x, y = 40 + (number % columns) * (sheet.width - 60) / columns, 9 + 18 * (number // columns)
-        axes.add_patch(Rectangle((x, y - 5), 10, 10, color=sheet.theme.op(name, number)))
-        sheet.text(axes, (x, y), name, color="ink", shift=(15, 0), va="center")
+def check_suffix(path: str | Path) -> None:
+    """Raises InputError for a file that is no kind of picture."""
+    if Path(path).suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise InputError(f'`path` must end in .svg, .png or .pdf, got "{path}".')

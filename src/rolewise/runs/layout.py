@@ -15,6 +15,8 @@ KD = "kd.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = "lock"
 REPORT = "report.html"
+CODE = "code"  # own code that the run used: copies, and what is known of each
+OWN_CODE = f"{CODE}/own.json"
 _BASELINES = "baselines"
 _TESTS = "tests"
 
@@ -51,6 +53,11 @@ def search_logs(role: str) -> str:
 def test_file(key: str) -> str:
     """The file of what the network of the final training `key` said to every test image."""
     return f"{_TESTS}/{key}.safetensors"
+
+
+def averaged_file(key: str, *, baseline: bool = False) -> str:
+    """The file of the network with the averaged weights, beside the one with the last."""
+    return network_file(key, baseline=baseline).replace(".safetensors", "-averaged.safetensors")
 
 
 def network_file(key: str, *, baseline: bool = False) -> str:

@@ -8,17 +8,15 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise._machine import cores
 from rolewise._roles import A_T, ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
-from rolewise.population import Estimate
-from rolewise.population import estimate as estimate_search
+from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
-from rolewise.stages.trainings import TRAININGS, has_a_t, searches
+from rolewise.stages.trainings import TRAININGS, has_a_t, searches, teacher_given
 from rolewise.trainer import Trainer, torch_threads
 
 _FLOAT = 4  # bytes
@@ -62,7 +60,7 @@ def estimate(config: Config, only: str | None = None) -> str:
     if only is None:
         for training in TRAININGS.values():
             left_out = not config.baselines or (training.schedule == A_T and not has_a_t(config))
-            if (training.baseline and left_out) or (training.key == TEACHER and config.teacher.file):
+            if (training.baseline and left_out) or (training.key == TEACHER and teacher_given(config)):
                 continue
             takes = rehearsal.training(training.role, kd=training.kd)
             tell(training.title, _about(takes), takes)
@@ -70,12 +68,12 @@ def estimate(config: Config, only: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def bytes_needed(config: Config, classes: int) -> int:
+def bytes_needed(config: Config, classes: int, image: build.Image) -> int:
     """About what the checkpoints and networks of a run take at most, in bytes.
 
     A search keeps the state of every member; the checkpoints of a stage that is done stay where they are.
     """
-    networks = build.new_teacher(config, classes), build.new_student(config, classes, None)[0]
+    networks = build.new_teacher(config, classes, image), build.new_student(config, classes, image, None)[0]
     parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
     return _FLOAT * parameters * (config.search.population + len(networks)) * _COPIES * _KEPT
 
@@ -91,7 +89,9 @@ class _Rehearsal:
     def _distillation(self) -> tuple[Objective, float]:
         """The student's objective, prepared in a short epoch, and the seconds that the whole preparation takes."""
         config, images = self.config, self._data.train
-        objective = build.new_objective(config, build.new_teacher(config, len(self._data.classes)).eval())
+        objective = build.new_objective(
+            config, build.new_teacher(config, len(self._data.classes), build.image_form(self._data)).eval()
+        )
         if not isinstance(objective, Distill) or objective.loss.prepared:
             return objective, 0.0
         objective.prepare_epochs = 1
@@ -108,38 +108,33 @@ class _Rehearsal:
         """Seconds in which the distillation loss trains its own parts on the teacher."""
         return self._distillation[1]
 
-    def _parts(self, role: str, classes: int) -> tuple[nn.Module, Objective]:
+    def _parts(self, role: str, data: Data) -> tuple[nn.Module, Objective]:
+        classes, image = len(data.classes), build.image_form(data)
         if role == TEACHER:
-            return build.new_teacher(self.config, classes), CrossEntropy()
-        return build.new_student(self.config, classes, None)[0], self._distillation[0]
+            return build.new_teacher(self.config, classes, image), CrossEntropy()
+        return build.new_student(self.config, classes, image, None)[0], self._distillation[0]
 
     def search(self, role: str) -> Estimate:
         """What the search of a role's schedule takes."""
         config = self.config
         data = build.load_searched(config, role, self._data)
-        model, objective = self._parts(role, len(data.classes))
-        return estimate_search(
+        model, objective = self._parts(role, data)
+        plan = make_plan(
             model,
             data,
+            config.search,
             objective=objective,
-            population=config.search.population,
-            epochs=config.search.epochs,
-            interval=config.search.interval,
-            method=config.search.method,
-            settings=build.train_settings(config, role, searching=True),
-            train_images=config.data.search_train,
-            validation_images=config.data.search_validation,
-            workers=config.machine.workers or cores(),
-            engine=config.search.engine,
-            ray_address=config.search.ray_address,
-            gpus_per_member=config.search.gpus_per_member,
+            role=role,
+            training=build.train_settings(config, role, searching=True),
+            images=(config.data.search_train, config.data.search_validation),
         )
+        return measure(plan, workers=config.machine.workers)
 
     def training(self, role: str, *, kd: bool) -> float:
         """Seconds of a final training, from the time of some steps."""
         if (role, kd) not in self._trainings:
             settings = build.train_settings(self.config, role, searching=False)
-            model, objective = self._parts(role, len(self._data.classes))
+            model, objective = self._parts(role, self._data)
             with torch_threads(settings.threads):
                 trainer = Trainer(
                     model,
@@ -156,14 +151,17 @@ class _Rehearsal:
 def _seconds_of_a_step(trainer: Trainer) -> float:
     trainer.model.train()
     trainer.objective.set_epoch(0, 0)
-    marks = []
+    begun, steps = 0.0, -1  # the first step compiles and allocates, and is not counted
     for batch in trainer.feeder.batches(0, None):
         trainer.train_step(batch)
-        marks.append(time.monotonic())
-        if len(marks) > _TIMED_STEPS:
+        steps += 1
+        if steps == 0:
+            trainer.placement.wait()
+            begun = time.monotonic()
+        if steps == _TIMED_STEPS:
             break
-    # The first step compiles and allocates, and counts once.
-    return (marks[-1] - marks[0]) / max(1, len(marks) - 1)
+    trainer.placement.wait()
+    return (time.monotonic() - begun) / max(1, steps)
 
 
 def _about(seconds: float) -> str:

@@ -34,6 +34,8 @@ class Results:
             "loss": result.loss,
             "accuracy_batch_statistics": result.batch_statistics,
         }
+        if result.averaged_accuracy is not None:
+            figures["accuracy_averaged"] = result.averaged_accuracy
         row = {
             "key": training.key,
             "name": training.title,

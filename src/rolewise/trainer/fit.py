@@ -9,16 +9,17 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from rolewise.augment import Schedule
-from rolewise.data import Data, Split
+from rolewise._roles import STUDENT
+from rolewise.augment import BasePolicy, Schedule
+from rolewise.data import Data, Split, check_data
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
-from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
-from rolewise.quant import quantization
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
+from rolewise.trainer.recorded import record
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.training_log import TrainingLog
 
@@ -37,6 +38,8 @@ class Result:
         logits: of the test images (n, k), float32.
         labels: of the test images (n,).
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
+        averaged: the network with the averaged weights, where `ema_decay` or `ema_epochs` asks for one.
+        averaged_accuracy: its accuracy on the test images.
     """
 
     accuracy: float
@@ -47,6 +50,8 @@ class Result:
     logits: Tensor = field(repr=False, compare=False)
     labels: Tensor = field(repr=False, compare=False)
     history: list[dict[str, float]] = field(repr=False)
+    averaged: nn.Module | None = field(default=None, repr=False, compare=False)
+    averaged_accuracy: float | None = None
 
 
 def train(
@@ -76,7 +81,7 @@ def train(
         epochs: length of the training.
         seed: of order, augmentation and the loss's own parts.
         settings: all numbers of the training; None takes the paper's: SGD for a 32-bit network without a teacher,
-            Adam for a quantized one and for any student of `Distill`.
+            Adam for a student: a quantized network, or any under `Distill` or `MutualLearning`.
         validation: held-out images; then each epoch is validated and the best checkpoint kept.
         out: a folder for log and checkpoints; there an interrupted training goes on with `resume=True`.
         resume: see `out`.
@@ -88,15 +93,15 @@ def train(
         RunError: the training diverged.
         Interrupted: a signal came and `out` holds the state.
     """
-    student = isinstance(objective, Distill) or quantization(model) is not None
-    defaults = student_settings if student else teacher_settings
+    check_data(data)
+    objective = checked(objective)
+    role = objective.role_of(model)
+    defaults = student_settings if role == STUDENT else teacher_settings
     check_names(changes, train, TrainSettings)
     chosen = replace(defaults(epochs) if settings is None else settings, **changes)
     if chosen.epochs != epochs:
         raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {chosen.epochs}.")
     check_schedule(augment, epochs)
-    objective = objective or CrossEntropy()
-    role = "student" if student else "teacher"
     group = join(chosen.device)
     about = {"epochs": epochs, "seed": seed, "role": role}
     with torch_threads(chosen.threads), ExitStack() as stack:
@@ -114,14 +119,20 @@ def train(
             group=group,
         )
         history = fit(trainer, augment, run=opened.directory, validation=validation)
-        return final_test(trainer, data.test, history)
+        return final_test(
+            trainer, data.test, history, policy=None if augment is None else augment[epochs - 1]
+        )
 
 
-def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) -> Result:
+def final_test(
+    trainer: Trainer, split: Split, history: list[dict[str, float]], *, policy: BasePolicy | None = None
+) -> Result:
     """The one look at the test images, after the last epoch.
 
     It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
     test differs from what an exported file computes. The network stays in the trainer's memory format.
+
+    `policy`: of the last epoch, under which the statistics of averaged weights are estimated.
     """
     placement = replace(trainer.placement, precision="fp32", compile=False)
     measure = partial(trainer.evaluate, split, placement=placement)
@@ -135,6 +146,8 @@ def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) 
     except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
         trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
         batch = None
+    averaged = trainer.averaged(policy) if trainer.average is not None and history else None
+    averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy
     trainer.model.eval()
     return Result(
         measured.accuracy,
@@ -145,6 +158,8 @@ def final_test(trainer: Trainer, split: Split, history: list[dict[str, float]]) 
         measured.logits,
         split.labels,
         history,
+        averaged,
+        averaged_accuracy,
     )
 
 
@@ -173,6 +188,8 @@ def fit(
     epochs = trainer.settings.epochs
     log = TrainingLog(trainer, run, stage)
     log.resume()
+    if trainer.placement.device.type == "cuda" and (reason := record(trainer)) is not None:
+        trainer.progress.note(f"Steps are not recorded, which is slower: {reason}.")
     if trainer.group is not None:
         trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
     trainer.progress.start(

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
+from rolewise.trainer.average import WeightAverage, estimate_statistics
+from rolewise.trainer.checks import check_classes, check_shared
+from rolewise.trainer.classes import class_weights
 from rolewise.trainer.evaluation import Evaluation, evaluate
-from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.feed import Batch, Feeder, feeding_threads
+from rolewise.trainer.ladder import set_rung
+from rolewise.trainer.levels import LevelChanges
+from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
 from rolewise.trainer.parallel import Group
-from rolewise.trainer.settings import TrainSettings, make_optimizer, set_lr
+from rolewise.trainer.settings import TrainSettings
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
 
 
@@ -83,20 +89,32 @@ class Trainer:
             )
         self.settings = settings.resolved()
         if group is not None:
-            _check_shared(objective, self.settings)
+            check_shared(objective, self.settings, group)
         self.placement = self.settings.placement()
         self.model = self.placement.place(model)
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        check_classes(self.model, split, self.placement.device)
+        check_classes(self.model, split, self.placement.device, role=role)
+        objective.class_weights = class_weights(settings.class_weights, split, self.placement.device)
+        objective.label_smoothing = self.settings.label_smoothing
+        if self.settings.mixing is not None:
+            objective.check_mixing()
         objective.bind(self.model, split, self.placement, seed=seed)
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
         self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
+        self.recorded: Callable[[Batch], None] | None = (
+            None  # takes the steps, see `rolewise.trainer.recorded`
+        )
+        self.feed_threads = feeding_threads(self.placement.device)
         self.group = group
         if group is not None:
             self._join(group)
+        self.average = WeightAverage.of(self.model, self.settings)
+        self.levels = LevelChanges(self.model) if self.settings.count_level_changes else None
+        self.rung: int | None = None
+        self._set_rung()
         self.set_member(member)
 
     def _join(self, group: "Group") -> None:
@@ -106,11 +124,19 @@ class Trainer:
         stop = self.should_stop
         self.should_stop = lambda: group.vote(stop())
 
+    def _set_rung(self) -> None:
+        """Gives the quantizers the bits of this epoch's rung of the ladder, if there is one."""
+        rung = self.settings.bits_at(self.epoch)
+        if rung is not None and rung != self.rung:
+            set_rung(self.model, rung, self.settings.ladder, self.average)
+        self.rung = rung
+
     def set_member(self, member: int | None) -> None:
         """Continues as another member of the population: its order of images, its augmentation."""
         self.member = member
         share = None if self.group is None else self.group.share(self.settings.batch_size)
-        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member), share)
+        key = self.seed, self.role, member
+        self.feeder = Feeder(self.split, self.settings, self.placement, key, share, threads=self.feed_threads)
 
     @property
     def steps(self) -> int:
@@ -120,12 +146,16 @@ class Trainer:
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
         """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
 
+        Every module is put into training mode, also one that its owner had put into eval mode: a frozen batch
+        normalization uses and updates the statistics of the batches.
+
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
-        self.model.train()
-        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
-        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
+        self.begin_epoch()
+        if self.levels is not None and self.step == 0:
+            self.levels.begin()
+        take = self.train_step if self.recorded is None else self.recorded
         with nullcontext() if self.group is None else self.group.batch_norms(self._modules):
             for batch in self.feeder.batches(self.epoch, policy, self.step):
                 if self.should_stop():
@@ -133,11 +163,18 @@ class Trainer:
                     raise Interrupted(
                         f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
                     )
-                self.train_step(batch)
+                take(batch)
                 self.step += 1
                 self.progress.batch(self.settings.batch_size)
         self._gather()
         return self._end_epoch()
+
+    def begin_epoch(self) -> None:
+        """Training mode, and the numbers of the current epoch where the step reads them."""
+        self.model.train()
+        self._set_rung()
+        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
+        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
 
     @property
     def _modules(self) -> list[nn.Module]:
@@ -152,7 +189,11 @@ class Trainer:
         """Forward, backward, update; no wait for the device."""
         self.optimizer.zero_grad(set_to_none=True)
         self._sums += self.objective.backward(self.model, batch.images, batch.labels, batch.ids)
+        if self.settings.grad_clip is not None:
+            clip_gradient(self.optimizer, self.settings.grad_clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.after_step()
 
     def _end_epoch(self) -> EpochMetrics:
         sums = dict(zip(self.objective.metrics, self._sums.tolist(), strict=True))
@@ -162,20 +203,47 @@ class Trainer:
         values = {name: value / self.steps for name, value in sums.items() if name != "correct"}
         values["accuracy"] = sums["correct"] / images
         self._sums.zero_()
+        if self.average is not None:
+            self.average.after_epoch(self.epoch, self.settings.epochs)
+        if self.levels is not None:
+            values["level_changes"] = self.levels.share()
         self.epoch, self.step = self.epoch + 1, 0
         return EpochMetrics(values)
+
+    def averaged(self, policy: Any = None) -> nn.Module:
+        """A copy of the network with the averaged weights, in eval mode.
+
+        Its batch normalization has the statistics of the last epoch's batches, augmented as they were for training.
+
+        Args:
+            policy: of the last epoch.
+        Raises:
+            InputError: the settings ask for no average.
+            Interrupted: `should_stop` said so; nothing has changed.
+        """
+        if self.average is None:
+            raise InputError("There is no average of the weights: set `ema_decay` or `ema_epochs`.")
+        model = self.average.applied(self.model)
+        batches = self.feeder.batches(max(0, self.epoch - 1), policy)
+        with nullcontext() if self.group is None else self.group.batch_norms([model]):
+            estimate_statistics(model, batches, self.placement, should_stop=self.should_stop)
+        return model.eval()
 
     def evaluate(
         self,
         split: Split,
         *,
+        model: nn.Module | None = None,
         placement: Placement | None = None,
         batch_statistics: bool = False,
         keep_logits: bool = False,
     ) -> Evaluation:
-        """Accuracy and loss on `split`, normalized as the training images are; see `rolewise.trainer.evaluate`."""
+        """Accuracy and loss on `split`, normalized as the training images are; see `rolewise.trainer.evaluate`.
+
+        `model`: another network than the trained one, such as `averaged()`.
+        """
         return evaluate(
-            self.model,
+            model or self.model,
             split,
             mean=self.split.mean,
             std=self.split.std,
@@ -187,52 +255,39 @@ class Trainer:
             group=self.group,
         )
 
-    def state(self) -> State:
-        """A copy of everything that training depends on."""
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that training depends on, themselves, named as in a `State`."""
         parts = {
-            "model": {name: plain(tensor) for name, tensor in self.model.state_dict().items()},
+            "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
-            "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
+            "objective": self.objective.state(),
         }
+        parts |= {name: part.state() for name, part in self._extra_parts().items()}
         tensors = {
             f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
         }
-        tensors["sums"] = plain(self._sums)
-        return State(tensors, {"epoch": self.epoch, "step": self.step})
+        return {**tensors, "sums": self._sums}
+
+    def state(self) -> State:
+        """A copy of everything that training depends on."""
+        near = {name: t if t.is_cuda else plain(t) for name, t in self.tensors().items()}
+        rung = {} if self.rung is None else {"rung": self.rung}
+        return State(near, {"epoch": self.epoch, "step": self.step, **rung}).host()
+
+    def _extra_parts(self) -> dict[str, WeightAverage | LevelChanges]:
+        """What some settings add to the state."""
+        found = {"average": self.average, "levels": self.levels}
+        return {name: part for name, part in found.items() if part is not None}
 
     def load_state(self, state: State) -> None:
-        """Takes back a `state()`, in place: a captured step stays valid."""
+        """Takes back a `state()`; in place where the step is recorded, so that the recording stays valid."""
+        if self.rung is not None:
+            self.rung = int(state.info["rung"])
+            set_rung(self.model, self.rung, self.settings.ladder, None, rescale=False)
         load_model(self.model, state.part("model"))
-        load_optimizer(self.optimizer, state.part("optimizer"))
+        load_optimizer(self.optimizer, state.part("optimizer"), in_place=self.recorded is not None)
         self.objective.load_state(state.part("objective"))
+        for name, part in self._extra_parts().items():
+            part.load_state(state.part(name))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
-
-
-def _check_shared(objective: Objective, settings: TrainSettings) -> None:
-    if not objective.shares_batches:
-        raise InputError(
-            f"{type(objective).__name__} averages no gradients, so several processes cannot share its "
-            "batches: train it without torchrun."
-        )
-    if settings.compile:
-        raise InputError("`compile` is for a single process: leave it out under torchrun.")
-
-
-def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
-    """Checks that the network tells as many classes apart as the data have.
-
-    Raises:
-        InputError: it does not.
-    """
-    height, width = split.image_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = model(torch.zeros(1, 3, height, width, device=device)).shape
-    model.train(was_training)
-    if len(found) != 2 or found[1] != split.num_classes:
-        raise InputError(
-            f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
-            f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
-        )

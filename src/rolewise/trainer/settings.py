@@ -7,8 +7,8 @@ from typing import Literal, Unpack
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
+from rolewise.augment import Mixing
 from rolewise.errors import InputError
 from rolewise.objective import Placement
 from rolewise.settings import STUDENT, ComputeSettings, Integer, TrainOptions, TrainRecipe, settings
@@ -25,6 +25,13 @@ class TrainSettings(ComputeSettings, TrainRecipe):
     threads: Integer = Field(
         default=1, ge=1, description="threads of torch on a CPU; members of a search always use one"
     )
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How the images of a batch are mixed; None where they are not."""
+        if self.mixup is None and self.cutmix is None:
+            return None
+        return Mixing(self.mixup, self.cutmix, self.mix_probability)
 
     def resolved(self) -> "TrainSettings":
         """With what the machine decides written down, so that a resume elsewhere computes the same way.
@@ -62,40 +69,6 @@ def student_settings(epochs: int = 200, **changes: Unpack[TrainOptions]) -> Trai
     """The paper's settings of low-bit students: Adam, weight decay on weights alone."""
     chosen: TrainOptions = {**STUDENT, **changes}
     return TrainSettings(epochs, **chosen)
-
-
-def make_optimizer(
-    model: nn.Module, own: list[nn.Parameter], settings: TrainSettings
-) -> torch.optim.Optimizer:
-    """The optimizer, fused, its learning rate a tensor on the device (so that a captured step sees it change)."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            weight = name == "weight" and isinstance(module, nn.Conv2d | nn.Linear)
-            if parameter.requires_grad:
-                (decayed if weight or settings.decay_scope == "all" else free).append(parameter)
-    (decayed if settings.decay_scope == "all" else free).extend(own)
-    device = torch.device(settings.device)
-    groups = [
-        {"params": parameters, "weight_decay": decay, "lr": torch.tensor(settings.lr, device=device)}
-        for parameters, decay in ((decayed, settings.weight_decay), (free, 0.0))
-        if parameters
-    ]
-    if not groups:
-        raise InputError(f"{type(model).__name__} has no parameters to train.")
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
-    # eps: the role-wise release's; it matters where gradients are tiny, as behind a clipped activation.
-    capturable = device.type == "cuda"
-    return torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-5, fused=True, capturable=capturable)
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Writes the learning rate into the tensors that the optimizer holds."""
-    for group in optimizer.param_groups:
-        rate: Tensor = group["lr"]
-        rate.fill_(lr)
 
 
 @contextmanager

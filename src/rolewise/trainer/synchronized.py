@@ -48,7 +48,8 @@ class _Normalise(torch.autograd.Function):
         slope = -weight * scale.square() * tilt
         offset = -weight * scale * shift - slope * mean
         zero, one = torch.zeros_like(mean), torch.ones_like(mean)
-        return dx.add_(F.batch_norm(x, zero, one, slope, offset, False, 0.0, 0.0)), dweight, dbias, None, None
+        eps = torch.finfo(one.dtype).tiny  # 1 + eps is 1; PyTorch 2.11 refuses 0
+        return dx.add_(F.batch_norm(x, zero, one, slope, offset, False, 0.0, eps)), dweight, dbias, None, None
 
 
 def _forward(layer: _BatchNorm, mean_over: Mean, size: int, input: Tensor) -> Tensor:

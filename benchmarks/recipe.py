@@ -1,0 +1,301 @@
+"""The ablation of the training recipe: each element added to the paper's recipe, and taken from the strong one.
+
+    python benchmarks/recipe.py --data-root ~/data                     # all arms; stops and goes on as you like
+    python benchmarks/recipe.py --data-root ~/data --plan              # what there is to train, and what is done
+    python benchmarks/recipe.py --data-root ~/data --only cosine --seeds 3 --bits 2
+
+CIFAR-10, 50,000 training images, `resnet8-small`, 10 epochs, at 32, 4 and 2 bits, three seeds. Arms of a seed share the
+order of the images, the augmentation's random numbers, the initial weights and, below 32 bits, the teacher, so that
+differences are paired. Each training is kept in `--out` (ignored by git) and continued there after a kill; the figures
+of what is done are written to `results/recipe/ablation.json` after each one.
+"""
+
+import argparse
+import copy
+import json
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import command_line
+
+import rolewise as rw
+from rolewise import kd, networks
+from rolewise.augment import find_schedule
+from rolewise.pretrained import load_network, save_network
+from rolewise.runs import environment
+from rolewise.seeds import torch_generator
+
+ROOT = Path(__file__).resolve().parents[1]
+CUTMIX = {"cutmix": 1.0, "mix_probability": 0.5}
+# Name -> what it changes: settings of the training, and `schedule`, `task_weight`, `teacher_bits`, which are not.
+ELEMENTS: dict[str, dict[str, Any]] = {
+    "cosine": {"lr_schedule": "cosine"},
+    "warmup": {"warmup_epochs": 1},
+    "smoothing": {"label_smoothing": 0.1},
+    "mixup": {"mixup": 0.2},
+    "cutmix": CUTMIX,
+    "ema": {"ema_decay": 0.998},
+    "last": {"ema_epochs": 3},
+    "clip": {"grad_clip": 1.0},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+    "trivialaugment": {"schedule": "trivialaugment"},
+    "autoaugment": {"schedule": "autoaugment"},
+    "ladder": {"ladder": True},
+    "labelfree": {"task_weight": 0.0},
+    "lowbit-teacher": {"teacher_bits": 4},
+}
+STRONG = ("cosine", "cutmix")  # the elements of the presets `strong-...`
+LOW_ONLY = (
+    "ladder",
+    "labelfree",
+    "lowbit-teacher",
+)  # have no meaning for the 32-bit network, which has no teacher
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe: its name, what it is compared with, and its elements."""
+
+    name: str
+    against: str
+    elements: tuple[str, ...]
+
+    def changes(self) -> dict[str, Any]:
+        """All that the elements change."""
+        return {key: value for element in self.elements for key, value in ELEMENTS[element].items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training."""
+
+    arm: Arm
+    bits: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.arm.name}-{self.bits}bit-seed{self.seed}"
+
+
+def arms() -> list[Arm]:
+    """The paper's recipe, the strong one, and one element more or less."""
+    found = [Arm("paper", "paper", ()), Arm("strong", "paper", STRONG)]
+    found += [Arm(f"paper+{name}", "paper", (name,)) for name in ELEMENTS]
+    found += [Arm(f"strong-{name}", "strong", tuple(e for e in STRONG if e != name)) for name in STRONG]
+    found += [Arm(f"strong+{name}", "strong", (*STRONG, name)) for name in ELEMENTS if name not in STRONG]
+    return found
+
+
+def cells(options: argparse.Namespace) -> list[Cell]:
+    """All trainings, seed by seed and 32 bits first, so that what is done is always a whole comparison."""
+    chosen = [
+        arm for arm in arms() if not options.only or arm.name in ("paper", "strong") or _named(arm, options)
+    ]
+    return [
+        Cell(arm, bits, seed)
+        for seed in range(options.seeds)
+        for bits in options.bits
+        for arm in chosen
+        if bits < 32 or not set(arm.elements) & set(LOW_ONLY)
+    ]
+
+
+def _named(arm: Arm, options: argparse.Namespace) -> bool:
+    return any(arm.name.endswith(("+" + name, "-" + name)) for name in options.only)
+
+
+class Ablation:
+    """Trains cells, each from its own checkpoint if there is one."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.out = options, Path(options.out)
+        self.data = rw.load_data("digits") if options.smoke else rw.load_data("cifar10", options.data_root)
+        self.architecture = "cnn-tiny" if options.smoke else "resnet8-small"
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """What a cell gave, if it is done."""
+        path = self.out / f"{cell.key}.json"
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def train(self, cell: Cell) -> dict[str, Any]:
+        """Trains a cell, or continues it."""
+        if (found := self.result(cell)) is not None:
+            return found
+        changes, folder = cell.arm.changes(), self.out / cell.key
+        schedule, task_weight = changes.pop("schedule", None), changes.pop("task_weight", None)
+        teacher_bits = changes.pop("teacher_bits", 32)
+        epochs = self.options.epochs
+        if changes.pop("ladder", False):
+            changes["ladder"] = (8, 4, 2) if cell.bits == 2 else (8, cell.bits)
+        model, objective = self.student(cell, teacher_bits, task_weight)
+        base = {"batch_size": 128, "threads": 1, "lr": 0.1 if cell.bits == 32 else 2e-3}
+        begun = time.process_time()
+        result = rw.train(
+            model,
+            self.data,
+            objective=objective,
+            augment=None if schedule is None else find_schedule(schedule, epochs),
+            epochs=epochs,
+            seed=cell.seed,
+            out=folder,
+            resume=(folder / "config.json").exists(),
+            **{**base, **changes},
+        )
+        figures = {
+            **asdict(cell),
+            "accuracy": result.accuracy,
+            "averaged": result.averaged_accuracy,
+            "loss": result.loss,
+            "n": result.n,
+            "precision": result.precision,
+            "cpu_seconds_of_the_last_sitting": round(time.process_time() - begun, 1),
+        }
+        save_network(model, folder / "network.safetensors")
+        part = self.out / f"{cell.key}.part"
+        part.write_text(json.dumps(figures) + "\n", "utf-8")
+        part.replace(self.out / f"{cell.key}.json")
+        return figures
+
+    def student(self, cell: Cell, teacher_bits: int, task_weight: float | None) -> tuple[Any, Any]:
+        """The network before its training, and what it minimizes: below 32 bits soft labels of the paper's teacher."""
+        if cell.bits == 32:
+            model = networks.build(self.architecture, num_classes=10)
+            model.reset(torch_generator(cell.seed, "recipe"))
+            return model, None
+        paper = Arm("paper", "paper", ())
+        float_teacher = self.network(Cell(paper, 32, cell.seed))
+        teacher = (
+            float_teacher
+            if teacher_bits >= 32 or cell.bits >= teacher_bits
+            else self.network(Cell(paper, teacher_bits, cell.seed))
+        )
+        student = rw.quantize(copy.deepcopy(float_teacher), cell.bits, cell.bits)
+        loss = kd.LOSSES["soft"]()
+        return student, rw.Distill(teacher.eval(), loss, task_weight=task_weight)
+
+    def network(self, cell: Cell) -> Any:
+        """The trained network of a cell, which is trained now if it is not there yet."""
+        self.train(cell)
+        return load_network(self.out / cell.key / "network.safetensors")
+
+
+def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
+    """One row per arm and bits: mean accuracy, and the paired difference to its base with a 95 % interval."""
+    done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
+    rows = []
+    for arm in arms():
+        for bits in sorted({cell.bits for cell in wanted}, reverse=True):
+            pairs = list(_pairs(arm, bits, wanted, done))
+            if pairs:
+                values = [value for value, _ in pairs]
+                rows.append(
+                    {
+                        "arm": arm.name,
+                        "bits": bits,
+                        "n": len(values),
+                        "accuracy": round(100 * statistics.mean(values), 2),
+                        "against": arm.against,
+                        "difference": None
+                        if arm.name == arm.against
+                        else interval([a - b for a, b in pairs]),
+                    }
+                )
+    return rows
+
+
+def _pairs(
+    arm: Arm, bits: int, wanted: list[Cell], done: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[float, float]]:
+    """(accuracy, accuracy of the base) for each seed that both have; where weights are averaged, theirs counts."""
+    base = next(one for one in arms() if one.name == arm.against)
+    for seed in sorted({cell.seed for cell in wanted}):
+        mine, other = (done.get(Cell(one, bits, seed).key) for one in (arm, base))
+        if mine is not None and other is not None:
+            yield mine["averaged"] if mine["averaged"] is not None else mine["accuracy"], other["accuracy"]
+
+
+def interval(differences: list[float]) -> dict[str, float | None]:
+    """Mean difference in percentage points, and its 95 % interval by Student's t; None with fewer than 2 seeds."""
+    points = [100 * one for one in differences]
+    mean, n = statistics.mean(points), len(points)
+    if n < 2 or n - 1 not in T_975:
+        return {"mean": round(mean, 2), "low": None, "high": None}
+    half = T_975[n - 1] * statistics.stdev(points) / math.sqrt(n)
+    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2)}
+
+
+def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """`results/recipe/ablation.json`, with where it was measured."""
+    path = Path(options.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "name": "recipe",
+        "command": command_line(),
+        "measured": time.strftime("%Y-%m-%d"),
+        "environment": environment(),
+        "data": "digits" if options.smoke else "cifar10",
+        "epochs": options.epochs,
+        "elements": ELEMENTS,
+        "strong": STRONG,
+        "rows": rows,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table for `docs/training.md`."""
+    lines = [
+        "| arm | bits | n | accuracy, % | against | difference, points (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        found = row["difference"]
+        said = "" if found is None else f"{found['mean']:+.2f}"
+        if found is not None and found["low"] is not None:
+            said += f" ({found['low']:+.2f} to {found['high']:+.2f})"
+        lines.append(
+            f"| {row['arm']} | {row['bits']} | {row['n']} | {row['accuracy']:.2f} | {row['against']} | {said} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", help="folder that holds CIFAR-10")
+    parser.add_argument(
+        "--smoke", action="store_true", help="digits and a tiny network: whether it runs at all"
+    )
+    parser.add_argument("--out", default=str(ROOT / "runs" / "recipe"))
+    parser.add_argument("--results", default=str(ROOT / "results" / "recipe" / "ablation.json"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--bits", type=int, nargs="+", choices=(32, 4, 2), default=[32, 4, 2])
+    parser.add_argument("--only", nargs="+", choices=[*ELEMENTS], default=[])
+    parser.add_argument("--plan", action="store_true", help="print what there is to train, and train nothing")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    ablation, wanted = Ablation(options), cells(options)
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    if options.plan:
+        done = [cell.key for cell in wanted if ablation.result(cell) is not None]
+        print(f"{len(wanted)} trainings, {len(done)} of them done: {', '.join(done) or 'none'}")
+        return
+    for cell in wanted:
+        found = ablation.train(cell)
+        print(f"{cell.key}: {100 * found['accuracy']:.2f} %", flush=True)
+        write(figures(ablation, wanted), options)
+    print(table(figures(ablation, wanted)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""What is done first on a GPU: on the CPU with no other packages than it names, on the fake device, its rules."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+SCRIPT = ROOT / "benchmarks" / "gpu_first.py"
+ALLOWED = ("torch", "numpy", "numba", "pydantic", "safetensors", "filelock")
+
+
+def closure(names):
+    """Distributions, and those that they themselves need."""
+    found, waiting = {}, list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another system
+        needs = [need for need in found[name].requires or [] if "extra ==" not in need]
+        waiting += [re.match(r"[\w.-]+", need)[0] for need in needs]
+    return found
+
+
+@pytest.fixture(scope="module")
+def few_packages(tmp_path_factory):
+    """A folder that holds the allowed distributions and nothing else."""
+    folder = tmp_path_factory.mktemp("few")
+    for distribution in closure(ALLOWED).values():
+        for file in distribution.files:
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not (folder / top).exists():
+                (folder / top).symlink_to(Path(distribution.locate_file(top)).resolve())
+    assert {"torch", "numpy", "pydantic_core"} <= set(os.listdir(folder))
+    return folder
+
+
+def python(few_packages, *arguments):
+    """Runs without the site's packages."""
+    environment = {**os.environ, "PYTHONPATH": str(few_packages), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-S", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_other_packages_are_not_there(few_packages):
+    for name in ("jaxtyping", "PIL", "yaml", "rich", "typer", "matplotlib", "pytest", "rolewise"):
+        assert "ModuleNotFoundError" in python(few_packages, "-c", f"import {name}").stderr, name
+    assert python(few_packages, "-c", "import " + ", ".join(ALLOWED)).returncode == 0
+
+
+def figures_of(folder):
+    return json.loads((folder / "gpu.json").read_text("utf-8"))
+
+
+def test_all_of_it_in_two_calls_on_two_machines(few_packages, tmp_path):
+    options = ("--device", "cpu", "--smoke", "--commit", "abc")
+    first = python(few_packages, SCRIPT, "measure", "--out", tmp_path / "one", *options)
+    assert first.returncode == 0, first.stdout + first.stderr
+    earlier = tmp_path / "one" / "gpu.json"
+    content = figures_of(tmp_path / "one")
+    content["machines"][0]["hardware"]["gpus"] = ["another one"]
+    earlier.write_text(json.dumps(content), "utf-8")
+    second = python(few_packages, SCRIPT, "row", "--out", tmp_path / "two", *options, "--earlier", earlier)
+    assert second.returncode == 0, second.stdout + second.stderr
+    found = figures_of(tmp_path / "two")
+    figures = found["figures"]
+    assert [machine["hardware"]["gpus"] for machine in found["machines"]] == [[], ["another one"]]
+    assert {figures[name]["machine"] for name in figures if name.startswith("row")} == {0}
+    assert {figures[name]["machine"] for name in figures if not name.startswith("row")} == {1}
+    assert found["commit"] == "abc"
+    assert found["machines"][0]["jaxtyping missing"] is True
+    checks = [name for name in figures if name.startswith("check") and "not here" not in figures[name]]
+    assert len(checks) == 4
+    assert all(figures[name]["ok"] for name in checks)
+    assert len(figures["check: losses"]) == 22 + 3
+    assert figures["throughput: 4-bit + ii-kd"]["eager"]["images/s"]["median"] > 0
+    assert figures["throughput: plain"]["graphed"] == {"left out": "no CUDA device"}
+    assert figures["profile"]["plain"]["kernels"] > 50
+    assert (tmp_path / "one" / figures["profile"]["plain"]["file"]).stat().st_size > 1000
+    assert figures["processes"]["3 processes"]["images/s"] > 0
+    arms = [name for name in figures if name.startswith("row") and "accuracy" in figures[name]]
+    assert arms == ["row: teacher", *(f"row: {arm}" for arm in ("KD only", "A_S", "random", "A_T", "plain")),
+                    "row: KD only, second seed", "row: A_S, second seed"]  # fmt: skip
+    assert all(figures[name]["n"] == 360 for name in arms)
+    for name in ("A_T", "A_S"):
+        unit = {"A_T": "row: search alpha", "A_S": "row: search beta"}[name]
+        assert json.loads((tmp_path / "two" / f"{name}.json").read_text("utf-8")) == figures[unit]["schedule"]
+    assert found["expected"] == []  # tiny sizes say nothing
+
+
+QUICK = ("check: graph against eager", "lanes: plain", "evaluation", "row: search alpha", "row: teacher")
+
+
+@pytest.mark.parametrize("units", [QUICK, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "whole"])
+def test_it_runs_on_the_fake_device(tmp_path, units):
+    """Without values: steps are recorded, nothing raises."""
+    if torch.version.cuda or shutil.which("g++") is None:
+        pytest.skip("the fake device needs a CPU build of PyTorch and g++")
+    only = [word for unit in units for word in ("--only", unit)]
+    command = [sys.executable, ROOT / "tests" / "gpu" / "on_fake_cuda.py", SCRIPT, "all", "--smoke", *only]
+    path = os.pathsep.join(path for path in sys.path if path)
+    run = subprocess.run(
+        [*command, "--out", tmp_path], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert run.returncode == 1, run.stderr  # the checks' values are wrong
+    assert "Traceback" not in run.stderr
+    figures = figures_of(tmp_path)["figures"]
+    assert len(figures) >= len(units or range(25))
+    assert not any("failed" in unit for unit in figures.values())
+    losses = figures.get("check: losses", {})
+    assert not any("failed" in loss for loss in losses.values() if isinstance(loss, dict))
+    assert figures["row: teacher"]["stayed eager"] == []
+    assert figures["lanes: plain"]["steps"] == "graphs"
+    assert "graph to eager" in figures["check: graph against eager"]["4-bit + ii-kd, deterministic"]
+
+
+@pytest.fixture
+def book(tmp_path):
+    from gpu_book import Book
+
+    def make(folder="one", machine="a", **changes):
+        about = {"commit": "1", "options": {"smoke": False}, "measured": "2026-01-01", **changes}
+        return Book(tmp_path / folder, about, {"gpus": [machine]})
+
+    return make
+
+
+def done(book, todo, left=lambda: 1e9, apart=None):
+    from gpu_book import Unit, work
+
+    units = {name: unit if isinstance(unit, Unit) else Unit(unit, 1) for name, unit in todo.items()}
+    return work(book, units, left, apart)
+
+
+def test_nothing_keeps_a_unit_from_its_turn(book, capsys):
+    def broken(until):
+        raise RuntimeError("out of memory")
+
+    ran = []
+    todo = {
+        "check": lambda until: {"ok": False},
+        "broken": broken,
+        "speed": lambda until: ran.append(until) or {"a": 1},
+    }
+    assert done(book(), todo) == 1
+    assert 0 < ran[0] - time.monotonic() <= 2
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "failed, wrong or left out: check",
+        "failed, wrong or left out: broken",
+    ]
+    figures = book().figures
+    assert figures["broken"]["failed"] == "RuntimeError: out of memory"
+    assert figures["speed"]["a"] == 1
+    todo["broken"] = lambda until: {"b": 2}  # what failed is tried again, nothing else
+    assert done(book(), todo) == 1
+    assert book().figures["broken"]["b"] == 2
+    assert len(ran) == 1
+
+
+def test_a_unit_that_does_not_fit_is_left_out(book):
+    from gpu_book import Unit
+
+    todo = {"long": Unit(lambda until: {"a": 1}, 30), "short": Unit(lambda until: {"a": 1}, 3)}
+    assert done(book(), todo, left=lambda: 10.0) == 1
+    assert book().figures["long"]["left out"] == "10 s left, about 30 s needed"
+    assert book().figures["short"]["a"] == 1
+    assert done(book(), todo) == 0
+
+
+def test_a_unit_apart(book):
+    from gpu_book import Unit
+
+    asked = []
+    todo = {"compiled": Unit(lambda until: pytest.fail("not here"), 3, apart=True)}
+    assert done(book(), todo, apart=lambda name, until: asked.append(name) or {"a": 1}) == 0
+    assert asked == ["compiled"]
+
+
+def test_what_an_earlier_machine_wrote_is_reused(book, capsys):
+    from rolewise.errors import InputError
+
+    first = book("one", "a")
+    first.keep("speed", {"b": 1})
+    second = book("two", "b", measured="2026-02-02")
+    second.keep("check", {"ok": True})
+    second.reuse(first.path)
+    assert second.done("speed")
+    assert second.content["machines"] == [{"gpus": ["b"]}, {"gpus": ["a"]}]
+    assert (second.figures["speed"]["machine"], second.figures["check"]["machine"]) == (1, 0)
+    third = book("three", commit="2")
+    third.reuse(first.path)
+    assert third.figures == {}
+    assert "is of other commit: nothing of it is reused" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"gpu\.json is of other commit and options\. Name another `--out`"):
+        book("one", commit="2", options={"smoke": True})
+
+
+def test_what_was_expected_stands_beside_what_was_measured(book):
+    from gpu_book import EXPECTED, compared
+
+    one = book()
+    one.keep("throughput: plain", {"graphed": {"images/s": {"median": 39_000}}})
+    one.keep("lanes: plain", {"4 streams": {"left out": "memory"}})
+    assert one.content["expected"] == [
+        {"what": "float, recorded, images/s", "expected": [40_000, 52_000], "measured": 39_000}
+    ]
+    assert compared({}) == []
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    for what, (_, _, low, high) in EXPECTED.items():
+        expected = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        assert f"| {what} | {expected} |" in page
+
+
+def test_the_calls_of_the_docstring(monkeypatch):
+    """Each fits into 2,000 characters, and the script understands its arguments."""
+    import gpu_first
+
+    blocks = re.findall(r"(?:^    .*\n)+", gpu_first.__doc__, re.MULTILINE)
+    calls = [block for block in blocks if "python3 benchmarks/gpu_first.py" in block]
+    assert len(calls) == 2
+    parts = []
+    for call in calls:
+        assert len(call) <= 2000
+        words = call.replace("\\\n", " ")
+        (line,) = [line.strip() for line in words.splitlines() if "gpu_first.py" in line]
+        line = line.replace("$(cat .gpu/commit)", "abc").replace("$earlier", "--earlier gpu.json")
+        monkeypatch.setattr(sys, "argv", line.split()[1:])
+        options = gpu_first.arguments()
+        parts.append(options.part)
+        assert options.device == "cuda"
+        assert options.commit == "abc"
+    assert parts == ["measure", "row"]
+    assert subprocess.run(["bash", "-n", "-c", "\n".join(calls)]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("graphed", "ok", "loss"),
+    [(7.0, True, "ii-kd"), (9.0, True, "soft"), (7.0, False, "soft"), (None, True, "soft")],
+)
+def test_the_rows_loss_follows_the_measurement(tmp_path, graphed, ok, loss):
+    from gpu_row import SMOKE, Row
+
+    figures = {"check: graph against eager": {"ok": ok}}
+    if graphed is not None:
+        figures["throughput: 4-bit + ii-kd"] = {"graphed": {"ms a step": {"median": graphed}}}
+    row = Row(SMOKE, tmp_path, None, "cuda", figures)
+    assert row.loss == loss
+    assert row.recorded is ok
+
+
+def test_a_part_of_cifar100(tmp_path):
+    """Records written by hand: coarse label, label, planes."""
+    from gpu_parts import part_of_cifar100
+
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    (folder / "fine_label_names.txt").write_text("".join(f"name{k}\n" for k in range(100)), "utf-8")
+    planes = [bytes([10] * 1023 + [11]), bytes([20] * 1024), bytes([30] * 1024)]
+    record = bytes([7, 42]) + b"".join(planes)
+    (folder / "train.bin").write_bytes(record + bytes([0, 5]) + bytes(3072))
+    (folder / "test.bin").write_bytes(record)
+    data = part_of_cifar100(tmp_path)
+    assert data.train.labels.tolist() == [42, 5]
+    assert data.train.images.shape == (2, 32, 32, 3)
+    assert data.train.images[0, 0, 0].tolist() == [10, 20, 30]
+    assert data.train.images[0, 31, 31].tolist() == [11, 20, 30]
+    assert data.classes[42] == "name42"
+    assert data.test.labels.tolist() == [42]
+    assert data.test.mean == data.train.mean

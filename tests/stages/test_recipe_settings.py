@@ -1,0 +1,125 @@
+"""Recipes in a run: schedules by name, averaged networks beside the last ones, low-bit teachers."""
+
+import json
+from typing import ClassVar
+
+import pytest
+import torch
+
+from rolewise.augment import NAMED
+from rolewise.config import load_config
+from rolewise.errors import InputError
+from rolewise.pretrained import load_network
+from rolewise.quant import quantization
+from rolewise.stages import build, check, open_pipeline, train_role
+
+QUICK = {
+    "teacher.train.epochs": 2, "student.train.epochs": 2, "machine.threads": 1, "machine.precision": "fp32",
+    "teacher.train.batch_size": 256, "student.train.batch_size": 256, "kd.loss": "soft", "baselines": False,
+}  # fmt: skip
+
+
+def trained(out, role, **changes):
+    """The rows of a run in which one role was trained."""
+    with open_pipeline({**QUICK, **changes}, out=out, only=f"train-{role}") as pipeline:
+        train_role(pipeline, role)
+    return json.loads((out / "results.json").read_text())["rows"]
+
+
+def test_a_schedule_by_name(tmp_path):
+    config = load_config(
+        options={**QUICK, "teacher.schedule": "trivialaugment", "student.schedule": "random", "seed": 3}
+    )
+    assert build.named_schedule(config, "teacher") == NAMED["trivialaugment"](2, 0)
+    assert build.named_schedule(config, "student") == NAMED["random"](2, 3)
+    plain = trained(tmp_path / "plain", "teacher", **{"teacher.schedule": "none"})
+    named = trained(tmp_path / "named", "teacher", **{"teacher.schedule": "trivialaugment"})
+    assert plain[0]["loss"] != named[0]["loss"]
+
+
+def test_an_unknown_name_is_refused_before_any_work(tmp_path):
+    with (
+        pytest.raises(InputError, match='There is no file trivialaugmnt.*Did you mean "trivialaugment"'),
+        open_pipeline({**QUICK, "teacher.schedule": "trivialaugmnt"}, out=tmp_path / "run"),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_averaged_networks_and_low_bit_teachers(tmp_path):
+    """A float teacher, its 4-bit student with averaged weights, and the 2-bit student of that student."""
+    trained(tmp_path / "t", "teacher", **{"teacher.schedule": "none"})
+    student = {"student.schedule": "none", "student.quantizer": "lsq", "kd.task_weight": 0.0}
+    four = trained(
+        tmp_path / "four", "student", **student, **{
+            "teacher.file": str(tmp_path / "t" / "teacher.safetensors"),
+            "student.train.ema_decay": 0.9, "student.train.ladder": [8, 4],
+        }
+    )  # fmt: skip
+    row = next(row for row in four if row["role"] == "student")
+    last, averaged = (
+        load_network(tmp_path / "four" / f"student{end}.safetensors") for end in ("", "-averaged")
+    )
+    assert quantization(last) == quantization(averaged)
+    assert not torch.equal(last.state_dict()["fc.weight"], averaged.state_dict()["fc.weight"])
+    assert 0 <= row["accuracy_averaged"] <= 1
+    for file in ("student.safetensors", "student-averaged.safetensors"):
+        two = trained(
+            tmp_path / file, "student", **student, **{
+                "teacher.file": str(tmp_path / "four" / file), "student.weight_bits": 2, "student.act_bits": 2,
+            }
+        )  # fmt: skip
+        tested = next(one for one in two if one["role"] == "teacher")["accuracy"]
+        assert tested == (row["accuracy_averaged"] if "averaged" in file else row["accuracy"])
+        assert quantization(load_network(tmp_path / file / "student.safetensors"))["weight_bits"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"student.train.ladder": [8, 3]}, r"`ladder` must end with the network's own bits, 4, got \[8, 3\]"),
+        ({"teacher.train.ladder": [8, 4]}, "`ladder` is for a quantized network"),
+        ({"student.train.mixup": 0.2, "kd.loss": "dkd"}, "DKD compares images by their class"),
+        ({"kd.task_weight": 0.0, "kd.clip": True}, "`clip` bounds the KD gradient"),
+    ],
+)
+def test_what_cannot_be_is_found_before_any_work(settings, words):
+    with pytest.raises(InputError, match=words):
+        check(load_config(options={**QUICK, **settings}))
+
+
+class TestMembers:
+    """They train as the final training does, unless `search.train` says otherwise."""
+
+    RECIPE: ClassVar = {
+        "student.train.cutmix": 1.0,
+        "student.train.label_smoothing": 0.1,
+        "student.train.lr": 0.01,
+    }
+
+    def settings(self, **changes):
+        config = load_config(options={**self.RECIPE, "search.epochs": 7, **changes})
+        return build.train_settings(config, "student", searching=True)
+
+    def test_all_settings_are_the_final_trainings(self):
+        found = self.settings()
+        assert (found.cutmix, found.label_smoothing, found.lr, found.epochs) == (1.0, 0.1, 0.01, 7)
+
+    def test_overrides_are_for_members_alone(self):
+        config = load_config(options={**self.RECIPE, "search.train": {"cutmix": None, "lr": 0.02}})
+        members, final = (build.train_settings(config, "student", searching=one) for one in (True, False))
+        assert (members.cutmix, members.lr, members.label_smoothing) == (None, 0.02, 0.1)
+        assert (final.cutmix, final.lr) == (1.0, 0.01)
+        assert load_config(assignments=["search.train.cutmix=null"]).search.train == {"cutmix": None}
+
+    @pytest.mark.parametrize(
+        ("train", "words"),
+        [
+            ({"cutmx": 1.0}, '`search.train`.*"cutmx".*Did you mean "cutmix"'),
+            ({"lr": -1}, "`search.train`.*`lr`.*greater than 0"),
+            ({"epochs": 3}, "`search.train`.* must not hold `epochs`, which is `search.epochs`"),
+        ],
+    )
+    def test_bad_overrides(self, train, words):
+        with pytest.raises(InputError, match=words):
+            self.settings(**{"search.train": train})
