@@ -4,6 +4,7 @@ The graph is written as for ONNX, with quantizers in the form that the plugin's 
 OpenVINO's ONNX front end.
 """
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from rolewise.pretrained.verify import Run, check_file
 from rolewise.runs import write_atomic
 
 OPSET = 21
+_COUNTED = re.compile(r"[A-Za-z]+_\d+")
 
 
 def export_openvino(
@@ -68,6 +70,10 @@ def _read(core: Any, data: bytes) -> Any:
     for node in network.get_ordered_ops():
         if node.get_type_name() == "GroupConvolution":
             _group_codes(node)
+    # Names that OpenVINO counts up from file to file: the same network always gives the same bytes.
+    for index, node in enumerate(network.get_ordered_ops()):
+        if _COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}.{index}")
     return network
 
 
@@ -116,8 +122,13 @@ def model_info(description: Mapping[str, Any]) -> dict[str, str]:
         found["scale_values"] = " ".join(f"{255 * one:.9g}" for one in steps["std"])
         found["reverse_input_channels"] = "False"
     if info.get("classes"):
-        found["labels"] = " ".join(str(one).replace(" ", "_") for one in info["classes"])
+        found["labels"] = " ".join(_label(one) for one in info["classes"])
     return found
+
+
+def _label(name: object) -> str:
+    """A class name without spaces, and without what UTF-8 has no form for."""
+    return str(name).replace(" ", "_").encode("utf-8", "replace").decode()
 
 
 def _runner(core: Any, network: Any) -> Run:
