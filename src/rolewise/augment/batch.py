@@ -219,3 +219,8 @@ def normalize(
     ids = np.arange(given.n, dtype=np.int64)
     run_kernel(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
     return result
+
+
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "3 256"]:
+    """What `normalize` makes of each value of each channel, for devices that look it up."""
+    return torch.from_numpy(_table(mean, std))

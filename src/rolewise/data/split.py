@@ -93,6 +93,11 @@ class Split:
         """(height, width) in pixels, as networks see the images."""
         return int(self.images.shape[1]), int(self.images.shape[2])
 
+    def to(self, device: torch.device) -> "Split":
+        """With all tensors on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "ids")}
+        return replace(self, **moved)
+
     def subset(self, indices: Int64[Tensor, " m"]) -> "Split":
         """The images at these positions, in this order, with the same constants."""
         stored = self.images

@@ -56,8 +56,8 @@ class Placement:
         return model
 
     def pin(self, tensor: Tensor) -> Tensor:
-        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
-        if self.device.type != "cuda":
+        """A CPU tensor in memory that the GPU copies by itself; `tensor` without a GPU, or where it is there."""
+        if self.device.type != "cuda" or tensor.is_cuda:
             return tensor
         with torch.cuda.device(
             self.device

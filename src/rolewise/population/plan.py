@@ -21,9 +21,9 @@ from rolewise.objective import INITS, Init, Objective, checked
 from rolewise.population.engine import Engine
 from rolewise.population.log import SearchLog
 from rolewise.population.loop import SearchLoop
-from rolewise.population.member import SearchSpec, check_resettable
 from rolewise.population.methods import make_strategy
 from rolewise.population.result import SearchResult, conclude
+from rolewise.population.runner import SearchSpec, check_resettable
 from rolewise.population.strategy import Strategy
 from rolewise.pretrained import digest
 from rolewise.progress import Progress

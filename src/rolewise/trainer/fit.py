@@ -19,6 +19,7 @@ from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
+from rolewise.trainer.recorded import record
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.training_log import TrainingLog
 
@@ -187,6 +188,8 @@ def fit(
     epochs = trainer.settings.epochs
     log = TrainingLog(trainer, run, stage)
     log.resume()
+    if trainer.placement.device.type == "cuda" and (reason := record(trainer)) is not None:
+        trainer.progress.note(f"Steps are not recorded, which is slower: {reason}.")
     if trainer.group is not None:
         trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
     trainer.progress.start(
