@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from rolewise.errors import InputError
-from  import reinitialise
+from rolewise.population.member import reinitialize
 from rolewise.quant import (
     LayerBits,
     calibrate,
@@ -248,7 +248,7 @@ def test_drawing_weights_anew_restarts_the_quantizers(point: nn.Module):
         for parameter in model.parameters():
             parameter.mul_(100)
     model[2].reset_quantizer()
-    reinitialise(model, 0, "init", "student", 3)
+    reinitialize(model, 0, "init", "student", 3)
     expected = 2 * model[2].weight.abs().mean() / 7**0.5
     assert model[2].weight_step.item() == pytest.approx(expected.item(), rel=1e-6)
     assert model[1].act_step.item() == pytest.approx(2 / (2 * torch.pi * 15) ** 0.5, rel=1e-6)
