@@ -9,7 +9,7 @@ GPU_PYTHON ?= python3.12
 GPU_TORCH ?= 2.11.0
 GPU_VENV := .venv-gpu-software
 
-.PHONY: demo test test-gpu-software check exact bench clean
+.PHONY: demo test test-gpu-software check exact bench soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ exact: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
+
+# Broken input of every kind and kills at random moments; an hour or two. A short form is part of `make test`.
+soak: $(STAMP)
+	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 40
 
 clean:
 	rm -rf $(VENV) $(GPU_VENV)

@@ -89,7 +89,7 @@ def check_quantizers(size: Size) -> Figures:
                     "levels": levels,
                     "ok": apart < step / 100 and 1 < levels <= 2**bits,
                 }
-    for method in ("lsq", "pact"):
+    for method in ("dorefa", "lsq", "pact"):
         found[method] = _layers(size, method)
     return found | {"ok": all(entry["ok"] for entry in found.values())}
 

@@ -3,20 +3,17 @@
 python benchmarks/page.py
 """
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"svg.hashsalt": "rolewise", "svg.fonttype": "none", "font.family": "sans-serif"})
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
+from inference_page import draw_inference, inference_part  # noqa: E402 - the backend is chosen first
+from matplotlib import pyplot as plt  # noqa: E402
+from page_text import ROOT, figure_at, grid, load, number, origin, table  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- tables: written by benchmarks/page.py -->", "<!-- end of tables -->"
 NETWORKS = ("resnet18", "resnet8-small")
@@ -112,51 +109,6 @@ GOALS = (
         )
     ),
 )
-
-
-@cache
-def load(name: str) -> dict[str, Any] | None:
-    """A recorded result, None if there is none."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def figure_at(name: str, path: Iterable[str]) -> Any:
-    """A figure of a result; None if the result or the figure is not there."""
-    found: Any = (load(name) or {}).get("figures")
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def number(value: Any) -> str:
-    """A summary as `median (min to max)`, anything else as it is."""
-    if isinstance(value, dict) and "median" in value:
-        return f"{_plain(value['median'])} ({_plain(value['min'])} to {_plain(value['max'])})"
-    return _plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _plain(value: float) -> str:
-    if value and abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def origin(result: dict[str, Any]) -> str:
-    commit = str(result["environment"]["commit"])[:10]
-    versions = result["environment"]["versions"]
-    return f"`{result['command']}`, {result['measured']}, commit {commit}, torch {versions['torch']}.\n"
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
-    return "\n".join(lines) + "\n"
-
-
-def grid(figures: Mapping[str, Mapping[str, Any]], names: Iterable[str], columns: Mapping[str, str]) -> str:
-    """A row for each of `names`, a column for each key of `columns`, whose values are the heads."""
-    rows = [(name, *(number(figures[name][key]) for key in columns)) for name in names]
-    return table(("", *columns.values()), rows)
 
 
 def goals_part() -> str:
@@ -273,61 +225,6 @@ def search_part(result: dict[str, Any]) -> str:
         f"{size['data']}, {size['validation']} to score on.\n"
     )
     return "\n".join(["## The search\n", origin(result), told, table(("", ""), rows)])
-
-
-def inference_part(result: dict[str, Any]) -> str:
-    figures = dict(result["figures"])
-    features, threads = ", ".join(figures.pop("features")), figures.pop("threads")
-    parts = ["## Inference\n", origin(result)]
-    parts.append(
-        f"32x32 pixels, 100 classes, {threads} thread, processor with {features}. All runtimes take turns in one\n"
-        "process; speed is relative to onnxruntime float32, turn by turn.\n"
-    )
-    for title, found in figures.items():
-        batches = [key for key in found if key.startswith("batch")]
-        rows = [
-            (kind, *(cell for batch in batches for cell in _pair(found[batch][kind])))
-            for kind in found[batches[0]]
-        ]
-        head = ("", *(cell for batch in batches for cell in (f"{batch}, ms", "speed")))
-        share = 100 * found["macs in 8-bit integers"] / found["macs"]
-        parts += [
-            f"**{title}**: {share:.1f} % of the multiply-accumulates in 8-bit integers "
-            f"({', '.join(found['kernels'])})\n",
-            table(head, rows),
-        ]
-    parts.append("![Speed of inference relative to onnxruntime float32](inference.svg)\n")
-    return "\n".join(parts)
-
-
-def _pair(found: Mapping[str, Any]) -> tuple[str, str]:
-    return number(found["milliseconds"]), number(found["speed"])
-
-
-def draw_inference(result: dict[str, Any]) -> None:
-    """Speed of OpenVINO's forms at each batch size, for each network."""
-    titles = [key for key in result["figures"] if "/" in key]
-    batches = [key for key in result["figures"][titles[0]] if key.startswith("batch")]
-    colors = {"onnxruntime low-bit": "#c98b5a", "OpenVINO float32": "#b8c4d4", "OpenVINO low-bit": "#2f5d8a"}
-    figure, panels = plt.subplots(1, len(batches), figsize=(7.2, 3.4), layout="constrained", sharey=True)
-    for axes, batch in zip([panels] if len(batches) == 1 else panels, batches, strict=True):
-        for row, (kind, color) in enumerate(colors.items()):
-            places = [index + 0.27 * (row - 1) for index in range(len(titles))]
-            values = [result["figures"][title][batch][kind]["speed"]["median"] for title in titles]
-            axes.barh(places, values, height=0.25, color=color, label=kind)
-            for place, value in zip(places, values, strict=True):
-                axes.text(value + 0.05, place, f"{value:.1f}", va="center", fontsize=8)
-        axes.set_yticks(range(len(titles)), titles)
-        axes.axvline(1, color="#999999", linewidth=0.8)
-        axes.set_title(batch, fontsize=10)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(left=False)
-        axes.margins(x=0.12)
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
-    )
-    figure.supxlabel("speed, onnxruntime float32 = 1", fontsize=9)
-    figure.savefig(ROOT / "docs" / "inference.svg", metadata={"Date": None}, facecolor="white")
 
 
 def draw_step(result: dict[str, Any]) -> None:

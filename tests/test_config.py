@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from rolewise.config import PRESETS, Config, load_config, parse_config, read_file
+from rolewise.config import PRESETS, Config, load_config, parse_config
 from rolewise.errors import InputError
+from rolewise.settings import read_settings_file
 
 
 def test_sources_in_their_order(tmp_path):
@@ -125,7 +126,7 @@ def test_broken_files_execute_nothing(tmp_path, monkeypatch, text, words):
     file = tmp_path / "x.yaml"
     file.write_text(text)
     with pytest.raises(InputError, match=words):
-        read_file(file)
+        read_settings_file(file)
     assert not (tmp_path / "canary").exists()
 
 

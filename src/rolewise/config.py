@@ -1,15 +1,16 @@
 """Every setting of a run: one tree, from a preset, a file and `--set`, checked as a whole before any work."""
 
 import json
-import tomllib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from rolewise.data import DATA_SETS
 from rolewise.errors import InputError, unknown
+from rolewise.own_code import is_own_code
 from rolewise.settings import (
     STUDENT,
     ComputeSettings,
@@ -20,30 +21,52 @@ from rolewise.settings import (
     TrainRecipe,
     explain,
     field_names,
+    read_settings_file,
+    read_value,
     settings,
 )
-
-_MOST_BYTES = 1_000_000  # a settings file is a few kilobytes
 
 
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = "digits"
-    root: str | None = None
-    size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
+    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, `folder`, or FILE.py:function")
+    root: str | None = Field(None, description="folder that holds the data set")
+    size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
+    resize: int | None = Field(
+        None,
+        ge=16,
+        le=2048,
+        description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
+    )
+    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    store: str | None = Field(
+        None,
+        description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "
+        "file), `always` (in a file), `never`, or a folder for the file",
+    )
+    arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
-    skip_bad: bool = False
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        description="training images of final trainings, the first of the search's shuffle; None: all",
+    )
+    test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
+    skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
 
 
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = "resnet18"
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS, or FILE.py:function")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
+    weights: str | None = Field(
+        None, description="weights of `network` from elsewhere (.pth, .safetensors), instead of stage alpha"
+    )
     schedule: str | None = Field(
         None,
         description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
@@ -56,12 +79,16 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """The network that learns from it."""
 
-    network: str | None = Field(None, description="None: the teacher's")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    weight_bits: int = 4
-    act_bits: int = 4
-    quantizer: str = "dorefa"
-    init: Literal["teacher", "random"] = "teacher"
+    network: str | None = Field(
+        None, description="a name of rolewise.networks.NETWORKS, or FILE.py:function; None: the teacher's"
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
+    weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
+    act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
+    init: Literal["teacher", "random"] = Field(
+        "teacher", description="initial weights: those of the teacher that fit, or random ones"
+    )
     train: TrainRecipe = TrainRecipe(**STUDENT)
     schedule: str | None = Field(
         None,
@@ -117,15 +144,30 @@ class KDConfig(Section):
     """What the student compares with its teacher."""
 
     loss: str = Field("ii-kd", description="a name of rolewise.kd.LOSSES, FILE.py:Class, or `none`")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    variant: Literal["recommended", "paper", "release"] = "recommended"
-    weight: float | None = Field(None, ge=0)
-    task_weight: float | None = Field(None, ge=0)
-    decay: bool | None = None
-    clip: bool | None = None
-    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = "post_clip"
-    decay_factor: float = Field(0.5, gt=0, le=1)
-    prepare_epochs: int = Field(40, ge=1)
+    arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the loss")
+    variant: Literal["recommended", "paper", "release"] = Field(
+        "recommended",
+        description="the loss as recommended, as in its paper, or as in the role-wise authors' code",
+    )
+    weight: float | None = Field(
+        None, ge=0, le=1e6, description="lambda, factor of the distillation loss; none: the loss's own"
+    )
+    task_weight: float | None = Field(
+        None, ge=0, le=1e6, description="factor of cross-entropy; none: the loss's own, mostly 1"
+    )
+    decay: bool | None = Field(
+        None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"
+    )
+    clip: bool | None = Field(
+        None, description="clip the loss's gradient against the task's; none: as the loss does"
+    )
+    lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = Field(
+        "post_clip", description="where lambda acts on a clipped gradient; `ignored` is the authors' code"
+    )
+    decay_factor: float = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
+    prepare_epochs: int = Field(
+        40, ge=1, description="epochs in which the loss's own parts learn from the teacher (MHGD, II-KD, FT)"
+    )
 
 
 @settings
@@ -145,8 +187,8 @@ class MachineSettings(ComputeSettings):
 class Config(Section):
     """All settings of a run. A run directory's `config.json` holds the resolved whole."""
 
-    preset: str = "demo"
-    seed: int = Field(0, ge=0)
+    preset: str = Field("demo", description="named settings that these began with; see below")
+    seed: int = Field(0, ge=0, description="base seed of every random stream")
     baselines: bool = Field(True, description="train the students that the result is compared with")
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -179,12 +221,16 @@ def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _small(
-    data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
+    name: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    batch_size: int = 128,
+    epochs: tuple[int, int] = (6, 3),
 ) -> dict[str, Any]:
     """A small network and few epochs, of teacher and student, for a CPU."""
     teacher, student = epochs
     return {
-        "data": data,
+        "data": {"name": name, **(data or {})},
         "search": {"population": 8, "epochs": 10, "interval": 1},
         "teacher": {
             "network": "resnet8-small",
@@ -213,14 +259,16 @@ def _presets() -> dict[str, dict[str, Any]]:
             # A network this small gains nothing from a second thread.
             "machine": {"threads": 1},
         },
-        "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
-        "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
-        "folder-small": _small({"name": "folder"}, batch_size=32, epochs=(20, 10)),
     }
+    for name, row in DATA_SETS.items():
+        if row.preset is not None:
+            presets[f"{name}-small"] = _small(name, **row.preset)
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
+    # The paper's numbers as they are: `reproduce` states everything else of its runs.
+    presets["experiment"] = {}
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
     for name in [name for name in presets if name.startswith("paper-")]:
         presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])
@@ -251,9 +299,9 @@ def load_config(
             file; every fault is listed.
     """
     tree: dict[str, Any] = {}
-    given = read_file(Path(file)) if file is not None else {}
+    given = read_settings_file(Path(file)) if file is not None else {}
     name = preset or given.get("preset") or _default_preset(load_tree(given, assignments, options or {}))
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError(unknown("preset", name, PRESETS))
     _merge(tree, PRESETS[name])
     _merge(tree, given)
@@ -264,8 +312,10 @@ def load_config(
 def _default_preset(tree: Mapping[str, Any]) -> str:
     """The preset for the data that the tree names."""
     section = tree.get("data")
-    small = f"{section.get('name')}-small" if isinstance(section, Mapping) else "demo"
-    return small if small in PRESETS else "demo"
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if isinstance(name, str) and is_own_code(name):
+        name = "folder"  # one's own images as well
+    return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 
 def load_tree(
@@ -293,7 +343,7 @@ def read_changes(assignments: Iterable[str], options: Mapping[str, Any]) -> dict
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f'`--set` takes KEY=VALUE such as student.weight_bits=2, got "{text}".')
-        found[key.strip()] = _value(value)
+        found[key.strip()] = read_value(value)
     return found | {key: value for key, value in options.items() if value is not None}
 
 
@@ -326,61 +376,6 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A YAML, TOML or JSON file as a tree; nothing in it is executed.
-
-    Raises:
-        InputError: no such file, too large, not of the format, a key given twice.
-    """
-    if not path.is_file():
-        raise InputError(f"`--config`: there is no file {path}.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(
-            f"`--config`: {path} is larger than {_MOST_BYTES:,} bytes, which no settings file is."
-        )
-    text = path.read_text(encoding="utf-8")
-    try:
-        tree = tomllib.loads(text) if path.suffix == ".toml" else _yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"`--config`: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"`--config`: {path} must hold named settings, got {type(tree).__name__}.")
-    return tree["config"] if isinstance(tree.get("config"), dict) else tree  # a run's own `config.json`
-
-
-def _yaml(text: str) -> Any:
-    """YAML of plain values whose repeated keys are errors: the last would win in silence.
-
-    Raises:
-        ValueError: it is none.
-    """
-    import yaml  # here, because settings that come from Python need no YAML
-
-    class UniqueKeys(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if not isinstance(key, Hashable) or key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f'the key "{key}" is given twice', key_node.start_mark
-                    )
-                seen.add(key)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return UniqueKeys(text).get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
-def _value(text: str) -> Any:
-    try:
-        return _yaml(text)
-    except ValueError as error:
-        raise InputError(f"`--set`: cannot read the value {text!r}: {' '.join(str(error).split())}") from None
 
 
 def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:

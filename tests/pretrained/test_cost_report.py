@@ -1,6 +1,7 @@
 """Operations by bit-width counted by hand, sizes, and what the report says."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from rolewise.networks import build
 from rolewise.pretrained import cost_report, format_report, layer_costs
-from rolewise.pretrained.report import LayerCost, macs_by_bits
+from rolewise.pretrained.costs import FUNCTIONS, LayerCost, macs_by_bits
 from rolewise.quant import quantize
 
 
@@ -43,31 +44,88 @@ def test_pooling_keeps_levels_and_grouped_convolutions_count_their_groups():
 
 def test_the_report():
     model = quantize(build("cnn-tiny"), 2, 2).train()
-    report = cost_report(model, batches=(1, 8), seconds=0.05)
+    report = cost_report(model, batches=(1, 8), seconds=0.05, rounds=2)
     assert model.training
     json.dumps(report)
     files = report["files"]
-    assert set(files) == {"float32", "quantized"}
-    assert files["quantized"]["safetensors_bytes"] < files["float32"]["safetensors_bytes"]
-    assert files["quantized"]["onnx_bytes"] < files["float32"]["onnx_bytes"]
-    assert all(value > 0 for entry in files.values() for value in entry["latency_ms"].values())
+    assert set(files) == {"float32", "low-bit"}
+    for form in ("safetensors_bytes", "onnx_bytes"):
+        assert files["low-bit"][form] < files["float32"][form]
+    names = set(report["latency_ms"])
+    assert names - {"OpenVINO bfloat16"} == {
+        "PyTorch float32",
+        "onnxruntime float32",
+        "onnxruntime low-bit",
+        "OpenVINO float32",
+        "OpenVINO low-bit",
+    }
+    assert all(value > 0 for entry in report["latency_ms"].values() for value in entry.values())
     assert (
         report["weights"]["quantized"]
         == 576 * 2 + 8 * 16 * 9 + 16 * 16 * 9 + 128 + 16 * 32 * 9 + 32 * 32 * 9 + 512
     )
     assert report["weights"]["float32_bytes"] == 16 * report["weights"]["packed_bytes"]
+    low = sum(entry["macs"] for entry in report["macs"] if entry["weight_bits"] == 2)
+    assert report["executed"] == {
+        "int8_macs": low,
+        "float_macs": sum(entry["macs"] for entry in report["macs"]) - low,
+        "float_layers": [],
+    }
     text = format_report(report)
-    assert f"{files['quantized']['onnx_bytes']:,} B" in text
+    assert f"{files['low-bit']['onnx_bytes']:,} B" in text
     assert "2-bit weights x 2-bit activations" in text
-    assert "the arithmetic is not low-bit" in text
+    assert "its arithmetic is not low-bit" in text
     assert report["hardware"]["cpu"] in text
-    assert "1 thread, 32x32 pixels, median" in text
+    assert "1 thread, 32x32 pixels" in text
+    assert re.search(r"onnxruntime float32 +[\d.]+ ms +[\d.]+ ms   1.0x, 1.0x", text)
+
+
+def test_the_report_names_layers_that_run_in_float():
+    low = quantize(build("cnn-tiny"), 8, 8, layers={"layer1": (4, 4)}, skip=["fc"])
+    report = cost_report(low, batches=(1,), seconds=0.01, rounds=1)
+    reasons = {entry["name"]: entry["reason"] for entry in report["executed"]["float_layers"]}
+    assert reasons["conv1"] == "it reads float values: no act point lies before it"
+    assert reasons["layer3.0.conv1"] == "its 8-bit weights (2 c - 255) / 255 do not fit int8"
+    assert len(reasons) == 7
+    assert "Quantized layers in float32 (7):" in format_report(report)
 
 
 def test_the_report_of_a_float_network():
-    report = cost_report(build("cnn-tiny"), batches=(1,), seconds=0.01)
+    report = cost_report(build("cnn-tiny"), batches=(1,), seconds=0.01, rounds=1)
     assert set(report["files"]) == {"float32"}
     assert "float32 weights x float32 activations" in format_report(report)
+
+
+class Kinds(nn.Module):
+    """Layers of all kinds, and matrix products that no layer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 4, 3, 2, groups=2)
+        self.line, self.fc = nn.Conv1d(4, 8, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.line(self.up(self.conv(x)).flatten(2))
+        return self.fc((rows @ rows.transpose(1, 2)).mean(2))
+
+
+def test_every_kind_of_layer_and_products_outside_of_layers():
+    """Counted by hand: 16x16 pixels, 33x33 after the transposed convolution."""
+    found = {cost.name: cost.macs for cost in layer_costs(Kinds().eval(), (16, 16))}
+    assert found == {
+        "conv": 3 * 8 * 9 * 256,
+        "up": 8 * 256 * 2 * 9,
+        "line": 4 * 8 * 3 * 33 * 33,
+        "fc": 32,
+        FUNCTIONS: 8 * 8 * 33 * 33,
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn-16-2", "resnet8-small"])
+def test_averages_are_no_levels(name: str):
+    costs = {cost.name: cost.input_bits for cost in layer_costs(quantize(build(name), 8, 8))}
+    assert costs["fc"] == 32
+    assert {bits for layer, bits in costs.items() if layer.endswith("conv2")} == {8}
 
 
 @pytest.mark.parametrize("method", ["lsq", "pact"])

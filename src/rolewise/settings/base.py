@@ -14,6 +14,8 @@ from rolewise.errors import InputError, InputTypeError, unknown
 
 T = TypeVar("T")
 
+_LONGEST = 200  # characters of a value in a message
+
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -86,7 +88,15 @@ def explain(fault: Any, known: Iterable[str]) -> str:
     if fault["type"] == "dataclass_type":
         message = "must be a group of named settings"
     message = message.replace("Input should be", "must be", 1)
-    return f"`{where}`{'' if message.startswith('must') else ':'} {message}, got {fault.get('input')!r}."
+    return (
+        f"`{where}`{'' if message.startswith('must') else ':'} {message}, got {_shown(fault.get('input'))}."
+    )
+
+
+def _shown(value: object) -> str:
+    """`value` as it came, cut where it is longer than anyone reads."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _input_error(error: ValidationError, section: Any) -> InputError:
