@@ -31,7 +31,10 @@ def run(
     device: common.Device = None,
     workers: common.Workers = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     baselines: Annotated[
         bool | None, typer.Option("--baselines/--no-baselines", help="Train the students to compare with.")
     ] = None,
@@ -46,7 +49,7 @@ def run(
     """
     distributed.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         "baselines": baselines,
     }
     if dry_run:
@@ -75,7 +78,10 @@ def search(
     device: common.Device = None,
     workers: common.Workers = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     population: Annotated[int | None, typer.Option("--population", help="Members, 4 to 64.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
@@ -101,7 +107,7 @@ def search(
     check_role(role)
     distributed.refuse_torchrun("search")
     options = _options(seed, data, data_root, device, workers, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         "search.population": population,
         "search.epochs": epochs,
         "search.interval": interval,
@@ -136,7 +142,10 @@ def train(
     data_root: common.DataRoot = None,
     device: common.Device = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -153,7 +162,7 @@ def train(
     """
     check_role(role)
     options = _options(seed, data, data_root, device, None, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         f"{role}.schedule": schedule,
         f"{role}.train.epochs": epochs,
     }
@@ -184,6 +193,17 @@ def _options(
         "machine.device": device,
         "machine.workers": workers,
         "kd.loss": kd,
+    }
+
+
+def _networks(
+    network: str | None, student_network: str | None, teacher: str | None, weights: str | None
+) -> dict[str, Any]:
+    return {
+        "teacher.network": network,
+        "student.network": student_network,
+        "teacher.file": teacher,
+        "teacher.weights": weights,
     }
 
 

@@ -15,6 +15,8 @@ KD = "kd.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = "lock"
 REPORT = "report.html"
+CODE = "code"  # own code that the run used: copies, and what is known of each
+OWN_CODE = f"{CODE}/own.json"
 _BASELINES = "baselines"
 _TESTS = "tests"
 

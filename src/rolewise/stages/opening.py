@@ -12,7 +12,7 @@ from rolewise.errors import InputError, Interrupted
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run, read_config
 from rolewise.settings.search import PLACE
-from rolewise.stages import build
+from rolewise.stages import build, own
 from rolewise.stages.check import check
 from rolewise.stages.pipeline import Pipeline
 from rolewise.trainer.parallel import Group
@@ -71,6 +71,9 @@ def open_pipeline(
         return
     progress = progress or Progress()
     settings = settings_of(config, resume)
+    if resume is not None:
+        own.check_unchanged(resume, settings, config if isinstance(config, Mapping) else {})
+    settings = own.absolute(settings)
     data: Data | None = None
     if resume is None:
         data = check(settings, only=only)
@@ -81,6 +84,7 @@ def open_pipeline(
         assert opened.directory is not None
         if resume is not None:
             data = _resume(opened.directory, settings, only, progress)
+        own.keep(opened.directory, settings, progress)
         pipeline = Pipeline(
             settings,
             opened.directory,
@@ -99,6 +103,7 @@ def _leading(pipeline: Pipeline) -> Iterator[None]:
     run, group = pipeline.run, pipeline.group
     pipeline.progress.note(f"run directory {run.path}, seed {pipeline.config.seed}")
     try:
+        pipeline.note_own_networks()
         pipeline.note_room()
         if group is not None:
             group.tell({"path": str(run.path), "config": pipeline.config.model_dump()})
@@ -143,7 +148,8 @@ def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Pro
     begun = any(_begun(run, stage) for stage in (layout.search_stage(STUDENT), layout.train_stage(STUDENT)))
     for key in sorted(before.keys() | after.keys()):
         late = key.startswith(_STUDENT_ONLY) and not begun
-        if before.get(key) != after.get(key) and key not in _FREE and not late:
+        moved = own.same_code(run.path, key, after.get(key))
+        if before.get(key) != after.get(key) and key not in _FREE and not late and not moved:
             raise InputError(
                 f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: results "
                 "of it are there already. Start another run with `--out`."

@@ -1,11 +1,10 @@
 """A run: its stages, each from the parts that the settings describe, on one run directory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
@@ -18,7 +17,7 @@ from rolewise.data import Data
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import make_plan, run_search
-from rolewise.pretrained import digest, load_network, save_network
+from rolewise.pretrained import digest, save_network
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, layout
 from rolewise.stages import build
@@ -70,17 +69,29 @@ class Pipeline:
 
     def note_room(self) -> None:
         """Says so if the disk may be too small for the run; a full one would stop it after hours."""
-        free, needed = free_bytes(self.run.path), bytes_needed(self.config, len(self.data.classes))
+        free, needed = (
+            free_bytes(self.run.path),
+            bytes_needed(self.config, len(self.data.classes), self._image),
+        )
         if free is not None and free < needed:
             self.progress.note(
                 f"{self.run.path}: {free / 1e6:,.0f} MB are free there, and the run's checkpoints may take "
                 f"{needed / 1e6:,.0f} MB. A full disk stops it, to be resumed once there is room."
             )
 
+    def note_own_networks(self) -> None:
+        """Says which taps and act points were proposed for networks that name none."""
+        for note in build.own_notes(self.config, len(self.data.classes), self._image):
+            self.progress.note(note)
+
     @cached_property
     def data(self) -> Data:
         """The data set that teacher and student are for."""
         return build.load(self.config)
+
+    @property
+    def _image(self) -> build.Image:
+        return build.image_form(self.data)
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
@@ -99,12 +110,12 @@ class Pipeline:
                 f"{self.run.path} has no teacher yet: train one with `rolewise train --role teacher --resume "
                 f"{self.run.path}`, or name one with `--teacher FILE`."
             )
-        return load_network(path).eval()
+        return build.load_trained(self.config, path, TEACHER, len(self.data.classes), self._image).eval()
 
     def student(self) -> nn.Module:
         """The student before training: quantized, its weights the teacher's where names and shapes match."""
         teacher = self.teacher() if self.config.student.init == TEACHER else None
-        model, report = build.new_student(self.config, len(self.data.classes), teacher)
+        model, report = build.new_student(self.config, len(self.data.classes), self._image, teacher)
         own = () if report is None else (*report.missing, *report.mismatched)
         if own:
             self.progress.note(f"student: {len(own)} tensors are not the teacher's: {_some(own)}")
@@ -148,7 +159,12 @@ class Pipeline:
         if self.run.done(name):
             return Schedule.load(self.run.file(file))
         data = build.load_searched(self.config, role, self.data)
-        model = build.new_teacher(self.config, len(data.classes)) if role == TEACHER else self.student()
+        teaches = role == TEACHER
+        model = (
+            build.new_teacher(self.config, len(data.classes), build.image_form(data))
+            if teaches
+            else self.student()
+        )
         objective = self.objective(role)
         with self.records.cost(name) as cost:
             plan = make_plan(
@@ -199,7 +215,9 @@ class Pipeline:
         settings = self.settings(training.role)
         schedule = self.schedule(training, settings.epochs)
         teaches = training.role == TEACHER
-        model = build.new_teacher(self.config, len(self.data.classes)) if teaches else self.student()
+        model = (
+            build.new_teacher(self.config, len(self.data.classes), self._image) if teaches else self.student()
+        )
         objective = self.objective(training.role, kd=training.kd)
         with self.records.cost(training.stage) as cost, torch_threads(settings.threads):
             trainer = Trainer(
@@ -220,16 +238,16 @@ class Pipeline:
             cost["images"] = settings.epochs * trainer.steps * settings.batch_size
         self._finish(training, model, result, settings, None if schedule is None else training.schedule)
 
-    def take_teacher(self, path: Path) -> None:
-        """Puts a network that was trained elsewhere in the teacher's place, after testing it."""
+    def take_teacher(self) -> None:
+        """Puts the network that was trained elsewhere in the teacher's place, after testing it."""
         training, settings = TRAININGS[TEACHER], self.settings(TEACHER)
         if self.run.done(training.stage):
             return
-        model = load_network(path)
+        model, weights = build.given_teacher(self.config, len(self.data.classes), self._image)
         trainer = Trainer(model, CrossEntropy(), self.data.train, settings, seed=self.config.seed)
         with torch_threads(settings.threads):
             result = final_test(trainer, self.data.test, [])
-        self._finish(training, model, result, settings, None)
+        self._finish(training, model, result, settings, None, weights)
 
     def schedule(self, training: Training, epochs: int) -> Schedule | None:
         """A training's schedule, stretched to its length; settings may name a file, or `none`."""
@@ -262,6 +280,7 @@ class Pipeline:
         result: Result,
         settings: TrainSettings,
         schedule: str | None,
+        weights: Mapping[str, str] | None = None,
     ) -> None:
         if not self.leads:
             return
@@ -272,7 +291,9 @@ class Pipeline:
         path.parent.mkdir(exist_ok=True)
         self.records.add_row(training, result, self.config, epochs=settings.epochs, schedule=schedule)
         row = next(row for row in self.records.read()["rows"] if row["key"] == training.key)
-        extra = {"data": self.config.data.name, "classes": list(self.data.classes)}
+        extra: dict[str, Any] = {"data": self.config.data.name, "classes": list(self.data.classes)}
+        if weights:
+            extra["weights"] = dict(weights)
         info = network_info(self.config, self.data, row)
         save_network(model, path, extra=extra, info=info)
         if result.averaged is not None:

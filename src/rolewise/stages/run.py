@@ -1,13 +1,12 @@
 """The paper's two stages and the baselines, one after the other, on a pipeline."""
 
-from pathlib import Path
 from typing import Any
 
 from rolewise._roles import A_T, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.runs import layout
 from rolewise.stages.pipeline import Pipeline
-from rolewise.stages.trainings import TRAININGS, has_a_t, searches
+from rolewise.stages.trainings import TRAININGS, has_a_t, searches, teacher_given
 
 
 def search_role(pipeline: Pipeline, role: str) -> Schedule:
@@ -24,16 +23,14 @@ def train_role(pipeline: Pipeline, role: str) -> None:
 
 
 def _take_named_teacher(pipeline: Pipeline, role: str) -> None:
-    file = pipeline.config.teacher.file
-    if role == STUDENT and file is not None:
-        pipeline.take_teacher(Path(file))
+    if role == STUDENT and teacher_given(pipeline.config):
+        pipeline.take_teacher()
 
 
 def stage_alpha(pipeline: Pipeline) -> None:
     """Search A_T for the teacher, train the teacher under it (or take a teacher that was trained elsewhere)."""
-    section = pipeline.config.teacher
-    if section.file is not None:
-        pipeline.take_teacher(Path(section.file))
+    if teacher_given(pipeline.config):
+        pipeline.take_teacher()
         return
     if searches(pipeline.config, TEACHER):
         pipeline.search(TEACHER)

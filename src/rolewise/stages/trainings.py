@@ -43,9 +43,14 @@ TRAININGS = {
 }
 
 
+def teacher_given(config: Config) -> bool:
+    """Whether the teacher was trained elsewhere: its file or its weights are named."""
+    return config.teacher.file is not None or config.teacher.weights is not None
+
+
 def searches(config: Config, role: str) -> bool:
     """Whether a whole run searches the role's schedule: none is named, and no teacher that was trained elsewhere."""
-    return config.role(role).schedule is None and not (role == TEACHER and config.teacher.file)
+    return config.role(role).schedule is None and not (role == TEACHER and teacher_given(config))
 
 
 def has_a_t(config: Config) -> bool:
