@@ -55,6 +55,21 @@ class BestOnly(Strategy):
         ]
 '''
 
+DATA = '''
+import torch
+
+from rolewise.data.split import Data
+
+
+def load_dots() -> Data:
+    """Blank images with a dot in the corner of their class."""
+    labels = torch.arange(240) % 2
+    images = torch.zeros(240, 32, 32, 3, dtype=torch.uint8)
+    images[labels == 1, :8, :8] = 255
+    images[labels == 0, -8:, -8:] = 255
+    return Data.from_arrays(train=(images[:200], labels[:200]), test=(images[200:], labels[200:]), classes=("a", "b"))
+'''
+
 USE = """
 import rolewise as rw
 from rolewise.cli import main
@@ -65,7 +80,8 @@ if __name__ == "__main__":
              "data.search_train=64", "data.search_validation=32", "teacher.train.epochs=1", "student.train.epochs=1",
              "machine.workers=1", "machine.threads=1"]
     options = [text for setting in small for text in ("--set", setting)]
-    arguments = ["run", "--quiet", "--out", "run", "--kd", "logit-gap", "--set", "search.method=best-only"]
+    names = ["--kd", "logit-gap", "--data", "dots", "--preset", "demo", "--set", "search.method=best-only"]
+    arguments = ["run", "--quiet", "--out", "run", *names]
     raise SystemExit(main([*arguments, *options]))
 """
 
@@ -77,33 +93,31 @@ def row(name: str) -> list[str]:
     return re.findall(r"`([\w/]+\.(?:py|md|json))`", line)
 
 
-def test_a_loss_and_a_strategy_in_two_files_each(tmp_path: Path) -> None:
+def insert(path: Path, before: str, text: str) -> None:
+    """Puts a row before a line that must be there."""
+    content = path.read_text("utf-8")
+    assert before in content
+    path.write_text(content.replace(before, text + before, 1), "utf-8")
+
+
+def test_a_loss_a_data_set_and_a_strategy_in_two_files_each(tmp_path: Path) -> None:
     """A file of its own and one row; tests and documentation besides."""
     package = tmp_path / "rolewise"
     shutil.copytree(Path(rolewise.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     before = {path: path.read_bytes() for path in package.rglob("*.py")}
     (package / "kd" / "logit_gap.py").write_text(f'"""A dummy."""\n{LOSS}')
-    homes = package / "kd" / "__init__.py"
-    text = homes.read_text("utf-8")
-    assert "_HOMES = {\n" in text
-    homes.write_text(
-        text.replace("_HOMES = {\n", '_HOMES = {\n    "logit-gap": ("logit_gap", "LogitGap"),\n', 1)
-    )
+    insert(package / "kd" / "__init__.py", '    "dml": (', '    "logit-gap": ("logit_gap", "LogitGap"),\n')
+    (package / "data" / "dots.py").write_text(f'"""A dummy."""\n{DATA}')
+    known = 'DataSet(title="Dots", about="a dummy", loader="rolewise.data.dots:load_dots")'
+    insert(package / "data" / "__init__.py", '    "cifar10": DataSet(', f'    "dots": {known},\n')
     (package / "population" / "best_only.py").write_text(f'"""A dummy."""\n{STRATEGY}')
     methods = package / "population" / "methods.py"
-    text = methods.read_text("utf-8")
-    assert "        PBA,\n" in text
-    text = text.replace("        PBA,\n", "        PBA,\n        BestOnly,\n", 1)
-    methods.write_text(
-        text.replace(
-            "from rolewise.population.controls",
-            "from rolewise.population.best_only import BestOnly\nfrom rolewise.population.controls",
-            1,
-        )
-    )
+    insert(methods, "        PBA,\n", "        BestOnly,\n")
+    insert(methods, "from rolewise.population.pba", "from rolewise.population.best_only import BestOnly\n")
     changed = [path for path in package.rglob("*.py") if before.get(path) != path.read_bytes()]
-    assert len(changed) == 4
+    assert len(changed) == 6
     assert {"src/rolewise/kd/NAME.py", "kd/__init__.py"} <= set(row("distillation loss"))
+    assert {"data/NAME.py", "data/__init__.py"} <= set(row("data set"))
     assert {"population/NAME.py", "population/methods.py"} <= set(row("search strategy"))
     (tmp_path / "use.py").write_text(USE)
     run = subprocess.run(
