@@ -1,6 +1,7 @@
 """What can be known to be wrong is found before a run directory is made: names, files, data, and whether all fits."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
