@@ -100,10 +100,10 @@ def throughput(size: Size, kind: str, until: float, modes: tuple[str, ...] = ())
 
 def profile(size: Size, out: Path, kinds: tuple[str, ...]) -> Figures:
     """One eager step of each kind: its kernels by time, written to `out`/profile-<kind>.txt."""
-    from torch.profiler import ProfilerActivity
+    from torch.profiler import ProfilerActivity, supported_activities
     from torch.profiler import profile as watch
 
-    on_gpu = size.device.startswith("cuda")
+    on_gpu = ProfilerActivity.CUDA in supported_activities()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     found: Figures = {}
     for kind in kinds:

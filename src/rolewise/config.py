@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from rolewise.data import DATA_SETS
 from rolewise.errors import InputError, unknown
+from rolewise.own_code import is_own_code
 from rolewise.settings import (
     STUDENT,
     ComputeSettings,
@@ -31,11 +33,30 @@ BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, or `folder`")
+    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, `folder`, or FILE.py:function")
     root: str | None = Field(None, description="folder that holds the data set")
-    size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
+    size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
+    resize: int | None = Field(
+        None,
+        ge=16,
+        le=2048,
+        description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
+    )
+    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    store: str | None = Field(
+        None,
+        description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "
+        "file), `always` (in a file), `never`, or a folder for the file",
+    )
+    arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        description="training images of final trainings, the first of the search's shuffle; None: all",
+    )
+    test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
     skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
     fingerprint: str | None = Field(
         None, description="SHA-256 of the training images and labels; other data are refused"
@@ -45,10 +66,13 @@ class DataConfig(Section):
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS")
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS, or FILE.py:function")
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
+    weights: str | None = Field(
+        None, description="weights of `network` from elsewhere (.pth, .safetensors), instead of stage alpha"
+    )
     schedule: str | None = Field(
         None,
         description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
@@ -61,7 +85,9 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """The network that learns from it."""
 
-    network: str | None = Field(None, description="None: the teacher's")
+    network: str | None = Field(
+        None, description="a name of rolewise.networks.NETWORKS, or FILE.py:function; None: the teacher's"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
     act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
@@ -214,12 +240,16 @@ def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _small(
-    data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
+    name: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    batch_size: int = 128,
+    epochs: tuple[int, int] = (6, 3),
 ) -> dict[str, Any]:
     """A small network and few epochs, of teacher and student, for a CPU."""
     teacher, student = epochs
     return {
-        "data": data,
+        "data": {"name": name, **(data or {})},
         "search": {"population": 8, "epochs": 10, "interval": 1},
         "teacher": {
             "network": "resnet8-small",
@@ -248,14 +278,16 @@ def _presets() -> dict[str, dict[str, Any]]:
             # A network this small gains nothing from a second thread.
             "machine": {"threads": 1},
         },
-        "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
-        "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
-        "folder-small": _small({"name": "folder"}, batch_size=32, epochs=(20, 10)),
     }
+    for name, row in DATA_SETS.items():
+        if row.preset is not None:
+            presets[f"{name}-small"] = _small(name, **row.preset)
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
             for bits in (4, 2):
                 presets[f"paper-{data}-{network}-w{bits}a{bits}"] = _paper(data, network, bits)
+    # The paper's numbers as they are: `reproduce` states everything else of its runs.
+    presets["experiment"] = {}
     presets["paper-cifar100-resnet8-fp32"] = _paper("cifar100", "resnet18", 32, student="resnet8")
     for name in [name for name in presets if name.startswith("paper-")]:
         presets[name.replace("paper-", "strong-", 1)] = _strong(presets[name])
@@ -299,8 +331,10 @@ def load_config(
 def _default_preset(tree: Mapping[str, Any]) -> str:
     """The preset for the data that the tree names."""
     section = tree.get("data")
-    small = f"{section.get('name')}-small" if isinstance(section, Mapping) else "demo"
-    return small if small in PRESETS else "demo"
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if isinstance(name, str) and is_own_code(name):
+        name = "folder"  # one's own images as well
+    return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 
 def load_tree(

@@ -33,6 +33,7 @@ PARAMETERS = {
     "shufflenetv2": 1_355_528,
     "resnet8-small": 83_892,
     "cnn-tiny": 22_924,
+    "cnn-small": 320_260,
 }
 # Channels and size of each tap for 32x32 images.
 TAPS = {
@@ -53,6 +54,7 @@ TAPS = {
     "shufflenetv2": ((116, 16), (232, 8), (464, 4)),
     "resnet8-small": ((16, 32), (32, 16), (64, 8)),
     "cnn-tiny": ((8, 16), (16, 8), (32, 4)),
+    "cnn-small": ((32, 16), (64, 8), (128, 4)),
 }
 SMALL = ("resnet8-small", "cnn-tiny")
 
@@ -94,7 +96,10 @@ def test_ten_classes_of_the_papers_networks(name: str, classes: int):
     assert count(build(name)) == classes
 
 
-@pytest.mark.parametrize(("name", "widths"), [("resnet8-small", (16, 32, 64)), ("cnn-tiny", (8, 16, 32))])
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("resnet8-small", (16, 32, 64)), ("cnn-tiny", (8, 16, 32)), ("cnn-small", (32, 64, 128))],
+)
 def test_counts_of_the_small_ones_by_hand(name: str, widths: tuple[int, int, int]):
     a, b, c = widths
     convolutions = 27 * a + 2 * 9 * a * a + (9 * a * b + 9 * b * b + a * b) + (9 * b * c + 9 * c * c + b * c)

@@ -8,7 +8,6 @@ import pytest
 
 from rolewise import networks
 from rolewise.augment import Schedule
-from rolewise.cli import main
 from rolewise.errors import InputError
 from rolewise.pretrained import save_network
 from rolewise.progress import Progress
@@ -139,71 +138,3 @@ def test_the_same_images_elsewhere_and_other_images(tmp_path, monkeypatch):
         pass
     with open_pipeline({"data.root": "pictures"}, resume="run") as pipeline:
         assert len(run_all(pipeline)["rows"]) == 2
-
-
-@pytest.fixture
-def own_code(given, tmp_path):
-    """A run with own code whose teacher is trained."""
-    path, notes = tmp_path / "a", Notes()
-    settings = {**SMALL, "teacher.schedule": "none", "student.schedule": "none", "kd.loss": "mine.py:Mine"}
-    with open_pipeline(settings, out=path, progress=notes) as pipeline:
-        train_role(pipeline, "teacher")
-    digest = hashlib.sha256(LOSS.encode()).hexdigest()
-    assert f"own code: {given / 'mine.py'}, SHA-256 {digest}" in notes.said
-    return path
-
-
-def test_own_code_is_run_again_if_it_is_the_same(own_code, given, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with open_pipeline(resume=own_code) as pipeline:
-        assert len(run_all(pipeline)["rows"]) == 2
-
-
-def test_own_code_that_was_changed_is_not_run_unasked(own_code, given):
-    (given / "mine.py").write_text(f"open({str(given / 'canary')!r}, 'w')\n{LOSS}")
-    with (
-        pytest.raises(InputError, match="was changed since the run was begun.* name it again: `--kd"),
-        open_pipeline(resume=own_code),
-    ):
-        pass
-    assert not (given / "canary").exists()
-    with open_pipeline({"kd.loss": "mine.py:Mine"}, resume=own_code) as pipeline:
-        run_all(pipeline)  # no result depends on it yet
-    (given / "mine.py").write_text(LOSS)
-    with (
-        pytest.raises(InputError, match="was changed since .*Start another run"),
-        open_pipeline({"kd.loss": "mine.py:Mine"}, resume=own_code),
-    ):
-        pass
-
-
-def test_code_within_a_run_directory_is_not_run_unasked(own_code, given, capsys):
-    inside = own_code / "evil.py"
-    inside.write_text(f"open({str(given / 'canary')!r}, 'w')\n{LOSS}")
-    record = json.loads((own_code / "config.json").read_text())
-    record["config"]["kd"]["loss"] = f"{inside}:Mine"
-    (own_code / "config.json").write_text(json.dumps(record))
-    assert main(["run", "--resume", str(own_code), "--quiet"]) == 2
-    assert "lies within the run directory, so it is not run unasked" in " ".join(
-        capsys.readouterr().err.split()
-    )
-    inside.rename(given / "evil.py")
-    record["config"]["kd"]["loss"] = f"{given / 'evil.py'}:Mine"
-    (own_code / "config.json").write_text(json.dumps(record))
-    assert main(["run", "--resume", str(own_code), "--quiet"]) == 2
-    assert "the run does not record" in " ".join(capsys.readouterr().err.split())
-    assert not (given / "canary").exists()
-
-
-def test_a_moved_run_takes_its_own_copy_of_the_code_if_that_is_named(own_code, given, tmp_path):
-    with open_pipeline(resume=own_code) as pipeline:
-        run_all(pipeline)
-    shutil.rmtree(given)
-    moved = tmp_path / "moved"
-    shutil.move(own_code, moved)
-    with pytest.raises(InputError, match="there is no file .*mine.py"), open_pipeline(resume=moved):
-        pass
-    copy = moved / "inputs" / "kd.loss" / "mine.py"
-    with open_pipeline({"kd.loss": f"{copy}:Mine"}, resume=moved) as pipeline:
-        assert len(run_all(pipeline)["rows"]) == 2
-    assert copy.read_text() == LOSS

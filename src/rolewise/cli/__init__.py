@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from rolewise._version import __version__
-from rolewise.cli import config, data, evaluate, export, import_weights, pipeline, predict, report, schedule
+from rolewise.cli import (
+    compare,
+    config,
+    data,
+    evaluate,
+    export,
+    import_weights,
+    pipeline,
+    predict,
+    report,
+    reproduce,
+    schedule,
+)
 from rolewise.cli.outcome import outcome
 
 app = typer.Typer(
@@ -45,6 +57,8 @@ app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("import-weights")(import_weights.import_weights)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(evaluate.doctor)
 app.command("list")(config.list_)
 app.add_typer(config.app, name="config")

@@ -31,7 +31,10 @@ def run(
     device: common.Device = None,
     workers: common.Workers = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     baselines: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +57,7 @@ def run(
     """
     distributed.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         "baselines": "none" if no_baselines else baselines,
     }
     if dry_run:
@@ -83,7 +86,10 @@ def search(
     device: common.Device = None,
     workers: common.Workers = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     population: Annotated[int | None, typer.Option("--population", help="Members, 4 to 64.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the search.")] = None,
     interval: Annotated[int | None, typer.Option("--interval", help="Epochs between two exploits.")] = None,
@@ -109,7 +115,7 @@ def search(
     check_role(role)
     distributed.refuse_torchrun("search")
     options = _options(seed, data, data_root, device, workers, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         "search.population": population,
         "search.epochs": epochs,
         "search.interval": interval,
@@ -144,7 +150,10 @@ def train(
     data_root: common.DataRoot = None,
     device: common.Device = None,
     kd: common.KD = None,
+    network: common.Network = None,
+    student_network: common.StudentNetwork = None,
     teacher: Teacher = None,
+    teacher_weights: common.TeacherWeights = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -167,7 +176,7 @@ def train(
     """
     check_role(role)
     options = _options(seed, data, data_root, device, None, kd) | {
-        "teacher.file": teacher,
+        **_networks(network, student_network, teacher, teacher_weights),
         f"{role}.schedule": schedule if name is None else None,
         f"{role}.train.epochs": epochs,
     }
@@ -198,6 +207,17 @@ def _options(
         "machine.device": device,
         "machine.workers": workers,
         "kd.loss": kd,
+    }
+
+
+def _networks(
+    network: str | None, student_network: str | None, teacher: str | None, weights: str | None
+) -> dict[str, Any]:
+    return {
+        "teacher.network": network,
+        "student.network": student_network,
+        "teacher.file": teacher,
+        "teacher.weights": weights,
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rolewise._roles import ROLES
+from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def preview(
             "--strip", help="So many epochs instead, from the first to the last, a column each.", min=2
         ),
     ] = None,
-    data: Annotated[str, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")] = "digits",
+    data: Annotated[str, typer.Option("--data", help=f"Data set: {names_of_data()}.")] = "digits",
     data_root: Annotated[
         str | None, typer.Option("--data-root", help="Folder that holds the data set.")
     ] = None,
@@ -231,8 +232,9 @@ def preview(
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")
     split = load_data(data, data_root).train
     split = split.subset(torch.arange(min(images, len(split))))
-    red, green, blue = (round(255 * value) for value in split.mean)
-    pixels, ids, fill = split.images.numpy(), split.ids.tolist(), (red, green, blue)
+    red, green, blue = (round(255 * value) for value in (split.mean * 3)[:3])
+    in_color = split.images[:].expand(-1, -1, -1, 3)
+    pixels, ids, fill = in_color.numpy(), split.ids.tolist(), (red, green, blue)
     name = f"{Path(file).name}, "
     if strip is not None:
         last = len(schedule) - 1

@@ -8,6 +8,7 @@ from rolewise.networks.alexnet import alexnet
 from rolewise.networks.base import InitReport, Network, init_from
 from rolewise.networks.mobilenet import mobilenetv2
 from rolewise.networks.resnet import (
+    cnn_small,
     cnn_tiny,
     resnet8,
     resnet8_small,
@@ -42,6 +43,7 @@ NETWORKS: Mapping[str, Builder] = {
     "shufflenetv2": shufflenetv2,
     "resnet8-small": resnet8_small,
     "cnn-tiny": cnn_tiny,
+    "cnn-small": cnn_small,
 }
 
 

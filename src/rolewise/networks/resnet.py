@@ -152,3 +152,9 @@ def cnn_tiny(num_classes: int = 10, *, seed: int = 0) -> Network:
     """The demo's: halves the image, then three stages of one block, 8, 16, 32 channels; 0.02 M parameters."""
     construct = partial(ResNet, (1, 1, 1), (8, 16, 32), 8, num_classes, stem_stride=2)
     return make("cnn-tiny", construct, num_classes, seed)
+
+
+def cnn_small(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """For studies on CPUs: `cnn_tiny` with four times its width, 32, 64, 128 channels; 0.31 M parameters."""
+    construct = partial(ResNet, (1, 1, 1), (32, 64, 128), 32, num_classes, stem_stride=2)
+    return make("cnn-small", construct, num_classes, seed)

@@ -15,15 +15,15 @@ from torch import nn
 from rolewise._roles import STUDENT, check_role
 from rolewise._version import __version__
 from rolewise.augment import Schedule
-from rolewise.data import Data
+from rolewise.data import Data, check_data
 from rolewise.errors import InputError, InputTypeError, check_integer
 from rolewise.objective import INITS, Init, Objective, checked
 from rolewise.population.engine import Engine
 from rolewise.population.log import SearchLog
 from rolewise.population.loop import SearchLoop
-from rolewise.population.member import SearchSpec, check_resettable
 from rolewise.population.methods import make_strategy
 from rolewise.population.result import SearchResult, conclude
+from rolewise.population.runner import SearchSpec, check_resettable
 from rolewise.population.strategy import Strategy
 from rolewise.pretrained import digest
 from rolewise.progress import Progress
@@ -153,6 +153,7 @@ def make_plan(
     Raises:
         InputError: an argument that cannot be.
     """
+    check_data(data)
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}.")
     objective = checked(objective)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rolewise.pretrained.tracing import plain_module
+from rolewise.quant.activations import activation_bits, quantized_activations
 from rolewise.quant.dorefa import FULL
-from rolewise.quant.layers import quantized_activations, quantized_weights
-from rolewise.quant.methods import METHODS
+from rolewise.quant.layers import quantized_weights
+from rolewise.quant.method import METHODS
 
 FUNCTIONS = "(functions)"  # matrix products outside layers, such as those of attention
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -81,10 +82,10 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
 
 def _grids(model: nn.Module) -> list[tuple[int, float]]:
     """Bits and step of each act point, narrow ones first."""
-    found = {
-        (int(module.act_bits), METHODS[str(module.act_method)].step(module, int(module.act_bits)))  # type: ignore[arg-type]
-        for module in quantized_activations(model).values()
-    }
+    found = set()
+    for module in quantized_activations(model).values():
+        bits, method = activation_bits(module)
+        found.add((bits, METHODS[method].activations.step(module, bits)))
     return sorted(found)
 
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from rolewise.errors import InputError
 from rolewise.quant import decode_weights
-from rolewise.quant.layers import (
+from rolewise.quant.activations import (
+    OutputQuantizer,
     QuantizedActivation,
-    QuantizedWeight,
-    quantize_output,
+    activation_bits,
     quantized_activations,
-    quantized_weights,
 )
-from rolewise.quant.methods import METHODS
+from rolewise.quant.layers import QuantizedWeight, quantized_weights
+from rolewise.quant.method import METHODS
 
 
 @torch.library.custom_op("rolewise::quantize_activation", mutates_args=())
@@ -42,17 +42,25 @@ def _(x: Tensor, bits: int, step: float | None, rounds: bool) -> Tensor:
     return torch.empty_like(x)
 
 
-class TracedActivation(nn.Module):
+class TracedActivation(QuantizedActivation):
     """Takes the place of a `QuantizedActivation` in the copy that is exported."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _traced_output(self, (), input)
+        return _traced(self, input, self.act_bits, bool(getattr(self, "inplace", False)))
 
 
-def _traced_output(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-    bits, step, rounds = (getattr(module, name) for name in ("act_bits", "level_step", "rounds"))
-    found: Tensor = quantize_activation_(output, bits, step, rounds)
-    return found
+class TracedOutput(OutputQuantizer):
+    """The same for the forward hook of any other act point."""
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        in_place = bool(getattr(module, "inplace", False)) and bool(inputs) and output is inputs[0]
+        return _traced(module, output, self.bits, in_place)
+
+
+def _traced(module: nn.Module, x: Tensor, bits: int, in_place: bool) -> Tensor:
+    step, rounds = (getattr(module, name) for name in ("level_step", "rounds"))
+    found: Tensor = quantize_activation_(x, bits, step, rounds)
+    return x.copy_(found) if in_place else found
 
 
 def plain_module(model: nn.Module) -> nn.Module:
@@ -82,15 +90,15 @@ def inference_copy(model: nn.Module) -> nn.Module:
     _untie_floats(low, taken)
     decode_weights(low)
     for module in quantized_activations(low).values():
-        method, bits = METHODS[str(module.act_method)], int(module.act_bits)  # type: ignore[arg-type]
-        step = None if method.name == "dorefa" else method.step(module, bits)
+        bits, method = activation_bits(module)
+        step = None if method == "dorefa" else METHODS[method].activations.step(module, bits)
         module.level_step, module.rounds = step, True  # type: ignore[assignment]
         if isinstance(module, QuantizedActivation):
-            module.__class__ = TracedActivation  # type: ignore[assignment]
+            module.__class__ = TracedActivation
             continue
         hooks = module._forward_hooks
-        for key in [key for key, hook in hooks.items() if hook is quantize_output]:
-            hooks[key] = _traced_output
+        for key in [key for key, hook in hooks.items() if isinstance(hook, OutputQuantizer)]:
+            hooks[key] = TracedOutput(bits, method)
     return low
 
 

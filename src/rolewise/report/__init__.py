@@ -6,12 +6,13 @@ from urllib.parse import quote
 
 from rolewise.errors import InputError
 from rolewise.report.events import write_events
+from rolewise.report.experiment import write_experiment
 from rolewise.report.load import load
 from rolewise.report.markdown import markdown
 from rolewise.report.page import html_page
 from rolewise.runs import layout, write_atomic
 
-__all__ = ["write_events", "write_markdown", "write_report"]
+__all__ = ["write_events", "write_experiment", "write_markdown", "write_report"]
 
 
 def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:

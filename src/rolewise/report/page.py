@@ -8,6 +8,7 @@ from markupsafe import Markup
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
+from rolewise.report.classes import classes
 from rolewise.report.curves import curves
 from rolewise.report.load import Run
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
@@ -47,6 +48,7 @@ def html_page(run: Run) -> str:
         "missing": run.missing(),
         "results": results(run),
         "caution": wording.caution(run),
+        "classes": classes(run),
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,

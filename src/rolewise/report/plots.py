@@ -137,6 +137,13 @@ class Sheet:
         path.set(alpha=alpha, zorder=order, capstyle="round", joinstyle="round")
         return axes.add_patch(path)
 
+    def dot(self, axes: Any, point: Point, color: str, size: float = 8) -> None:
+        """A round mark with a rim in the color of the paper."""
+        rim, fill = self.theme("paper"), self.theme(color)
+        axes.plot(
+            *point, "o", markersize=size, markerfacecolor=fill, markeredgecolor=rim, markeredgewidth=1.2
+        )
+
     def tip(self, artist: Any, words: str) -> None:
         """What is said when one points at `artist`."""
         name = f"tip-{len(self._tips)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
+from rolewise.data import title_of
 from rolewise.report.load import Run
 from rolewise.report.tracks import Tracks
 
@@ -56,7 +57,7 @@ def title(run: Run) -> str:
     student = run.config.get("student") or {}
     if not (data and teacher and student):
         return run.path.resolve().name
-    name = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "Digits"}.get(data, str(data))
+    name = title_of(str(data))
     return f"{name}: {teacher} to {bits(student)} {student.get('network') or teacher}"
 
 

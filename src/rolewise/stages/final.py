@@ -19,7 +19,7 @@ from rolewise.stages import build
 from rolewise.stages.network_info import network_info
 from rolewise.stages.pipeline import Pipeline
 from rolewise.stages.schedules import Source, named_schedule, searched_schedule
-from rolewise.stages.trainings import TRAININGS, Training
+from rolewise.stages.trainings import TRAININGS, Training, teacher_given
 from rolewise.trainer import Result, Trainer, final_test, fit, torch_threads
 
 
@@ -40,7 +40,8 @@ def train_final(pipeline: Pipeline, training: Training) -> None:
         return
     teaches = training.role == TEACHER
     if teaches:
-        model = build.new_teacher(pipeline.config, len(pipeline.data.classes))
+        form = build.image_form(pipeline.data)
+        model = build.new_teacher(pipeline.config, len(pipeline.data.classes), form)
     else:
         model = pipeline.student(training.init(pipeline.config))
     objective = pipeline.objective(training.role, kd=training.kd)
@@ -83,7 +84,7 @@ def _is_lost(pipeline: Pipeline, training: Training) -> bool:
     if row is not None and (row.get("same_as") or pipeline.run.file(training.file).exists()):
         return False
     what = layout.RESULTS if row is None else training.file
-    taken = training.key == TEACHER and pipeline.config.teacher.file is not None
+    taken = training.key == TEACHER and teacher_given(pipeline.config)
     if not taken and pipeline.run.checkpoints(training.stage).latest() is None:
         raise InputError(
             f"{pipeline.run.path}: {what} has lost {training.key}, whose checkpoints are gone too: restore it, or "
@@ -100,12 +101,13 @@ def take_teacher(pipeline: Pipeline) -> None:
     again = done and _is_lost(pipeline, training)
     if done and not again:
         return
-    model = build.load_teacher(pipeline.config, pipeline.data)
+    model, weights = build.given_teacher(pipeline.config, pipeline.data)
     trainer = Trainer(model, CrossEntropy(), pipeline.data.train, settings, seed=pipeline.config.seed)
     with torch_threads(settings.threads):
         result = final_test(trainer, pipeline.data.test, [])
     row = training.describe(pipeline.config, model, Source(), taken=True)
-    _finish(pipeline, training, model, result, row | {"epochs": 0, "training": None}, again=again)
+    row |= {"epochs": 0, "training": None}
+    _finish(pipeline, training, model, result, row, again=again, weights=weights)
 
 
 def _schedule(pipeline: Pipeline, training: Training, epochs: int) -> Source:
@@ -163,6 +165,7 @@ def _finish(
     row: dict[str, Any],
     *,
     again: bool = False,
+    weights: Mapping[str, str] | None = None,
 ) -> None:
     if not pipeline.leads:
         return
@@ -171,7 +174,9 @@ def _finish(
     pipeline.records.add_result(row, result, log=not again)
     path = pipeline.run.file(training.file)
     path.parent.mkdir(exist_ok=True)
-    extra = {"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
+    extra: dict[str, Any] = {"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
+    if weights:
+        extra["weights"] = dict(weights)
     info = network_info(pipeline.config, pipeline.data, pipeline.records.row(training.key))
     save_network(model, path, extra=extra, info=info)
     files = [training.file]

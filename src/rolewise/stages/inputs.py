@@ -1,4 +1,7 @@
-"""The files that a run was given: copied into its directory, so that it can be moved and resumed from anywhere."""
+"""The files that a run was given: copied into its directory, so that it can be moved and resumed from anywhere.
+
+Own code, which is run as a program, has rules of its own: `stages.own`.
+"""
 
 import shutil
 from collections.abc import Callable, Collection
@@ -12,7 +15,6 @@ from rolewise.errors import InputError
 from rolewise.runs import RunDirectory, file_digest, layout
 
 _ROOT = "data.root"
-CODE = "kd.loss"  # the setting that names a file which is run as a program
 
 
 def _plain(value: str) -> str | None:
@@ -27,18 +29,13 @@ def _warm_start(value: str) -> str | None:
     return None if value == A_T else value
 
 
-def _code(value: str) -> str | None:
-    file, _, _ = value.rpartition(":")
-    return file if file.endswith(".py") else None
-
-
 # Settings that may name a file, and which part of their value does; None where it is a word.
 _FILES: dict[str, Callable[[str], str | None]] = {
     "teacher.file": _plain,
+    "teacher.weights": _plain,
     "teacher.schedule": _schedule,
     "student.schedule": _schedule,
     "search.warm_start": _warm_start,
-    CODE: _code,
 }
 
 
@@ -91,8 +88,6 @@ def keep(run: RunDirectory, config: Config) -> None:
     for setting, file in _named(config).items():
         record = known.get(setting)
         stale = record is None or record["path"] != str(file)
-        if setting == CODE and not stale and file.is_file():
-            stale = file_digest(file) != _digest(record)
         if (
             stale
             and record is not None
@@ -132,7 +127,7 @@ def placed(run: RunDirectory, config: Config) -> Config:
     """
     files, named = {}, _named(config)
     for setting, record in _records(run).items():
-        if setting == CODE or str(named.get(setting)) != record["path"]:
+        if str(named.get(setting)) != record["path"]:
             continue
         for name, digest in record["files"].items():
             path = run.file(name)
@@ -143,66 +138,6 @@ def placed(run: RunDirectory, config: Config) -> Config:
                 )
         files[setting] = run.file(record["name"])
     return _with_files(config, files)
-
-
-def check_code(run: RunDirectory, config: Config, *, named: bool, begun: bool = False) -> str | None:
-    """Checks own code before it is run: a received run directory must not decide what is run.
-
-    Args:
-        run: the run.
-        config: its settings.
-        named: whether the user named the code in this very call.
-        begun: whether there are results that depend on it.
-
-    Returns:
-        A sentence that names the file and its SHA-256; None without own code.
-
-    Raises:
-        InputError: the file is gone, was changed since, or lies within the run directory, and was not named again; or
-            it is another one than that which the results were made with.
-    """
-    file = _named(config).get(CODE)
-    if file is None:
-        return None
-    record = _records(run).get(CODE)
-    known = _digest(record) if record is not None and record["path"] == str(file) else None
-    again = f"If you trust it, name it again: `--kd {_get(config, CODE)}`."
-    if not file.is_file():
-        raise InputError(f"`kd.loss`: there is no file {file}, which this run's loss is written in. {again}")
-    digest = file_digest(file)
-    if known is not None and digest != known and (begun or not named):
-        way_out = "Start another run with `--out`." if begun else again
-        raise InputError(
-            f"`kd.loss`: {file} was changed since the run was begun: its SHA-256 is {digest[:16]}... and was "
-            f"{known[:16]}.... {way_out}"
-        )
-    if not named and file.resolve().is_relative_to(run.path.resolve()):
-        raise InputError(
-            f"`kd.loss`: {file} lies within the run directory, so it is not run unasked. {again}"
-        )
-    if not named and known is None:
-        raise InputError(f"`kd.loss`: the run does not record {file}, so it is not run unasked. {again}")
-    return f"own code: {file}, SHA-256 {digest}"
-
-
-def only_moved(run: RunDirectory, before: object, after: object) -> bool:
-    """Whether two values of `kd.loss` name the same class of the same file, which lies elsewhere now."""
-    record = _records(run).get(CODE)
-    if record is None or not isinstance(before, str) or not isinstance(after, str):
-        return False
-    files = _code(before), _code(after)
-    if files[0] is None or files[1] is None or before.rpartition(":")[2] != after.rpartition(":")[2]:
-        return False
-    return (
-        record["path"] == files[0]
-        and Path(files[1]).is_file()
-        and file_digest(Path(files[1])) == _digest(record)
-    )
-
-
-def _digest(record: dict[str, Any] | None) -> str | None:
-    """The SHA-256 of a file that was copied alone."""
-    return None if record is None else next(iter(record["files"].values()), None)
 
 
 def _records(run: RunDirectory) -> dict[str, Any]:

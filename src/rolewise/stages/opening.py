@@ -12,7 +12,7 @@ from rolewise.errors import InputError, Interrupted
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run, read_config
 from rolewise.settings.search import PLACE
-from rolewise.stages import build, inputs
+from rolewise.stages import build, inputs, own
 from rolewise.stages.check import check
 from rolewise.stages.pipeline import Pipeline
 from rolewise.stages.trainings import TRAININGS
@@ -83,6 +83,9 @@ def open_pipeline(
         return
     progress = progress or Progress()
     settings = settings_of(config, resume)
+    if resume is not None:
+        own.check_unchanged(resume, settings, config if isinstance(config, Mapping) else {})
+    settings = own.absolute(settings)
     data: Data | None = None
     if resume is None:
         data = check(settings, only=only)
@@ -93,10 +96,9 @@ def open_pipeline(
         assert opened.directory is not None
         if resume is None:
             inputs.keep(opened.directory, settings)
-            _note(progress, inputs.check_code(opened.directory, settings, named=True))
         else:
-            named = isinstance(config, Config) or inputs.CODE in (config or {})
-            data = _resume(opened.directory, settings, only, progress, named=named)
+            data = _resume(opened.directory, settings, only, progress)
+        own.keep(opened.directory, settings, progress)
         pipeline = Pipeline(
             inputs.placed(opened.directory, settings),
             opened.directory,
@@ -115,6 +117,7 @@ def _leading(pipeline: Pipeline) -> Iterator[None]:
     run, group = pipeline.run, pipeline.group
     pipeline.progress.note(f"run directory {run.path}, seed {pipeline.config.seed}")
     try:
+        pipeline.note_own_networks()
         pipeline.note_room()
         if group is not None:
             group.tell({"path": str(run.path), "config": pipeline.config.model_dump()})
@@ -150,9 +153,7 @@ def _follow(group: Group) -> Iterator[Pipeline]:
         )
 
 
-def _resume(
-    run: RunDirectory, settings: Config, only: str | None, progress: Progress, *, named: bool
-) -> Data | None:
+def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Progress) -> Data | None:
     """Takes the changes that the run's progress still allows, and checks what no stage has tried yet.
 
     Args:
@@ -160,25 +161,23 @@ def _resume(
         settings: all settings, changes included.
         only: the one stage that is wanted.
         progress: receives what a person should know.
-        named: whether the user has named own code again.
 
     Raises:
         InputError: a change of what results were made with, or settings that cannot be.
     """
     before, after = flat(parse_config(run.config).model_dump()), flat(settings.model_dump())
     begun = [stage for stage in run.begun() if stage != layout.PREPARE]  # its file says what it depends on
+    rewritten = own.rewritten(run.path, settings)
     for key in sorted(before.keys() | after.keys()):
         stage = next((stage for stage in begun if _depends(key, stage)), None)
-        if key == inputs.CODE and inputs.only_moved(run, before.get(key), after.get(key)):
-            continue
-        if before.get(key) != after.get(key) and stage is not None:
+        other = before.get(key) != after.get(key) and not own.same_code(run.path, key, after.get(key))
+        if (other or key in rewritten) and stage is not None:
             raise InputError(
                 f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: the stage "
                 f'"{stage}" was made with it. Start another run with `--out`; another schedule is a row of its own: '
                 "`--as NAME`."
             )
     student = any(_role(stage) != TEACHER for stage in begun)
-    _note(progress, inputs.check_code(run, settings, named=named, begun=student))
     data = None
     if before != after or not student:
         data = check(inputs.placed(run, settings), only=only, begun=True)
@@ -188,11 +187,6 @@ def _resume(
     for change in run.changes():
         progress.note(f"since this run was started: {change}")
     return data
-
-
-def _note(progress: Progress, text: str | None) -> None:
-    if text is not None:
-        progress.note(text)
 
 
 def _depends(key: str, stage: str) -> bool:

@@ -15,7 +15,6 @@ from rolewise.data import Data
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.population import make_plan, run_search
-from rolewise.pretrained import load_network
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, free_bytes, layout
 from rolewise.stages import build
@@ -67,17 +66,29 @@ class Pipeline:
 
     def note_room(self) -> None:
         """Says so if the disk may be too small for the run; a full one would stop it after hours."""
-        free, needed = free_bytes(self.run.path), bytes_needed(self.config, len(self.data.classes))
+        free, needed = (
+            free_bytes(self.run.path),
+            bytes_needed(self.config, len(self.data.classes), self._image),
+        )
         if free is not None and free < needed:
             self.progress.note(
                 f"{self.run.path}: {free / 1e6:,.0f} MB are free there, and the run's checkpoints may take "
                 f"{needed / 1e6:,.0f} MB. A full disk stops it, to be resumed once there is room."
             )
 
+    def note_own_networks(self) -> None:
+        """Says which taps and act points were proposed for networks that name none."""
+        for note in build.own_notes(self.config, len(self.data.classes), self._image):
+            self.progress.note(note)
+
     @cached_property
     def data(self) -> Data:
         """The data set that teacher and student are for."""
         return build.load(self.config)
+
+    @property
+    def _image(self) -> build.Image:
+        return build.image_form(self.data)
 
     def settings(self, role: str, *, searching: bool = False) -> TrainSettings:
         """The numbers of a final training, or of a search's members."""
@@ -98,7 +109,7 @@ class Pipeline:
                 f"{self.run.path}`, or name one with `--teacher FILE`."
             )
         self.run.verify(name)
-        return load_network(path).eval()
+        return build.load_trained(self.config, path, TEACHER, len(self.data.classes), self._image).eval()
 
     def student(self, init: str | None = None) -> nn.Module:
         """The student before training, quantized.
@@ -107,7 +118,7 @@ class Pipeline:
             init: "teacher": the teacher's weights where names and shapes match; "random"; None as the settings say.
         """
         teacher = self.teacher() if (init or self.config.student.init) == TEACHER else None
-        model, report = build.new_student(self.config, len(self.data.classes), teacher)
+        model, report = build.new_student(self.config, len(self.data.classes), self._image, teacher)
         own = () if report is None else (*report.missing, *report.mismatched)
         if own:
             self.progress.note(f"student: {len(own)} tensors are not the teacher's: {_some(own)}")
@@ -132,7 +143,12 @@ class Pipeline:
             self.run.verify(file)
             return Schedule.load(self.run.file(file))
         data = build.load_searched(self.config, role, self.data)
-        model = build.new_teacher(self.config, len(data.classes)) if role == TEACHER else self.student()
+        teaches = role == TEACHER
+        model = (
+            build.new_teacher(self.config, len(data.classes), build.image_form(data))
+            if teaches
+            else self.student()
+        )
         objective = self.objective(role)
         with self.records.cost(name) as cost:
             plan = make_plan(

@@ -8,7 +8,13 @@ from rolewise.errors import InputError
 from rolewise.runs import layout
 from rolewise.stages.final import take_teacher, train_final
 from rolewise.stages.pipeline import Pipeline
-from rolewise.stages.trainings import TRAININGS, further_training, searches, wanted_baselines
+from rolewise.stages.trainings import (
+    TRAININGS,
+    further_training,
+    searches,
+    teacher_given,
+    wanted_baselines,
+)
 
 
 def search_role(pipeline: Pipeline, role: str) -> Schedule:
@@ -42,13 +48,13 @@ def train_role(
 
 
 def _take_named_teacher(pipeline: Pipeline, role: str) -> None:
-    if role == STUDENT and pipeline.config.teacher.file is not None:
+    if role == STUDENT and teacher_given(pipeline.config):
         take_teacher(pipeline)
 
 
 def stage_alpha(pipeline: Pipeline) -> None:
     """Search A_T for the teacher, train the teacher under it (or take a teacher that was trained elsewhere)."""
-    if pipeline.config.teacher.file is not None:
+    if teacher_given(pipeline.config):
         take_teacher(pipeline)
         return
     if searches(pipeline.config, TEACHER):

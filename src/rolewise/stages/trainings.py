@@ -98,7 +98,7 @@ class Training:
             taken: whether it was trained elsewhere, and named by its file.
         """
         bits = quantization(model) or {"weight_bits": _FULL, "act_bits": _FULL, "method": None}
-        file = Path(str(config.teacher.file)).name
+        file = Path(str(config.teacher.file or config.teacher.weights)).name
         return {
             "key": self.key,
             "name": f"Teacher from {file}" if taken else self.title(config, source.name),
@@ -131,6 +131,11 @@ TRAININGS = {
 }
 
 
+def teacher_given(config: Config) -> bool:
+    """Whether the teacher was trained elsewhere: its file or its weights are named."""
+    return config.teacher.file is not None or config.teacher.weights is not None
+
+
 def further_training(name: str, role: str, schedule: str) -> Training:
     """A control that is added to a run under a name of its own: the role's training under another schedule.
 
@@ -146,7 +151,7 @@ def further_training(name: str, role: str, schedule: str) -> Training:
 
 def searches(config: Config, role: str) -> bool:
     """Whether a whole run searches the role's schedule: none is named, and no teacher that was trained elsewhere."""
-    return config.role(role).schedule is None and not (role == TEACHER and config.teacher.file)
+    return config.role(role).schedule is None and not (role == TEACHER and teacher_given(config))
 
 
 def wanted_baselines(config: Config, *, searched: bool = False) -> list[Training]:
@@ -161,5 +166,5 @@ def wanted_baselines(config: Config, *, searched: bool = False) -> list[Training
     return [
         training
         for training in chosen
-        if (training.schedule != A_T or has_a_t) and not (training.role == TEACHER and config.teacher.file)
+        if (training.schedule != A_T or has_a_t) and not (training.role == TEACHER and teacher_given(config))
     ]

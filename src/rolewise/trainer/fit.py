@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
-from rolewise.data import Data, Split
+from rolewise.data import Data, Split, check_data
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
 from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
@@ -22,6 +22,7 @@ from rolewise.settings import TrainOptions, check_names
 from rolewise.trainer.identity import check_identity, training_identity
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
+from rolewise.trainer.recorded import record
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.training_log import TrainingLog
 
@@ -95,6 +96,7 @@ def train(
         RunError: the training diverged.
         Interrupted: a signal came and `out` holds the state.
     """
+    check_data(data)
     objective = checked(objective)
     role = objective.role_of(model)
     defaults = student_settings if role == STUDENT else teacher_settings
@@ -193,6 +195,8 @@ def fit(
     epochs = trainer.settings.epochs
     log = TrainingLog(trainer, run, stage, identity)
     log.resume()
+    if trainer.placement.device.type == "cuda" and (reason := record(trainer)) is not None:
+        trainer.progress.note(f"Steps are not recorded, which is slower: {reason}.")
     if trainer.group is not None:
         trainer.group.check_same("epoch and step", trainer.epoch, trainer.step)
     trainer.progress.start(

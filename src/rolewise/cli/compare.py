@@ -1,0 +1,83 @@
+"""`rolewise compare`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rolewise.experiments.compare import Arm, Compared
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1."
+        ),
+    ],
+    key: Annotated[
+        str | None, typer.Option("--key", help="Network to compare, such as student or student-kd.")
+    ] = None,
+) -> None:
+    """Compares tested runs with the first one: paired over seeds, and by McNemar's test on the same test images."""
+    from rich.console import Console
+
+    from rolewise.experiments.compare import compare as compare_runs
+
+    first, others = compare_runs(runs, key)
+    # A pipe has no width of its own; a table that is cut serves nobody.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(_table(first, others))
+    if any(other.noise == "images" for other in others):
+        console.print("One seed says nothing about others: give several of each run, as A0,A1,A2 B0,B1,B2.")
+    for other in others:
+        if other.missing:
+            console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
+
+
+def _table(first: "Arm", others: "list[Compared]"):  # type: ignore[no-untyped-def]  # rich is imported late
+    from rich.table import Table
+
+    table = Table(
+        title=f"Test accuracy in percent, {first.runs[0].n:,} images; differences are to {first.name}"
+    )
+    for column in (
+        "run",
+        "n",
+        "accuracy",
+        "95 % interval",
+        "difference",
+        "P(better)",
+        "McNemar p",
+        "difference is",
+        "of the",
+    ):
+        table.add_column(column)
+    table.add_row(first.name, str(len(first.runs)), *_accuracy(first), "-", "-", "-", "-", "-")
+    for one in others:
+        difference = one.difference
+        table.add_row(
+            one.arm.name,
+            str(len(one.arm.runs)),
+            *_accuracy(one.arm),
+            "-" if difference is None else _signed(difference.mean, difference.low, difference.high),
+            "-" if difference is None or difference.n < 2 else f"{difference.improvement:.2f}",
+            ", ".join(f"{test.p_value:.2g}" for test in one.tests.values()) or "-",
+            one.verdict,
+            one.noise or "-",
+        )
+    return table
+
+
+def _accuracy(arm: "Arm") -> tuple[str, str]:
+    """Mean, and the interval over seeds, or of the test images where there is one seed."""
+    found = arm.summary
+    low, high = arm.runs[0].interval if found.low is None or found.high is None else (found.low, found.high)
+    source = "images" if found.low is None else "seeds"
+    return f"{100 * found.mean:.2f}", f"{100 * low:.2f} to {100 * high:.2f} ({source})"
+
+
+def _signed(mean: float, low: float | None, high: float | None) -> str:
+    text = f"{100 * mean:+.2f}"
+    return text if low is None or high is None else f"{text} [{100 * low:+.2f}, {100 * high:+.2f}]"

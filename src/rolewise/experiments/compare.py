@@ -1,0 +1,183 @@
+"""Compares finished runs: on the same test images, and over seeds where several of each are given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rolewise.errors import InputError, unknown
+from rolewise.experiments.statistics import (
+    Difference,
+    McNemar,
+    Summary,
+    mcnemar,
+    paired_difference,
+    summarize,
+    wilson_interval,
+)
+from rolewise.runs import layout, load_json, read_config
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class TestedRun:
+    """One run and its test.
+
+    Args:
+        path: run directory.
+        key: row of its results, such as "student".
+        seed: base seed.
+        accuracy: on the test images, a fraction.
+        n: number of test images.
+        right: whether each test image was classified correctly; None where the run kept no predictions.
+        labels: of the test images; None likewise.
+    """
+
+    path: Path
+    key: str
+    seed: int
+    accuracy: float
+    n: int
+    right: Tensor | None
+    labels: Tensor | None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What the finite test set leaves open: Wilson's 95 % interval."""
+        return wilson_interval(self.accuracy, self.n)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: the same thing with one or several seeds.
+
+    Args:
+        name: what the table calls it.
+        runs: in the order given.
+    """
+
+    name: str
+    runs: tuple[TestedRun, ...]
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, deviation and interval over the seeds."""
+        return summarize([run.accuracy for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An arm against the first one.
+
+    Args:
+        arm: the arm.
+        difference: this arm less the first, over the seeds that both have; None without a common seed.
+        tests: seed -> McNemar's test of the pair on the same test images, where both kept predictions.
+        missing: why there is no McNemar test; "" where there is one.
+    """
+
+    arm: Arm
+    difference: Difference | None
+    tests: dict[int, McNemar]
+    missing: str
+
+    @property
+    def noise(self) -> str:
+        """Whose noise the difference is held against: "seeds", test "images", or "" where there is neither."""
+        if self.difference is not None and self.difference.low is not None:
+            return "seeds"
+        return "images" if self.tests else ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is beyond that noise."""
+        if self.noise == "seeds":
+            assert self.difference is not None
+            inside = self.difference.inside_noise
+        elif self.noise == "images":
+            inside = max(test.p_value for test in self.tests.values()) >= ALPHA
+        else:
+            return "cannot be said"
+        return "inside the noise" if inside else "beyond the noise"
+
+
+def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Compared]]:
+    """The first arm, and every other one against it.
+
+    Args:
+        groups: each one run directory, or several of the same thing separated by commas (seeds).
+        key: row of the results to compare; None takes the student's, or the teacher's where there is none.
+
+    Raises:
+        InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images.
+    """
+    if len(groups) < 2:
+        raise InputError("Give at least two runs to compare: rolewise compare RUN_A RUN_B.")
+    arms = [_arm(group, key) for group in groups]
+    sizes = {run.n for arm in arms for run in arm.runs}
+    if len(sizes) > 1:
+        raise InputError(f"These runs were tested on different numbers of images: {sorted(sizes)}.")
+    first, *others = arms
+    return first, [_against(first, arm) for arm in others]
+
+
+def _against(first: Arm, arm: Arm) -> Compared:
+    here, there = ({run.seed: run for run in one.runs} for one in (arm, first))
+    seeds = [seed for seed in here if seed in there]
+    # One run of each is a pair of networks even if their seeds differ.
+    pairs = [(here[seed], there[seed]) for seed in seeds]
+    if not pairs and len(arm.runs) == len(first.runs) == 1:
+        pairs = [(arm.runs[0], first.runs[0])]
+    difference = (
+        paired_difference([one.accuracy for one, _ in pairs], [other.accuracy for _, other in pairs])
+        if pairs
+        else None
+    )
+    tests, missing = {}, "" if pairs else "no common seed"
+    for one, other in pairs:
+        if one.right is None or other.right is None:
+            missing = f"{(one if one.right is None else other).path} kept no predictions"
+        elif not _same_images(one, other):
+            raise InputError(f"{one.path} and {other.path} were tested on other images: their labels differ.")
+        else:
+            tests[one.seed] = mcnemar(one.right.tolist(), other.right.tolist())
+    return Compared(arm, difference, tests, missing)
+
+
+def _same_images(one: TestedRun, other: TestedRun) -> bool:
+    return one.labels is not None and other.labels is not None and torch.equal(one.labels, other.labels)
+
+
+def _arm(group: str, key: str | None) -> Arm:
+    runs = tuple(_read(Path(part.strip()), key) for part in group.split(",") if part.strip())
+    if not runs:
+        raise InputError(f'`runs` must name run directories, got "{group}".')
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(
+            f"One arm holds a seed twice: {seeds} in {group}. Runs of one arm differ in their seed."
+        )
+    name = runs[0].path.name if len(runs) == 1 else f"{runs[0].path.name} and {len(runs) - 1} more"
+    return Arm(name, runs)
+
+
+def _read(path: Path, key: str | None) -> TestedRun:
+    seed = read_config(path)["config"].get("seed", 0)
+    results = path / layout.RESULTS
+    rows = {row["key"]: row for row in load_json(results)["rows"]} if results.exists() else {}
+    if not rows:
+        raise InputError(f"{path} has no tested network yet: finish it with `rolewise run --resume {path}`.")
+    chosen = key or ("student" if "student" in rows else next(iter(rows)))
+    if chosen not in rows:
+        raise InputError(f"{unknown('network of this run', chosen, rows)} The run is {path}.")
+    row, file = rows[chosen], path / layout.test_file(chosen)
+    right = labels = None
+    if file.exists():
+        tensors = load_file(file)
+        labels = tensors["labels"]
+        right = tensors["logits"].argmax(1) == labels
+    return TestedRun(path, chosen, int(seed), row["accuracy"], row["n"], right, labels)

@@ -1,0 +1,210 @@
+"""An experiment as one self-contained HTML page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rolewise.augment import Schedule
+from rolewise.errors import InputError
+from rolewise.experiments.claims import Verdict
+from rolewise.experiments.results import CellResult, Results
+from rolewise.experiments.setups import FULL
+from rolewise.experiments.tabulate import ArmGroup, Grid, costs
+from rolewise.report import experiment_words as words
+from rolewise.report import wording
+from rolewise.report.arms_plot import arms_plot
+from rolewise.report.schedule_plot import magnitude_panel, probability_panel
+from rolewise.report.series import series
+from rolewise.report.theme import FAMILIES, Theme, style_sheet
+
+_NARROW = 400  # pixels: the second drawing of the arms, for telephones
+_STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
+_SCOPES = {"paper": "In the paper's own tables", "study": "In the study"}
+Commands = Sequence[tuple[str, str]]
+
+
+def experiment_page(
+    results: Results,
+    verdicts: tuple[Verdict, ...],
+    grids: Sequence[Grid],
+    groups: Sequence[ArmGroup],
+    *,
+    title: str,
+    commands: Commands,
+) -> str:
+    """The page. Every text in it that is not ours is escaped.
+
+    Args:
+        results: what was measured.
+        verdicts: of the claims.
+        grids: tables in the paper's form.
+        groups: arms of each training.
+        title: heading.
+        commands: (what it repeats, command).
+    """
+    environment = Environment(
+        loader=PackageLoader("rolewise.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    theme = Theme(page=True)
+    schedules, used = _schedules(results)
+    context = {
+        "title": title,
+        "scale": results.title,
+        "summary": words.sentences(results, verdicts),
+        "facts": _facts(results),
+        "failures": sorted(results.failures.items()),
+        "verdicts": [_verdict(one, before) for one, before in zip(verdicts, (None, *verdicts), strict=False)],
+        "grids": [_grid(grid) for grid in grids],
+        "plot": Markup(arms_plot(groups, theme)),
+        "narrow": Markup(arms_plot(groups, theme, width=_NARROW)),
+        "groups": [{"title": group.title, "rows": _arms(group)} for group in groups],
+        "schedules": schedules,
+        "families": _families(used),
+        "facts_of_schedules": _schedule_facts(results),
+        "costs": _costs(results),
+        "commands": commands,
+        "hardware": words.hardware(results),
+        "colors": Markup(style_sheet()),
+    }
+    return environment.get_template("experiment.html.j2").render(context)
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    filled = sum(bool(one.outcomes) for one in results.cells)
+    return [
+        ("Scale", results.title),
+        ("Cells with results", f"{filled} of {len(results.cells)}"),
+        ("Seeds asked for", str(len(results.seeds))),
+    ]
+
+
+def _verdict(one: Verdict, before: Verdict | None) -> dict[str, Any]:
+    """What the page shows of a verdict; the first of its scope comes with a heading."""
+    rows = [
+        (
+            each.comparison.title,
+            words.judged(each),
+            "" if each.difference is None else f"n = {each.difference.n}",
+        )
+        for each in one.judged
+    ]
+    return {
+        "state": one.state,
+        "color": _STATES[one.state],
+        "sentence": one.claim.sentence,
+        "source": one.claim.source,
+        "scale": one.scale,
+        "reason": one.reason,
+        "rows": rows,
+        "heading": _SCOPES[one.claim.scope]
+        if before is None or before.claim.scope != one.claim.scope
+        else "",
+    }
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    rows = [{"title": title, "cells": [_cell(cell) for cell in cells]} for title, cells in grid.rows]
+    paper = any(cell is not None and cell.cell.paper is not None for _, cells in grid.rows for cell in cells)
+    return {"name": grid.name, "title": grid.title, "columns": grid.columns, "rows": rows, "paper": paper}
+
+
+def _cell(cell: CellResult | None) -> dict[str, str] | None:
+    if cell is None:
+        return None
+    missing = words.reason(cell) if cell.summary is None else ""
+    return {
+        "missing": missing,
+        "why": "; ".join(dict.fromkeys(cell.missing.values())),
+        "value": words.accuracy(cell),
+        "paper": words.paper(cell),
+        "interval": words.interval(cell),
+        "count": words.count(cell),
+    }
+
+
+def _arms(group: ArmGroup) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for row in group.rows:
+        deviation = "" if row.summary.sd is None else f" ± {100 * row.summary.sd:.2f}"
+        rows.append(
+            (
+                row.title,
+                str(row.summary.n),
+                f"{100 * row.summary.mean:.2f}{deviation}",
+                "" if row.word == "none" else words.points(row.to_none),
+                "" if row.to_own is None else words.points(row.to_own),
+                "" if row.to_own is None else f"{row.to_own.improvement:.2f}",
+                words.noise(row.to_own),
+            )
+        )
+    return rows
+
+
+def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:
+    """A_T of a full-precision teacher and A_S of its 4-bit student, of the first seed that has both."""
+    teacher, student = _figure3(results)
+    found: list[dict[str, Any]] = []
+    used: set[str] = set()
+    for name, cell in (("Teacher, A_T", teacher), ("Student, A_S", student)):
+        if cell is None:
+            continue
+        seeds = sorted(cell.schedules)
+        both = [seed for seed in seeds if teacher and student and seed in teacher.schedules.keys() & seeds]
+        seed = (both or seeds)[0]
+        schedule, theme = Schedule.load(cell.schedules[seed]), Theme(page=True)
+        title = f"{name}: {cell.cell.setup.data}, {cell.cell.setup.bits} bit, seed {seed}"
+        try:
+            used |= set(series(schedule).used)
+            panels = [
+                Markup(draw(f"{title}: {what} of each op by epoch", schedule, theme))
+                for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
+            ]
+        except InputError:
+            continue  # a control's policies have no probabilities; figure 3 shows searched ones
+        found.append({"title": title, "panels": panels})
+    return found, used
+
+
+def _figure3(results: Results) -> tuple[CellResult | None, CellResult | None]:
+    searched = [one for one in results.cells if one.schedules]
+    teachers = [
+        one for one in searched if one.cell.setup.role == "teacher" and one.cell.setup.schedule == "a_t"
+    ]
+    students = [one for one in searched if one.cell.setup.schedule == "a_s" and one.cell.setup.bits != FULL]
+    students.sort(key=lambda one: (-one.cell.setup.bits, one.cell.setup.loss != "ii-kd"))
+    return next(iter(teachers), None), next(iter(students), None)
+
+
+def _schedule_facts(results: Results) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for one in results.cells:
+        for seed, facts in sorted(one.facts.items()):
+            first = round(facts.first_epoch * facts.epochs)
+            start = "never" if first >= facts.epochs else str(first + 1)
+            rows.append((one.cell.id, str(seed), str(facts.changes), start, str(facts.epochs)))
+    return rows
+
+
+def _families(used: set[str]) -> list[tuple[str, list[str]]]:
+    return [
+        (family, ops) for family, all_ops in FAMILIES.items() if (ops := [op for op in all_ops if op in used])
+    ]
+
+
+def _costs(results: Results) -> list[tuple[str, ...]]:
+    return [
+        (
+            cost["kind"],
+            str(cost["runs"]),
+            f"{cost['images']:,}",
+            wording.duration(cost["seconds"]),
+            wording.duration(cost["cpu_seconds"]),
+        )
+        for cost in costs(results)
+    ]

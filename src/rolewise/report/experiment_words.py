@@ -1,0 +1,110 @@
+"""How an experiment's numbers are written: percent, points, intervals, verdicts."""
+
+from rolewise.experiments.claims import Judged, Verdict
+from rolewise.experiments.results import CellResult, Results
+from rolewise.experiments.statistics import Difference, wilson_interval
+
+MISSING = "not run"
+_DASH = "\N{EN DASH}"
+
+
+def accuracy(cell: CellResult) -> str:
+    """Mean and deviation in percent, such as "74.21 ± 0.30"; the first reason where there is none."""
+    summary = cell.summary
+    if summary is None:
+        return reason(cell)
+    text = f"{100 * summary.mean:.2f}"
+    return text if summary.sd is None else f"{text} ± {100 * summary.sd:.2f}"
+
+
+def reason(cell: CellResult) -> str:
+    """Why a cell has no number, in a few words."""
+    why = next(iter(cell.missing.values()), MISSING)
+    return MISSING if why == "not run yet" else "failed"
+
+
+def count(cell: CellResult) -> str:
+    """How many of the seeds are there."""
+    return f"n = {len(cell.outcomes)} of {len(cell.outcomes) + len(cell.missing)}"
+
+
+def interval(cell: CellResult) -> str:
+    """The 95 % interval over seeds, or for one seed that of the test images."""
+    summary = cell.summary
+    if summary is None:
+        return ""
+    if summary.low is None or summary.high is None:
+        outcome = next(iter(cell.outcomes.values()))
+        low, high = wilson_interval(outcome.accuracy, outcome.n)
+        return f"{100 * low:.2f}{_DASH}{100 * high:.2f} (test images)"
+    return f"{100 * summary.low:.2f}{_DASH}{100 * summary.high:.2f}"
+
+
+def paper(cell: CellResult) -> str:
+    """The paper's number, or nothing."""
+    return "" if cell.cell.paper is None else f"{cell.cell.paper:.2f}"
+
+
+def points(difference: Difference | None) -> str:
+    """A paired difference in points with its interval."""
+    if difference is None:
+        return MISSING
+    text = f"{100 * difference.mean:+.2f}"
+    if difference.low is None or difference.high is None:
+        return f"{text} (one seed)"
+    return f"{text} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+
+
+def judged(one: Judged) -> str:
+    """A comparison's outcome, in points or as it is."""
+    difference = one.difference
+    if difference is None or one.comparison.points:
+        return points(difference)
+    text = f"{difference.mean:+.2f}"
+    if difference.low is None or difference.high is None:
+        return f"{text} (one seed)"
+    return f"{text} [{difference.low:+.2f}, {difference.high:+.2f}]"
+
+
+def noise(difference: Difference | None) -> str:
+    """Whether a difference is inside the noise."""
+    if difference is None:
+        return ""
+    return "inside the noise" if difference.inside_noise else "beyond the noise"
+
+
+def sentences(results: Results, verdicts: tuple[Verdict, ...]) -> list[str]:
+    """What an experiment found, in a few sentences."""
+    filled = sum(bool(one.outcomes) for one in results.cells)
+    whole = sum(bool(one.outcomes) and not one.missing for one in results.cells)
+    seeds = len(results.seeds)
+    said = [
+        f"{filled} of {len(results.cells)} cells have results, {whole} of them all {seeds} "
+        f"seed{'s' if seeds > 1 else ''} ({results.title})."
+    ]
+    for state in ("verified", "contradicted", "undecided", "not run"):
+        found = [verdict.claim.sentence for verdict in verdicts if verdict.state == state]
+        if found:
+            said.append(f"{state.capitalize()}: {'; '.join(found)}.")
+    if results.title != "full":
+        said.append(
+            "Smoke: tiny settings show that everything runs; no number here says anything about the paper."
+            if results.title == "smoke"
+            else f"All trainings and searches are shortened ({results.title}), so numbers are below the paper's."
+        )
+    return said
+
+
+def hardware(results: Results) -> list[str]:
+    """Distinct machines, versions and commits."""
+    lines = []
+    for one in results.environments:
+        machine = one.get("hardware") or {}
+        device = ", ".join(machine.get("gpus") or []) or str(machine.get("cpu", "unknown processor"))
+        versions = one.get("versions") or {}
+        commit = str(one.get("commit") or "no commit")
+        lines.append(
+            f"{device}, {machine.get('cores')} cores; rolewise {versions.get('rolewise')} at {commit}; "
+            f"torch {versions.get('torch')}, Python {versions.get('python')}"
+        )
+    return lines

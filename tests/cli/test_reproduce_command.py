@@ -1,0 +1,112 @@
+"""`rolewise reproduce` and `rolewise compare`: what they print, and what they refuse."""
+
+import json
+
+import pytest
+from made_runs import make_runs
+
+from rolewise.cli import main
+from rolewise.experiments.plan import plan, select
+from rolewise.experiments.recipes import Options
+from rolewise.experiments.site import Site
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "study", "--only", "soft", "--seeds", "2", "--dry-run", "--scale", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "14 cells: 6 searches and 30 trainings (scale 0.1)" in out
+    assert (
+        "seed1/search-study-cifar10-cnn-small-teacher: 8 cells" not in out
+    )  # shared by all through the teacher
+    # 6 searches of 8 members, 10 epochs of 15 batches of 64; 30 trainings of 10 such epochs.
+    images = 10 * 15 * 64 * (6 * 8 + 30)
+    assert f"{images:,} images trained on" in out
+    assert "device-hours on one processor core" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_of_what_is_there(capsys, tmp_path):
+    out = tmp_path / "out"
+    cells = select(["study"], ["soft"])
+    make_runs(Site(out, Options()), plan(cells, range(2)), lambda one: 0.5)
+    words = ["reproduce", "study", "--only", "soft", "--seeds", "2", "--out", str(out), "--report-only"]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"report: {out / 'report.html'}\n"
+    # A second request widens the report, it does not replace the first one.
+    assert main(["reproduce", "study", "--only", "no-kd", "--out", str(out), "--report-only"]) == 0
+    found = json.loads((out / "results.json").read_text())["cells"]
+    assert len(found) == 14 * 2 + 2
+    assert "rolewise reproduce study --only 'soft' --seeds 2 --recipe paper" in (
+        out / "report.html"
+    ).read_text().replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table5"], 'Unknown table "table5"'),
+        (["table1", "--only", "resnet19"], 'Unknown cell "resnet19"'),
+        (["table1", "--arms", "radnom"], 'Did you mean "random"'),
+        (["table1", "--scale", "0"], "`scale` must be above 0 and at most 1, got 0.0."),
+        (["table1", "--engine", "rai"], 'Unknown engine "rai"'),
+        (["table1", "--gpus-per-run", "1"], "add `--engine ray`"),
+        (["table1", "--set", "kd.wieght=1"], 'Unknown setting "kd.wieght"'),
+        (["table1", "--recipe", "weak"], 'Unknown recipe "weak"'),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(words, said, capsys, tmp_path):
+    assert main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def three_runs(tmp_path):
+    """Two seeds of an arm at 0.500 and 0.510, two of another at 0.560 and 0.566."""
+    site = Site(tmp_path / "out", Options())
+    values = {"none": (0.500, 0.510), "a_s": (0.560, 0.566)}
+    cells = select(["study"], ["w4a4/soft/none", "w4a4/soft/a_s"])
+    work = plan(cells, range(2))
+    make_runs(site, work, lambda one: values.get(one.setup.schedule, (0.6, 0.6))[one.seed])
+    names = [site.run(one.name) for one in work if one.kind == "train" and one.role == "student"]
+    return {("none", "a_s")["a_s" in path.name] + path.parent.name[-1]: path for path in names}
+
+
+def test_one_run_against_another_by_mcnemar(three_runs, capsys):
+    assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"])]) == 0
+    out = capsys.readouterr().out
+    assert "+6.00" in out
+    # 60 images differ, all in favor of the second: 2 / 2**60.
+    assert "1.7e-18" in out
+    assert "beyond the noise" in out
+    assert "One seed says nothing about others" in out
+
+
+def test_several_seeds_are_paired(three_runs, capsys):
+    arms = [",".join(str(three_runs[word + seed]) for seed in "01") for word in ("none", "a_s")]
+    assert main(["compare", *arms]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "+5.80" in out
+    assert "1.00" in out
+
+
+def test_a_run_without_predictions_says_so(three_runs, capsys):
+    (three_runs["a_s0"] / "tests" / "student.safetensors").unlink()
+    assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"])]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no McNemar test" in out
+    assert "kept no predictions" in out
+    assert "cannot be said" in out
+
+
+def test_what_cannot_be_compared(three_runs, tmp_path, capsys):
+    one, other = (str(three_runs[name]) for name in ("none0", "a_s0"))
+    for words, said in (
+        ([one], "at least two runs"),
+        ([one, str(tmp_path)], "is not a run directory"),
+        ([f"{one},{one}", other], "holds a seed twice"),
+        ([one, other, "--key", "studnet"], 'Did you mean "student"'),
+    ):
+        assert main(["compare", *words]) == 2
+        assert said in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""Claims: one holder at a time, free again when it is dead."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+from rolewise.experiments.work_claims import Claims
+
+
+def test_one_holder_at_a_time(tmp_path):
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    with one.hold("seed0/a") as mine:
+        assert mine
+        assert one.holder("seed0/a") == f"process {os.getpid()} on {one.host}"
+        with other.hold("seed0/a") as second, other.hold("seed0/b") as third:
+            assert not second
+            assert third
+        assert one.holder("seed0/a") is not None
+    assert one.holder("seed0/a") is None
+
+
+def leave_a_claim(folder, changes):
+    """A claim as somebody left it."""
+    record = {"pid": os.getpid(), "host": Claims(folder).host, "started": None} | changes
+    (folder / "a.json").write_text(json.dumps(record))
+
+
+def test_a_dead_process_of_this_host_is_taken_over_at_once(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    leave_a_claim(tmp_path, {"pid": child.pid})
+    with Claims(tmp_path).hold("a") as mine:
+        assert mine
+
+
+def test_a_number_that_was_given_again_is_not_the_old_process(tmp_path):
+    leave_a_claim(tmp_path, {"started": "1"})  # this very process, but begun at another time
+    with Claims(tmp_path).hold("a") as mine:
+        assert mine
+
+
+def test_another_host_is_dead_when_it_stops_renewing(tmp_path):
+    claims = Claims(tmp_path, gone=60)
+    leave_a_claim(tmp_path, {"host": "elsewhere"})
+    with claims.hold("a") as mine:
+        assert not mine
+    os.utime(tmp_path / "a.json", (time.time() - 100,) * 2)
+    with claims.hold("a") as mine:
+        assert mine
+
+
+def test_a_held_claim_is_renewed(tmp_path):
+    claims = Claims(tmp_path, beat=0.02)
+    with claims.hold("a"):
+        os.utime(tmp_path / "a.json", (0, 0))
+        until = time.monotonic() + 20
+        while (tmp_path / "a.json").stat().st_mtime == 0:
+            assert time.monotonic() < until, "the claim was never renewed"
+            time.sleep(0.01)
+
+
+def test_a_file_that_is_no_claim_does_not_block_for_ever(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    os.utime(tmp_path / "a.json", (0, 0))
+    with Claims(tmp_path).hold("a") as mine:
+        assert mine
+
+
+def _take(folder, number, start, results):
+    start.wait()
+    with Claims(folder).hold("a") as mine:
+        results.put((number, mine))
+        time.sleep(2.0 if mine else 0.0)
+
+
+def test_of_several_processes_exactly_one_gets_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Event(), context.Queue()
+    children = [context.Process(target=_take, args=(tmp_path, n, start, results)) for n in range(3)]
+    for child in children:
+        child.start()
+    start.set()
+    took = [results.get(timeout=60)[1] for _ in children]
+    for child in children:
+        child.join()
+    assert sum(took) == 1
