@@ -93,8 +93,9 @@ def test_the_saved_networks_have_the_accuracy_of_the_table(run):
     data = rw.load_data("digits")
     place = teacher_settings(1, precision="fp32").placement()
     for row in json.loads((run / "results.json").read_text())["rows"]:
-        folder = run / "baselines" if row["baseline"] else run
-        model = rw.load_network(folder / f"{row['key']}.safetensors")
+        made = row.get("same_as") or row["key"]
+        folder = run / "baselines" if made not in ("teacher", "student") else run
+        model = rw.load_network(folder / f"{made}.safetensors")
         with torch_threads(1):
             found = evaluate(
                 place.place(model), data.test, mean=data.train.mean, std=data.train.std, placement=place
