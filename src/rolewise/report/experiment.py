@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from rolewise.errors import InputError
-from rolewise.experiments.claims import verdicts
 from rolewise.experiments.results import Results
+from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.tabulate import arm_groups, costs, grids, raw
 from rolewise.report.arms_plot import arms_plot
 from rolewise.report.experiment_page import Commands, experiment_page
@@ -17,7 +17,7 @@ PAGE, TEXT, PICTURE = "report.html", "README.md", "arms.svg"
 
 
 def write_experiment(
-    results: Results, folder: Path, *, title: str = "The paper's tables, again", commands: Commands = ()
+    results: Results, folder: Path, *, title: str = "The paper's tables, regenerated", commands: Commands = ()
 ) -> list[Path]:
     """Writes page, Markdown, CSV, LaTeX, JSON, model index and the dot plot.
 
