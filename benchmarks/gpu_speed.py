@@ -100,10 +100,10 @@ def throughput(size: Size, kind: str, until: float, modes: tuple[str, ...] = ())
 
 def profile(size: Size, out: Path, kinds: tuple[str, ...]) -> Figures:
     """One eager step of each kind: its kernels by time, written to `out`/profile-<kind>.txt."""
-    from torch.profiler import ProfilerActivity
+    from torch.profiler import ProfilerActivity, supported_activities
     from torch.profiler import profile as watch
 
-    on_gpu = size.device.startswith("cuda")
+    on_gpu = ProfilerActivity.CUDA in supported_activities()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     found: Figures = {}
     for kind in kinds:
@@ -279,7 +279,7 @@ def _line(worker: "subprocess.Popen[str]", until: float) -> str:
     import select
 
     assert worker.stdout is not None
-    ready, _, _ = select.select([worker.stdout], [], [], max(0.0, min(until - time.monotonic(), 120.0)))
+    ready, _, _ = select.select([worker.stdout], [], [], max(0.0, min(until - time.monotonic(), 500.0)))
     return worker.stdout.readline().strip() if ready else ""
 
 

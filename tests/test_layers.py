@@ -17,7 +17,7 @@ LAYERS = [
     {"objective"},
     {"pretrained"},
     {"augment", "kd", "networks", "quant", "data", "runs", "settings", "progress"},
-    {"_roles"},
+    {"own_code", "_roles"},
     {"errors", "seeds", "_types", "_version", "_machine"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

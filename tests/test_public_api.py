@@ -9,7 +9,7 @@ import pytest
 import rolewise as rw
 
 PUBLIC = [
-    "Schedule", "Policy", "load_data", "search", "train", "Result", "CrossEntropy", "Distill", "kd", "networks",
+    "Schedule", "Policy", "load_data", "Data", "search", "train", "Result", "CrossEntropy", "Distill", "kd", "networks",
     "quantize", "export", "load_network", "save_pretrained", "from_pretrained",
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from rolewise._version import __version__ as __version__
 if TYPE_CHECKING:
     from rolewise import kd, networks
     from rolewise.augment import Policy, Schedule
-    from rolewise.data import load_data
+    from rolewise.data import Data, load_data
     from rolewise.objective import CrossEntropy, Distill
     from rolewise.population import search
     from rolewise.pretrained import export, from_pretrained, load_network, save_pretrained
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Resolved at first use (PEP 562): `import rolewise` costs milliseconds, `rolewise --help` imports no torch.
 _HOMES = {
     "CrossEntropy": "rolewise.objective",
+    "Data": "rolewise.data",
     "Distill": "rolewise.objective",
     "Policy": "rolewise.augment",
     "Result": "rolewise.trainer",
@@ -40,6 +41,7 @@ __all__ = [  # noqa: RUF022 - the order of the README
     "Schedule",
     "Policy",
     "load_data",
+    "Data",
     "search",
     "train",
     "Result",

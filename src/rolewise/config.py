@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from rolewise.data import DATA_SETS
 from rolewise.errors import InputError, unknown
+from rolewise.own_code import is_own_code
 from rolewise.settings import (
     STUDENT,
     ComputeSettings,
@@ -24,13 +26,29 @@ from rolewise.settings import (
     settings,
 )
 
+Baseline = Literal["teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
 
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, or `folder`")
+    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, `folder`, or FILE.py:function")
     root: str | None = Field(None, description="folder that holds the data set")
-    size: int = Field(32, ge=16, le=512, description="side of the images of a `folder`, pixels")
+    size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
+    resize: int | None = Field(
+        None,
+        ge=16,
+        le=2048,
+        description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
+    )
+    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    store: str | None = Field(
+        None,
+        description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "
+        "file), `always` (in a file), `never`, or a folder for the file",
+    )
+    arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
     train_images: int | None = Field(
@@ -40,15 +58,21 @@ class DataConfig(Section):
     )
     test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
     skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
+    fingerprint: str | None = Field(
+        None, description="SHA-256 of the training images and labels; other data are refused"
+    )
 
 
 class TeacherConfig(Section):
     """The network that teaches."""
 
-    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS")
+    network: str = Field("resnet18", description="a name of rolewise.networks.NETWORKS, or FILE.py:function")
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     train: TrainRecipe = TrainRecipe()
     file: str | None = Field(None, description="a trained network's safetensors file, instead of stage alpha")
+    weights: str | None = Field(
+        None, description="weights of `network` from elsewhere (.pth, .safetensors), instead of stage alpha"
+    )
     schedule: str | None = Field(
         None,
         description="instead of the searched A_T: a schedule's file, a name such as `trivialaugment`, or `none`",
@@ -61,10 +85,15 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """The network that learns from it."""
 
-    network: str | None = Field(None, description="None: the teacher's")
+    network: str | None = Field(
+        None, description="a name of rolewise.networks.NETWORKS, or FILE.py:function; None: the teacher's"
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
     act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    first_last_bits: int = Field(
+        32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
+    )
     quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
     init: Literal["teacher", "random"] = Field(
         "teacher", description="initial weights: those of the teacher that fit, or random ones"
@@ -81,7 +110,7 @@ class StudentConfig(Section):
         """A partial section keeps the student's own defaults."""
         return {**STUDENT, **value} if isinstance(value, Mapping) else value
 
-    @field_validator("weight_bits", "act_bits")
+    @field_validator("weight_bits", "act_bits", "first_last_bits")
     @classmethod
     def _bits(cls, bits: int) -> int:
         if not (1 <= bits <= 8 or bits == 32):
@@ -169,13 +198,26 @@ class Config(Section):
 
     preset: str = Field("demo", description="named settings that these began with; see below")
     seed: int = Field(0, ge=0, description="base seed of every random stream")
-    baselines: bool = Field(True, description="train the students that the result is compared with")
+    baselines: tuple[Baseline, ...] = Field(
+        BASELINES, description="trainings that the result is compared with; also `all`, or `none`"
+    )
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     search: SearchConfig = SearchConfig()
     kd: KDConfig = KDConfig()
     machine: MachineSettings = MachineSettings()
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Names in one text, with commas; `all` and True, `none` and False."""
+        if value in ("all", True):
+            return BASELINES
+        if value in ("none", False, None):
+            return ()
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        return list(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
 
     def role(self, role: str) -> TeacherConfig | StudentConfig:
         """The teacher's or the student's section."""
@@ -201,12 +243,16 @@ def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _small(
-    data: dict[str, Any], *, batch_size: int = 128, epochs: tuple[int, int] = (6, 3)
+    name: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    batch_size: int = 128,
+    epochs: tuple[int, int] = (6, 3),
 ) -> dict[str, Any]:
     """A small network and few epochs, of teacher and student, for a CPU."""
     teacher, student = epochs
     return {
-        "data": data,
+        "data": {"name": name, **(data or {})},
         "search": {"population": 8, "epochs": 10, "interval": 1},
         "teacher": {
             "network": "resnet8-small",
@@ -235,10 +281,10 @@ def _presets() -> dict[str, dict[str, Any]]:
             # A network this small gains nothing from a second thread.
             "machine": {"threads": 1},
         },
-        "cifar10-small": _small({"name": "cifar10", "search_train": 2000, "search_validation": 2000}),
-        "cifar100-small": _small({"name": "cifar100", "search_train": 2000, "search_validation": 2000}),
-        "folder-small": _small({"name": "folder"}, batch_size=32, epochs=(20, 10)),
     }
+    for name, row in DATA_SETS.items():
+        if row.preset is not None:
+            presets[f"{name}-small"] = _small(name, **row.preset)
     for data in ("cifar10", "cifar100"):
         for network in ("alexnet", "resnet18"):
             for bits in (4, 2):
@@ -288,8 +334,10 @@ def load_config(
 def _default_preset(tree: Mapping[str, Any]) -> str:
     """The preset for the data that the tree names."""
     section = tree.get("data")
-    small = f"{section.get('name')}-small" if isinstance(section, Mapping) else "demo"
-    return small if small in PRESETS else "demo"
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if isinstance(name, str) and is_own_code(name):
+        name = "folder"  # one's own images as well
+    return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 
 def load_tree(

@@ -4,7 +4,9 @@ Every message names the argument, what came, what is allowed, and the way out.
 """
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -49,6 +51,31 @@ def check_integer(name: str, value: object, low: int, high: int | None = None) -
     if number < low or (high is not None and number > high):
         raise InputError(f"`{name}` must be an integer {allowed}, got {number}.")
     return number
+
+
+def check_path(name: str, value: object) -> Path:
+    """`value` as a path that the system can look up; `~` is the user's folder. Nothing has to be there.
+
+    Raises:
+        InputTypeError: not a path.
+        InputError: a name that is too long, holds a null character, or begins with the `~` of an unknown user.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise InputTypeError(f"`{name}` must be a path, got {value!r}.")
+    shown = str(value) if len(str(value)) <= 80 else f"{str(value)[:60]}... ({len(str(value)):,} characters)"
+    try:
+        path = Path(value).expanduser()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except RuntimeError:
+        raise InputError(
+            f"`{name}`: {shown} begins with the folder of a user that this machine does not know."
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"`{name}`: {shown} is no path that can be looked up ({reason}).") from None
+    return path
 
 
 def missing_extra(

@@ -1,11 +1,14 @@
 """Folders of images: order, sizes, every mode Pillow has, depth, orientation, animation."""
 
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from image_folders import error, load, picture
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rolewise.data import folder
 
@@ -164,3 +167,47 @@ def test_a_palette_with_transparency(root: Path) -> None:
     image = picture(5).convert("P")
     image.save(root / "train" / "cat" / "3.png", transparency=bytes(range(256)))
     assert np.array_equal(load(root).train.images[3].numpy(), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(41, 30), (30, 41), (41, 29), (29, 41), (30, 30)])
+def test_the_middle_square_of_a_turned_picture_is_pillows(tmp_path: Path, orientation: int, size) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    picture(orientation, *size).save(path, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(path))
+    side = min(size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    middle = upright.crop((left, top, left + side, top + side)).resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.array_equal(folder.read_image(path, 16), np.array(middle))
+
+
+def test_odd_exif_entries_do_not_matter(tmp_path: Path) -> None:
+    """A resolution that is text, and a block that is cut off: viewers show such photos."""
+    plain, path = tmp_path / "plain.jpg", tmp_path / "photo.jpg"
+    picture(1, 60, 40).save(plain)
+    jpeg = plain.read_bytes()
+    turned = struct.pack("<HHI4s", 0x0112, 3, 1, b"\x06\0\0\0")
+    text = struct.pack("<HHI4s", 0x011A, 2, 3, b"72\0\0")
+    header = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    right = folder.read_image(plain, 16)
+    for exif, expected in ((turned + text + struct.pack("<I", 0), np.rot90(right, -1)), (turned[:7], right)):
+        block = header + exif
+        path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:])
+        found = folder.read_image(path, 16).astype(int)
+        assert np.abs(found - expected).max() <= 1  # turned before or after scaling: one rounding
+
+
+def test_a_large_picture_takes_little_more_than_its_pixels(tmp_path: Path) -> None:
+    """Pillow's own memory is seen by no Python tool, so the process's high-water mark is compared in a child."""
+    path = tmp_path / "large.png"
+    Image.new("I;16", (6000, 4000), 300).save(path, compress_level=1)
+    program = (
+        "import resource, sys; from pathlib import Path; from rolewise.data import folder\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"folder.read_image(Path({str(path)!r}), 32)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 24e6 * 10  # 24 megapixels; 40 bytes for each before

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from image_folders import error, load
 
-from rolewise.data import folder
+from rolewise.data import store
 from rolewise.errors import InputError
 
 
@@ -70,7 +70,7 @@ def test_bad_files_are_an_error_that_names_the_first_and_the_way_out(root: Path)
     assert (
         f" and {len(bad) + 1 - 5} more. Mend or remove them, or leave them out with `skip_bad=True`" in words
     )
-    assert "(command line: --skip-bad)" in words
+    assert "(command line: --set data.skip_bad=true, or --skip-bad of `data check`)" in words
 
 
 def test_bad_files_can_be_left_out_and_are_listed(root: Path) -> None:
@@ -154,7 +154,7 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 
 def test_a_folder_without_its_parts(tmp_path: Path) -> None:
     assert error(tmp_path) == (
-        f"`root` must be a folder with train/<class>/* and test/<class>/*; {tmp_path / 'train'} is none."
+        f"`root` must be a folder with train/<class>/* and test/<class>/*; there is no folder {tmp_path / 'train'}."
     )
 
 
@@ -168,8 +168,10 @@ def test_more_images_than_memory(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(folder.np, "empty", full)
-    assert f"{root / 'train'}: 6 images of `size` 32 need 18,432 bytes of memory." in error(root)
+    monkeypatch.setattr(store.np, "empty", full)
+    assert "6 images of 32 x 32 need 18,432 bytes of memory: choose a smaller `size`, or keep them" in error(
+        root
+    )
 
 
 def test_a_folder_that_may_not_be_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

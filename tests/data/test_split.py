@@ -65,7 +65,10 @@ def test_a_split_refuses_what_cannot_be_trained_on(change: dict[str, object], wo
 
 
 def test_a_split_refuses_no_images() -> None:
-    with pytest.raises(InputError, match=r"`images` must be uint8 \(n, h, w, 3\), none of them 0, got"):
+    with pytest.raises(
+        InputError,
+        match=r"uint8 \(n, h, w, 3\) or \(n, h, w, 1\), none of them 0, got",
+    ):
         make().subset(torch.tensor([], dtype=torch.int64))
 
 
@@ -166,7 +169,8 @@ def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(InputError) as caught:
         load_data("cifar-10")
     assert str(caught.value) == (
-        'Unknown data set "cifar-10". Known: "digits", "cifar10", "cifar100", "folder". Did you mean "cifar10"?'
+        'Unknown data set "cifar-10". Known: "digits", "cifar10", "cifar100", "folder". Did you mean "cifar10"? '
+        'A data set of your own is given as "FILE.py:function", or as a folder of images with the name "folder".'
     )
 
 
@@ -177,9 +181,7 @@ def test_a_missing_root_is_named(name: str) -> None:
 
 
 def test_options_of_folders_are_refused_elsewhere() -> None:
-    with pytest.raises(
-        InputError, match='`size` is for "folder" alone; images of digits are 32 x 32, got 64'
-    ):
+    with pytest.raises(InputError, match='`size` is for "folder" alone; Digits does not take it, got 64'):
         load_data("digits", size=64)
     with pytest.raises(InputError, match='`skip_bad` is for "folder" alone'):
         load_data("cifar10", "x", skip_bad=True)

@@ -320,7 +320,7 @@ def test_bad_files(own: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0")
     for _ in range(2):  # a file that failed is run again
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(InputError, match=r"broken.py, line 1, in <module> \(.*\): ZeroDivisionError"):
             load_loss(f"{broken}:Mine")
 
 

@@ -14,7 +14,7 @@ from searches import After, Heard, fake_plan, run_fake, run_to_the_end, told
 from rolewise.augment import NAMED, Policy, RandAugment, Schedule
 from rolewise.errors import InputError, Interrupted, RunError
 from rolewise.population import exploit, explore, randaugment_grid
-from rolewise.population.member import reinitialize
+from rolewise.population.runner import reinitialize
 from rolewise.runs import RunDirectory, read_lineage, read_metrics
 from rolewise.seeds import numpy_generator
 from rolewise.settings.search import SearchSettings

@@ -18,7 +18,7 @@ from rolewise.augment import Policy, Schedule
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import CrossEntropy
 from rolewise.population import SearchResult, exploit, explore
-from rolewise.population.member import reinitialize
+from rolewise.population.runner import reinitialize
 from rolewise.runs import read_lineage, read_metrics
 from rolewise.seeds import numpy_generator
 from rolewise.trainer import Trainer, teacher_settings, torch_threads

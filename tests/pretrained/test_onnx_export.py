@@ -20,7 +20,8 @@ from rolewise.errors import InputError, MissingExtraError
 from rolewise.networks import build
 from rolewise.pretrained import describe, export, load_network, onnx_export, onnx_network
 from rolewise.quant import frozen_weights, quantize
-from rolewise.quant.layers import quantized_activations, quantized_weights
+from rolewise.quant.activations import quantized_activations
+from rolewise.quant.layers import quantized_weights
 
 CODES = {TensorProto.UINT2: 2, TensorProto.UINT4: 4, TensorProto.UINT8: 8}
 

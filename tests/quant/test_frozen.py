@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from rolewise.networks import build
 from rolewise.quant import frozen_weights, quantize
+from rolewise.quant.dorefa import DoReFaWeights
 from rolewise.quant.layers import quantized_weights
-from rolewise.quant.method import DoReFa
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often weights are quantized."""
     found: Counter[str] = Counter()
-    weight = DoReFa.weight
+    weight = DoReFaWeights.quantize
 
-    def counted(self: DoReFa, layer: nn.Module, bits: int) -> Tensor:
+    def counted(self: DoReFaWeights, layer: nn.Module, x: Tensor, bits: int) -> Tensor:
         found["calls"] += 1
-        return weight(self, layer, bits)
+        return weight(self, layer, x, bits)
 
-    monkeypatch.setattr(DoReFa, "weight", counted)
+    monkeypatch.setattr(DoReFaWeights, "quantize", counted)
     return found
 
 

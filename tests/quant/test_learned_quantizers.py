@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from rolewise.networks import build
 from rolewise.quant import calibrate, quantize, quantize_weight
-from rolewise.quant.layers import quantized_activations, quantized_weights
+from rolewise.quant.activations import quantized_activations
+from rolewise.quant.layers import quantized_weights
 from rolewise.quant.lsq import quantize_learned_step
 from rolewise.quant.pact import quantize_learned_clip
 

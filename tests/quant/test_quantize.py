@@ -23,7 +23,8 @@ from rolewise.quant import (
     quantized_layers,
     remove_quantizers,
 )
-from rolewise.quant.layers import quantized_activations, quantized_weights
+from rolewise.quant.activations import quantized_activations
+from rolewise.quant.layers import quantized_weights
 
 
 def images(n: int = 4, size: int = 32, seed: int = 0) -> Tensor:

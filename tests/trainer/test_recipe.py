@@ -336,6 +336,28 @@ def test_nothing_waits_for_the_device(name):
     assert len(tape.names) > 100
 
 
+@pytest.mark.parametrize("name", ["ema", "clip", "all"])
+def test_repeating_the_recorded_step_is_training(name):
+    """What a CUDA graph would do: new batches in the recorded one's place; averages count the steps on the device."""
+    captured, eager = (student(method="lsq", **EVERY[name]) for _ in range(2))
+    first, second, *rest = eager.feeder.batches(0, None)
+    for trainer in (captured, eager):
+        trainer.model.train()
+        trainer.train_step(first)
+    static = type(first)(second.images.clone(), second.labels.clone(), second.ids.clone())
+    with Tape() as tape:
+        captured.train_step(static)
+    eager.train_step(second)
+    for batch in rest:
+        for old, new in zip(
+            (static.images, static.labels, static.ids), (batch.images, batch.labels, batch.ids), strict=True
+        ):
+            old.copy_(new)
+        tape.replay()
+        eager.train_step(batch)
+    equal(captured.state().tensors, eager.state().tensors)
+
+
 class TestAverages:
     def test_exponential(self):
         trainer = teacher(ema_decay=0.8)

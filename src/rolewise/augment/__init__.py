@@ -2,7 +2,7 @@
 
 from rolewise.augment.apply import apply_op
 from rolewise.augment.baselines import AutoAugment, RandAugment, TrivialAugment
-from rolewise.augment.batch import BatchAugmenter, normalize
+from rolewise.augment.batch import BatchAugmenter, normalization_table, normalize
 from rolewise.augment.mixing import Mixing, MixPlan, mix_images, mix_labels
 from rolewise.augment.named import NAMED, find_schedule
 from rolewise.augment.ops import OPS, Op
@@ -33,5 +33,6 @@ __all__ = [
     "find_schedule",
     "mix_images",
     "mix_labels",
+    "normalization_table",
     "normalize",
 ]

@@ -11,7 +11,7 @@ from rolewise.augment.ops import LEVELS, OPS, make_program
 from rolewise.augment.run_kernel import output, run_kernel
 from rolewise.errors import InputError, InputTypeError, unknown
 
-_UNKEYED = np.zeros(2, np.uint64)
+_UNKEYED = np.zeros(3, np.uint64)
 
 
 def apply_op(

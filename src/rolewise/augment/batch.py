@@ -8,21 +8,29 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from rolewise.augment import kernels
 from rolewise.augment.images import ImageBatch, check_ids, check_number, image_batch
-from rolewise.augment.kernel_types import Output, Tail
+from rolewise.augment.kernel_types import Head, Output, Tail
+from rolewise.augment.ops import MAX_SIDE
 from rolewise.augment.policy import BasePolicy, program_for
 from rolewise.augment.rng import stream_keys
-from rolewise.augment.run_kernel import NO_OPS, output, run_kernel
+from rolewise.augment.run_kernel import NO_HEAD, NO_OPS, output, run_kernel
 from rolewise.errors import InputError, InputTypeError, check_integer
 
-_UNKEYED = np.zeros(2, np.uint64)
+_UNKEYED = np.zeros(3, np.uint64)
+# Log-spaced from 3/4 to 4/3.
+_RATIOS = np.array([0.75 * (16 / 9) ** (k / (kernels.RATIOS - 1)) for k in range(kernels.RATIOS)])
 
 
 def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """The 3 x 256 values (v / 255 - mean) / std, rounded once to float32."""
+    """The values (v / 255 - mean) / std of each channel and byte, rounded once to float32."""
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or not np.isfinite(np.asarray(values, np.float64)).all():
-            raise InputError(f"`{name}` must be three finite numbers, got {tuple(values)}.")
+        if (
+            len(values) != len(mean)
+            or len(values) not in (1, 3)
+            or not np.isfinite(np.asarray(values, np.float64)).all()
+        ):
+            raise InputError(f"`{name}` must be three finite numbers (one for grey), got {tuple(values)}.")
     if min(std) <= 0:
         raise InputError(f"`std` must be above 0, got {tuple(std)}.")
     levels = np.arange(256, dtype=np.float64) / 255
@@ -30,13 +38,10 @@ def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     return exact.astype(np.float32)
 
 
-def _result(
-    images: ImageBatch, n: int, dtype: torch.dtype, channels_last: bool, out: Tensor | None
-) -> Tensor:
+def _result(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool, out: Tensor | None) -> Tensor:
     """The tensor that is written: `out` after checking it, or a new one."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise InputTypeError(f"`dtype` must be torch.float32 or torch.bfloat16, got {dtype}.")
-    shape = (n, 3, images.height, images.width)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if out is None:
         return torch.empty(shape, dtype=dtype, memory_format=layout)
@@ -58,6 +63,31 @@ def _written(result: Tensor, channels_last: bool) -> Output:
     return output(half=memory.view(torch.uint16).numpy(), interleaved=channels_last)
 
 
+def _check_channels(images: ImageBatch, tail: Tail) -> None:
+    if images.channels != len(tail.table):
+        raise InputError(
+            f"`images` have {images.channels} channels, but `mean` and `std` are of {len(tail.table)}: "
+            "grey images need one number each, RGB three."
+        )
+
+
+def check_shares(shares: Sequence[float]) -> tuple[float, float]:
+    """(low, high) of a random resized crop.
+
+    Raises:
+        InputTypeError: not two numbers.
+        InputError: not 0 < low <= high <= 1.
+    """
+    if len(shares) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in shares):
+        raise InputTypeError(f"`random_resized_crop` must be two numbers such as (0.08, 1), got {shares!r}.")
+    low, high = float(shares[0]), float(shares[1])
+    if not 0 < low <= high <= 1:
+        raise InputError(
+            f"`random_resized_crop` must be shares of the area, 0 < low <= high <= 1, got {tuple(shares)}."
+        )
+    return low, high
+
+
 class BatchAugmenter:
     """Makes training batches of uint8 images: policy, padding and crop, flip, cutout, normalisation.
 
@@ -72,6 +102,14 @@ class BatchAugmenter:
         flip: whether half of the images are mirrored left to right.
         cutout: side of a zero square in pixels, its centre uniform over the image, clipped; 0 for none.
         threads: over how many threads the images are spread; does not change a byte.
+        size: (height, width) of the result where the stored images are larger; None is their own size. A part of
+            this size is then cut at a uniform place before the policy.
+        resized: shares (low, high] of the stored image's area for a random resized crop; None is off. Before the
+            policy a part of uniform area and log-uniform ratio, 3/4 to 4/3, is scaled to `size` (bilinear,
+            antialiased, byte for byte as Pillow's `resize` of width and then height).
+
+    Source of the random resized crop: Szegedy et al., "Going deeper with convolutions", CVPR 2015; bounds, ten tries
+    and the central part after them as torchvision's RandomResizedCrop; the ratio is one of 1,024 values here.
     """
 
     def __init__(
@@ -83,10 +121,29 @@ class BatchAugmenter:
         flip: bool = True,
         cutout: int = 0,
         threads: int = 1,
+        size: tuple[int, int] | None = None,
+        resized: tuple[float, float] | None = None,
     ) -> None:
         crop, cutout = check_integer("crop", crop, 0, 4096), check_integer("cutout", cutout, 0, 8192)
         self.threads = check_integer("threads", threads, 1, 1024)
         self._tail = Tail(crop, int(flip), cutout, _table(mean, std))
+        self._size = (
+            None if size is None else tuple(check_integer("size", side, 1, MAX_SIDE) for side in size)
+        )
+        self._resized = None if resized is None else check_shares(resized)
+
+    def _head(self, images: ImageBatch) -> Head:
+        """Which part of stored images of this form is used."""
+        height, width = self._size or (images.height, images.width)
+        if self._resized is not None:
+            return Head(kernels.RESIZED, height, width, *self._resized, _RATIOS)
+        if (height, width) == (images.height, images.width):
+            return NO_HEAD
+        if height > images.height or width > images.width:
+            raise InputError(
+                f"`size` must be at most that of the images, {images.height} x {images.width}, got {height} x {width}."
+            )
+        return Head(kernels.WINDOW, height, width, 0.0, 0.0, _RATIOS)
 
     def __call__(
         self,
@@ -100,11 +157,11 @@ class BatchAugmenter:
         out: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
-    ) -> Float[Tensor, "n 3 h w"]:
+    ) -> Float[Tensor, "n c h w"]:
         """One batch.
 
         Args:
-            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`.
+            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for grey.
             policy: of this epoch; None for none.
             seed, epoch, ids: the key of the random numbers; ids `(n,)`, the images' positions in the data
                 set.
@@ -122,15 +179,19 @@ class BatchAugmenter:
         if positions.size and (positions.min() < 0 or positions.max() >= given.n):
             reach = f"{positions.min()}..{positions.max()}"
             raise InputError(f"`index` must lie within 0..{given.n - 1}, got {reach}.")
-        result = _result(given, len(positions), dtype, channels_last, out)
+        head = self._head(given)
+        h, w = (given.height, given.width) if head is NO_HEAD else (head.height, head.width)
+        _check_channels(given, self._tail)
+        result = _result((len(positions), given.channels, h, w), dtype, channels_last, out)
         run_kernel(
             given,
             _written(result, channels_last),
             ids=check_ids(ids, len(positions)),
             keys=stream_keys(check_number("seed", seed), check_number("epoch", epoch)),
             index=positions,
-            program=NO_OPS if policy is None else program_for(policy, given.height, given.width),
+            program=NO_OPS if policy is None else program_for(policy, h, w),
             tail=self._tail,
+            head=head,
             threads=self.threads,
         )
         return result
@@ -145,15 +206,21 @@ def normalize(
     channels_last: bool = False,
     out: Tensor | None = None,
     threads: int = 1,
-) -> Float[Tensor, "n 3 h w"]:
+) -> Float[Tensor, "n c h w"]:
     """Images for evaluation: (v / 255 - mean) / std, to the byte as `BatchAugmenter` writes an untouched
     image.
 
     Args: as of `BatchAugmenter`.
     """
     given = image_batch(images)
-    result = _result(given, given.n, dtype, channels_last, out)
     tail = Tail(0, 0, 0, _table(mean, std))
+    _check_channels(given, tail)
+    result = _result((given.n, given.channels, given.height, given.width), dtype, channels_last, out)
     ids = np.arange(given.n, dtype=np.int64)
     run_kernel(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
     return result
+
+
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "3 256"]:
+    """What `normalize` makes of each value of each channel, for devices that look it up."""
+    return torch.from_numpy(_table(mean, std))

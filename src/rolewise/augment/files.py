@@ -80,7 +80,7 @@ def _read(path: Path) -> tuple[str, str]:
     if len(content) > MAX_BYTES:
         raise InputError(f"{path} is too large for a schedule: more than {MAX_BYTES} bytes.")
     try:
-        return content.decode("utf-8"), hashlib.sha256(content).hexdigest()
+        return content.decode("utf-8-sig"), hashlib.sha256(content).hexdigest()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file (byte {error.start} is not UTF-8).") from None
 

@@ -50,7 +50,7 @@ def image_batch(images: object, *, name: str = "images", channels: int = 3) -> I
 
     Args:
         images: uint8, NumPy or torch (on the CPU), `(n, h, w, c)`, `(n, c, h, w)`, or one image without n.
-        channels: 3, or 4 for `(n, h, w, 4)` alone.
+        channels: 3, which takes grey images (1 channel) too, or 4 for `(n, h, w, 4)` alone.
 
     Raises:
         InputTypeError: neither array nor tensor, or not uint8.
@@ -71,6 +71,8 @@ def image_batch(images: object, *, name: str = "images", channels: int = 3) -> I
         raise InputTypeError(f"`{name}` must be uint8 (0 to 255), got {dtype}.")
     shape = tuple(images.shape)
     wanted = "(n, h, w, 4)" if channels == 4 else "(n, h, w, 3) or (n, 3, h, w), or one image without n"
+    if channels == 3 and len(shape) in (3, 4) and 3 not in (shape[-1], shape[-3]):
+        channels = 1 if 1 in (shape[-1], shape[-3]) else 3
     if len(shape) not in ((4,) if channels == 4 else (3, 4)) or channels not in (shape[-1], shape[-3]):
         raise InputError(f"`{name}` must have shape {wanted}, got {shape}.")
     nchw = shape[-1] != channels

@@ -32,6 +32,25 @@ class Program(NamedTuple):
     given: np.ndarray
 
 
+class Head(NamedTuple):
+    """Which part of a stored image becomes the image that the ops work on.
+
+    Fields:
+        mode: `kernels.AS_IS` (all of it), `WINDOW` (a part of this size) or `RESIZED` (a part of random area and
+            ratio, scaled to this size).
+        height, width: of the result; not used with `AS_IS`.
+        low, high: share of the stored image's area, with `RESIZED`.
+        ratios: width by height, `kernels.RATIOS` float64 values in ascending order, with `RESIZED`.
+    """
+
+    mode: int
+    height: int
+    width: int
+    low: float
+    high: float
+    ratios: np.ndarray
+
+
 class Tail(NamedTuple):
     """What follows the ops in a training batch.
 
@@ -39,7 +58,7 @@ class Tail(NamedTuple):
         crop: padding in pixels.
         flip: 1 for mirroring half of the images.
         cutout: side in pixels, 0 for none.
-        table: `(3, 256)` float32, the normalised value of each byte.
+        table: `(channels, 256)` float32, the normalised value of each byte; 3 channels, or 1 for grey.
     """
 
     crop: int
@@ -56,7 +75,7 @@ class Output(NamedTuple):
         single: float32 batch.
         half: bfloat16 batch, as the bits of uint16.
         interleaved: 1 for `(n, h, w, channels)` in memory, 0 for planes; all three are flat.
-        channels: of `pixels`, 3 or 4.
+        channels: of `pixels`, 3, 4 or 1 (grey).
         exposed: bool `(n, h * w)`, where alpha is 0 at the end.
         trace: `(n, most ops, 4)`, which ops were applied, rows as of `Program.given`, -1 for none.
         fill: three bytes for exposed pixels; empty leaves what the ops left there.

@@ -21,6 +21,10 @@ IDENTITY, AFFINE, CUTOUT, BRIGHTNESS, COLOR, CONTRAST, SHARPNESS = 0, 1, 2, 3, 4
 INVERT, POSTERIZE, SOLARIZE, EQUALIZE, AUTOCONTRAST = 7, 8, 9, 10, 11
 # How ops are chosen: PBA's walk, uniformly with replacement, as given, or one of the pairs of slots.
 WALK, CHOOSE, GIVEN, PAIRS = 0, 1, 2, 3
+AS_IS, WINDOW, RESIZED = 0, 1, 2  # which part of a stored image is loaded (see `Head`)
+TRIES = 10  # draws of a part of the image before the central one is taken
+RATIOS = 1024  # ratios of such a part to choose from
+SCALED = 22  # bits behind the point of Pillow's resampling weights
 CUTOUT_COLOR = (125, 122, 113)
 ONE = 65536  # 1.0 in Pillow's 16.16 fixed point
 
@@ -271,7 +275,10 @@ def recolor(kind: Any, number: Any, a: Any, h: Any, w: Any, counts: Any, lut: An
 @compiled
 def load(images: Any, base: Any, interleaved: Any, channels: Any, size: Any, a: Any) -> None:
     """Fills the four planes from one image; alpha is 255 where the image has none."""
-    if interleaved == 1 and channels == 3:  # all planes in one loop: it vectorises with shuffles
+    if channels == 1:
+        for i in range(size):
+            a[U(i)] = a[U(i + size)] = a[U(i + 2 * size)] = images[U(base + i)]
+    elif interleaved == 1 and channels == 3:  # all planes in one loop: it vectorises with shuffles
         for i in range(size):
             a[U(i)] = images[U(base + 3 * i)]
             a[U(i + size)] = images[U(base + 3 * i + 1)]
@@ -281,9 +288,139 @@ def load(images: Any, base: Any, interleaved: Any, channels: Any, size: Any, a: 
         for p in range(channels):
             for i in range(size):
                 a[U(p * size + i)] = images[U(base + p * across + i * along)]
-    if channels == 3:
+    if channels != 4:
         for i in range(3 * size, 4 * size):
             a[U(i)] = 255
+
+
+@compiled
+def part_of(head: Any, start: Any, height: Any, width: Any) -> Any:
+    """(top, left, height, width) of the part of a stored image that is loaded, uniform over all places."""
+    if head.mode == WINDOW:
+        top = draw(start, 1, height - head.height + 1)
+        return top, draw(start, 2, width - head.width + 1), head.height, head.width
+    for attempt in range(TRIES):
+        share = draw(start, 4 * attempt + 1, 1 << 24) / np.float64(1 << 24)
+        area = height * width * (head.low + (head.high - head.low) * share)
+        ratio = head.ratios[draw(start, 4 * attempt + 2, RATIOS)]
+        wide = np.int64(np.floor(np.sqrt(area * ratio) + 0.5))
+        high = np.int64(np.floor(np.sqrt(area / ratio) + 0.5))
+        if 0 < wide <= width and 0 < high <= height:
+            top = draw(start, 4 * attempt + 3, height - high + 1)
+            return top, draw(start, 4 * attempt + 4, width - wide + 1), high, wide
+    wide = min(width, np.int64(np.floor(height * head.ratios[-1] + 0.5)))
+    high = min(height, np.int64(np.floor(width / head.ratios[0] + 0.5)))
+    return (height - high) // 2, (width - wide) // 2, high, wide
+
+
+@compiled
+def window(
+    images: Any, base: Any, along: Any, across: Any, row: Any, part: Any, channels: Any, a: Any
+) -> None:
+    """Fills the planes from a part of an image without changing its scale; alpha is 255.
+
+    `along`: between two pixels of a row, `across`: between two channels, `row`: between two rows.
+    """
+    top, left, h, w = part
+    size = h * w
+    for p in range(3):
+        plane = base + (p * across if channels == 3 else 0)
+        for y in range(h):
+            source = plane + (top + y) * row + left * along
+            for x in range(w):
+                a[U(p * size + y * w + x)] = images[U(source + x * along)]
+    for i in range(3 * size, 4 * size):
+        a[U(i)] = 255
+
+
+@compiled
+def taps(length: Any, out: Any, bounds: Any, weights: Any, most: Any) -> None:
+    """First input and number of inputs of every output, and their weights: Pillow's bilinear filter, antialiased."""
+    scale = length / out
+    support = max(scale, 1.0)
+    for i in range(out):
+        center = (i + 0.5) * scale
+        first: Any = max(np.int64(center - support + 0.5), 0)
+        count: Any = min(np.int64(center + support + 0.5), length) - first
+        total = 0.0
+        for k in range(count):
+            total += max(0.0, 1.0 - abs((first + k - center + 0.5) / support))
+        for k in range(count):
+            weight = max(0.0, 1.0 - abs((first + k - center + 0.5) / support)) / total
+            weights[i * most + k] = np.int64(0.5 + weight * (1 << SCALED))
+        bounds[2 * i], bounds[2 * i + 1] = first, count
+
+
+@compiled
+def resized(
+    images: Any,
+    base: Any,
+    along: Any,
+    across: Any,
+    row: Any,
+    part: Any,
+    channels: Any,
+    h: Any,
+    w: Any,
+    a: Any,
+    spare: Any,
+) -> None:
+    """Fills the planes from a part of an image scaled to h x w: columns first, each direction rounded to bytes."""
+    middle, bounds, weights, sums = spare
+    top, left, high, wide = part
+    size, most = h * w, len(weights) // max(h, w)
+    half = np.int32(1 << (SCALED - 1))
+    for p in range(channels):
+        taps(wide, w, bounds, weights, most)
+        for y in range(high):
+            source = base + p * across + (top + y) * row + left * along
+            for x in range(w):
+                total: Any = half
+                for k in range(bounds[2 * x + 1]):
+                    at = source + (bounds[2 * x] + k) * along
+                    total += np.int32(images[U(at)]) * weights[x * most + k]
+                middle[U(y * w + x)] = np.uint8(min(total >> SCALED, 255))
+        taps(high, h, bounds, weights, most)
+        for y in range(h):
+            for x in range(w):
+                sums[U(x)] = half
+            for k in range(bounds[2 * y + 1]):
+                source = (bounds[2 * y] + k) * w
+                for x in range(w):
+                    sums[U(x)] += np.int32(middle[U(source + x)]) * weights[y * most + k]
+            for x in range(w):
+                a[U(p * size + y * w + x)] = np.uint8(min(sums[U(x)] >> SCALED, 255))
+    for p in range(channels, 3):
+        for i in range(size):
+            a[U(p * size + i)] = a[U(i)]
+    for i in range(3 * size, 4 * size):
+        a[U(i)] = 255
+
+
+@compiled
+def working_memory(head: Any, height: Any, width: Any) -> Any:
+    """What `resized` needs beside the planes: one plane of columns, bounds and weights of the filter, one row of sums.
+
+    The weights of an output are 2 * ceil(scale) + 1 at most.
+    """
+    longest = max(head.height, head.width) if head.mode == RESIZED else 0
+    widest: Any = 1.0
+    if longest > 0:
+        widest = max(widest, height / head.height, width / head.width)
+    most = 2 * np.int64(np.ceil(widest)) + 1
+    return (
+        np.empty(height * head.width if longest > 0 else 0, np.uint8),
+        np.empty(2 * longest, np.int64),
+        np.empty(most * longest, np.int32),
+        np.empty(longest, np.int32),
+    )
+
+
+@compiled
+def luma(a: Any, size: Any) -> None:
+    """Makes the first plane the image in grey, as Pillow converts RGB; equal channels stay as they are."""
+    for i in range(size):
+        a[U(i)] = grey(a, i, size)
 
 
 @compiled
@@ -298,6 +435,8 @@ def store(a: Any, size: Any, row: Any, out: Any) -> None:
         for p in range(3):
             for i in range(size):
                 a[U(i + p * size)] = out.fill[p] if a[U(i + 3 * size)] == 0 else a[U(i + p * size)]
+    if out.channels == 1:
+        luma(a, size)
     if out.interleaved == 1 and out.channels == 3:
         for i in range(size):
             pixels[U(base + 3 * i)] = a[U(i)]
@@ -327,7 +466,7 @@ def finish(
         shift, step, first, last = w - 1 + right, -1, max(0, right), min(w, w + right)
     x0 = draw(start, 4, w) - tail.cutout // 2
     y0 = draw(start, 5, h) - tail.cutout // 2
-    for p in range(3):
+    for p in range(len(tail.table)):
         plane = base + (p * size if along == 1 else p)
         for y in range(h):
             to = plane + y * w * along
@@ -362,11 +501,14 @@ def halve(bits: Any, half: Any, base: Any) -> None:
 def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, todo: Any) -> None:
     """One pass: images `index[first:last]` through their ops, the results to rows first..last-1 of the output.
 
-    `form` is (interleaved, channels, height, width), `part` (first, last), `todo` (Program, Tail, Output).
+    `form` is (interleaved, channels, height, width) as stored, `part` (first, last), `todo` (Head, Program, Tail,
+    Output).
     """
-    interleaved, channels, h, w = form
-    program, tail, out = todo
-    size = h * w
+    interleaved, channels, height, width = form
+    head, program, tail, out = todo
+    h, w = (height, width) if head.mode == AS_IS else (head.height, head.width)
+    size, stored = h * w, height * width * channels
+    along, across = (channels, 1) if interleaved == 1 else (1, height * width)
     a = np.empty(4 * size, np.uint8)
     b = np.empty(4 * size, np.uint8)
     counts = np.empty(4 * 256, np.int32)
@@ -374,11 +516,21 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
     order = np.empty(len(program.kernel), np.int64)
     chosen = np.empty((max(2, program.amount), 4), np.int64)
     halving = len(out.half) > 0
-    bits = np.empty(3 * size if halving else 0, np.uint32)
+    planes = len(tail.table)
+    bits = np.empty(planes * size if halving else 0, np.uint32)
     result = bits.view(np.float32) if halving else out.single
-    along = 3 if out.interleaved == 1 else 1
+    pitch = planes if out.interleaved == 1 else 1
+    spare = working_memory(head, height, width)
     for row in range(part[0], part[1]):
-        load(images, index[row] * size * channels, interleaved, channels, size, a)
+        base = index[row] * stored
+        if head.mode == AS_IS:
+            load(images, base, interleaved, channels, size, a)
+        else:
+            chosen_part = part_of(head, stream(keys[2], ids[row]), height, width)
+            if head.mode == WINDOW:
+                window(images, base, along, across, along * width, chosen_part, channels, a)
+            else:
+                resized(images, base, along, across, along * width, chosen_part, channels, h, w, a, spare)
         count = choose(program, row, stream(keys[0], ids[row]), h, w, order, chosen)
         if len(out.trace) > 0:
             out.trace[row] = -1
@@ -404,7 +556,9 @@ def augment(images: Any, form: Any, index: Any, ids: Any, part: Any, keys: Any, 
         if len(out.pixels) > 0:
             store(a, size, row, out)
         else:
+            if planes == 1:
+                luma(a, size)
             start = stream(keys[1], ids[row])
-            finish(a, h, w, start, tail, exposing, result, 0 if halving else row * 3 * size, along)
+            finish(a, h, w, start, tail, exposing, result, 0 if halving else row * planes * size, pitch)
             if halving:
-                halve(bits, out.half, row * 3 * size)
+                halve(bits, out.half, row * planes * size)

@@ -75,7 +75,8 @@ class BasePolicy(ABC):
 
         Args:
             images: uint8 `(n, h, w, 3)` or `(n, 3, h, w)`, or one image without n; NumPy or torch. A shape
-                that fits both layouts is read as `(n, h, w, 3)`. Not changed.
+                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Grey images have 1 channel: the
+                ops see them as RGB with equal channels, the result is converted back to grey as Pillow does.
             seed, epoch, ids: the key of the random numbers; ids are n integers (the images' positions in the
                 data set), so that an image gets the same ops in whatever batch it comes. None counts from 0.
             threads: over how many threads the images are spread; does not change a byte.
@@ -142,7 +143,7 @@ class BasePolicy(ABC):
 
     def _run(self, given: ImageBatch, seed: Any, epoch: Any, ids: Any, threads: int, **wanted: Any) -> Any:
         pixels = np.empty_like(given.flat)
-        out = output(pixels=pixels, interleaved=given.interleaved, **wanted)
+        out = output(pixels=pixels, interleaved=given.interleaved, channels=given.channels, **wanted)
         keys = stream_keys(check_number("seed", seed), check_number("epoch", epoch))
         program = program_for(self, given.height, given.width)
         run_kernel(given, out, ids=check_ids(ids, given.n), keys=keys, program=program, threads=threads)

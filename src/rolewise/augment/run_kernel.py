@@ -10,7 +10,7 @@ from numba.core.dispatcher import Dispatcher
 from rolewise.augment import kernels
 from rolewise.augment.compiling import tell
 from rolewise.augment.images import ImageBatch
-from rolewise.augment.kernel_types import Output, Program, Tail
+from rolewise.augment.kernel_types import Head, Output, Program, Tail
 from rolewise.errors import check_integer
 
 NO_BYTES = np.zeros(0, np.uint8)
@@ -19,6 +19,7 @@ NO_HALVES = np.zeros(0, np.uint16)
 NO_MASK = np.zeros((0, 0), np.bool_)
 NO_TRACE = np.zeros((0, 0, 4), np.int64)
 NO_TAIL = Tail(0, 0, 0, np.zeros((3, 256), np.float32))
+NO_HEAD = Head(kernels.AS_IS, 0, 0, 0.0, 0.0, np.zeros(0, np.float64))
 NO_OPS = Program(
     mode=kernels.CHOOSE,
     amount=0,
@@ -59,6 +60,7 @@ def run_kernel(
     index: np.ndarray | None = None,
     program: Program = NO_OPS,
     tail: Tail = NO_TAIL,
+    head: Head = NO_HEAD,
     threads: int = 1,
 ) -> None:
     """Runs the pass over the images (those at `index`, if given); the bytes do not depend on `threads`."""
@@ -69,7 +71,7 @@ def run_kernel(
     form = (int(images.interleaved), images.channels, images.height, images.width)
 
     def part(first: int, last: int) -> None:
-        _call(flat, form, index, ids, (first, last), keys, (program, tail, out))
+        _call(flat, form, index, ids, (first, last), keys, (head, program, tail, out))
 
     n = len(ids)
     threads = min(threads, -(-n // _CHUNK))

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from rolewise.augment.kernels import CUTOUT_COLOR
 from rolewise.augment.policy import BasePolicy
 from rolewise.augment.schedule import Schedule
-from rolewise.errors import InputError
+from rolewise.errors import InputError, InputTypeError
 
 
 class ScheduleTransform:
@@ -73,7 +73,7 @@ class AugmentedDataset(Dataset[Any]):
         then: what follows (to tensor, crop, normalise), called with the augmented image; None for nothing.
 
     Raises:
-        InputError: a data set without a length.
+        InputError: a data set without a length, or, at an item, one that gives images alone.
     """
 
     def __init__(self, dataset: Any, transform: ScheduleTransform, then: Any = None) -> None:
@@ -87,8 +87,16 @@ class AugmentedDataset(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        image, *rest = self.dataset[index]
-        image = self.transform(image, ids=index)
+        item = self.dataset[index]
+        if not isinstance(item, tuple | list):
+            raise InputTypeError(
+                f"`dataset` must give tuples that begin with the image, item {index} is a {type(item).__name__}: "
+                "give (image,) where there is no label."
+            )
+        image, *rest = item
+        image = self.transform(
+            image, ids=index % len(self)
+        )  # a position counted from the end is that position
         return (image if self.then is None else self.then(image), *rest)
 
     def set_epoch(self, epoch: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,13 +24,30 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as student.weight_bits=2; repeatable.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of every random stream.")]
-DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")]
+DataName = Annotated[str | None, typer.Option("--data", help=f"Data set: {names_of_data()}.")]
 DataRoot = Annotated[str | None, typer.Option("--data-root", help="Folder that holds the data set.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes of a search on a CPU (default: the cores).")
 ]
 KD = Annotated[str | None, typer.Option("--kd", help="Distillation loss: a name, FILE.py:Class, or none.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network", help="Teacher's network, and the student's by default: a name, or FILE.py:function."
+    ),
+]
+StudentNetwork = Annotated[
+    str | None,
+    typer.Option("--student-network", help="Student's network, if another: a name, or FILE.py:function."),
+]
+TeacherWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-weights",
+        help="Trained weights of --network (.pth, .safetensors), instead of stage alpha.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors alone.")]
 
 

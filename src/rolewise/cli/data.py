@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Check a data set, or fetch one.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="digits, cifar10, cifar100 or folder.")]
+Name = Annotated[str, typer.Argument(help=f"Data set: {names_of_data()}.")]
 Root = Annotated[
     Path | None,
     typer.Option("--data-root", help="The folder that holds the data set's archive or folders."),
@@ -26,9 +27,20 @@ def check(
     name: Name,
     data_root: Root = None,
     size: Annotated[int, typer.Option(help="Side in pixels to which images of a folder are brought.")] = 32,
+    resize: Annotated[
+        int | None,
+        typer.Option(help="Side to which images of a folder are scaled before the central part is taken."),
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Of a folder: 3 for RGB, 1 for grey.")] = 3,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files of a folder that are no readable image.")
     ] = False,
+    store: Annotated[
+        str,
+        typer.Option(
+            help="Where images of a folder are kept: auto, always (a mapped file), never, or a folder."
+        ),
+    ] = "auto",
 ) -> None:
     """Read and verify a data set, training and test part, and say what is in it."""
     import warnings
@@ -38,16 +50,29 @@ def check(
     with warnings.catch_warnings():
         # Files left out are listed below, all of them.
         warnings.simplefilter("ignore", UserWarning)
-        data = load_data(name, data_root, size=size, skip_bad=skip_bad)
+        data = load_data(
+            name, data_root, size=size, resize=resize, channels=channels, skip_bad=skip_bad, store=store
+        )
         print(f"{data.name}: {data.source}")
         print(_line("train", data.train))
         print(_line("test", data.test))
     print("mean  " + ", ".join(f"{value:.8f}" for value in data.train.mean))
     print("std   " + ", ".join(f"{value:.8f}" for value in data.train.std))
     print(f"fingerprint {data.fingerprint()}")
+    _print_classes(data.train, data.test)
     for item in data.skipped:
         print(f"left out: {item}")
     print("all files are readable" if not data.skipped else f"{len(data.skipped)} files are left out")
+
+
+def _print_classes(train: "Split", test: "Split") -> None:
+    """How many images each class has, where they differ by more than half."""
+    counts = train.counts()
+    if max(counts) <= 1.5 * min(counts):
+        return
+    print("classes (train, test):")
+    for name, of_train, of_test in zip(train.classes, counts, test.counts(), strict=True):
+        print(f"  {name}: {of_train:,}, {of_test:,}")
 
 
 def _line(part: str, split: "Split") -> str:
@@ -55,7 +80,8 @@ def _line(part: str, split: "Split") -> str:
     low, high = int(counts.min()), int(counts.max())
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     height, width = split.image_size
-    return f"{part:5} {len(split):,} images of {height} x {width}, {split.num_classes} classes of {each}"
+    form = f"{height} x {width}" + (" in grey" if split.channels == 1 else "")
+    return f"{part:5} {len(split):,} images of {form}, {split.num_classes} classes of {each}"
 
 
 @app.command()

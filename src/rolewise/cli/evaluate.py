@@ -1,15 +1,16 @@
 """`rolewise eval` and `rolewise doctor`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rolewise._machine import cores
-from rolewise._roles import ROLES
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.cli import common
-from rolewise.cli.network_files import data_for, run_settings_of
+from rolewise.cli.network_files import checked_run, data_for, open_network
 from rolewise.errors import InputError
 
 
@@ -19,10 +20,17 @@ def evaluate(
     ],
     data: common.DataName = None,
     data_root: common.DataRoot = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Own code of the network, FILE.py:NAME, which is run.")
+    ] = None,
     device: common.Device = None,
     batch_statistics: Annotated[
         bool,
         typer.Option("--batch-statistics", help="Batch norm over each test batch, as the paper's code did."),
+    ] = False,
+    per_class: Annotated[
+        bool,
+        typer.Option("--per-class", help="Also what is recognized of each class, and what it is taken for."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a line.")] = False,
 ) -> None:
@@ -37,12 +45,14 @@ def evaluate(
     if not files:
         raise InputError(f"{target} holds no trained network yet.")
     for file in files:
-        found = _measure(file, data, data_root, device or "cpu", batch_statistics)
+        found = _measure(file, network, data, data_root, device or "cpu", batch_statistics, per_class)
         if as_json:
             print(json.dumps(found))
         else:
             numbers = f"accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
             print(f"{file}: {numbers}, {found['n']} test images of {found['data']}")
+            if per_class:
+                print_classes(found)
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
@@ -66,14 +76,22 @@ def _print(tree: dict[str, Any], indent: int = 0) -> None:
 
 
 def _measure(
-    file: Path, name: str | None, root: str | None, device: str, batch_statistics: bool
+    file: Path,
+    network: str | None,
+    name: str | None,
+    root: str | None,
+    device: str,
+    batch_statistics: bool,
+    per_class: bool,
 ) -> dict[str, Any]:
-    from rolewise.pretrained import any_network, describe
-    from rolewise.trainer import TrainSettings, evaluate, torch_threads
+    from rolewise.pretrained import describe
+    from rolewise.trainer import TrainSettings, confusion_matrix, evaluate, per_class_accuracy, torch_threads
 
     about = describe(file)
-    name, data = data_for(about, run_settings_of(file), name, root, file=file)
-    model = any_network(file)
+    role = TEACHER if file.stem == TEACHER else STUDENT
+    config = checked_run(file, role, network, name)
+    name, data = data_for(about, config, name, root, file=file)
+    model = open_network(file, about, config, network)
     # An exported file computes in float32, and a file of weights is measured as its owner would use it: float32 too.
     placement = TrainSettings(1, device=device, precision="fp32").placement()
     if file.suffix not in (".onnx", ".xml"):
@@ -87,5 +105,26 @@ def _measure(
             std=tuple(steps.get("std", data.train.std)),
             placement=placement,
             batch_statistics=batch_statistics,
+            keep_logits=per_class,
         )
-    return {"file": str(file), "data": name, "accuracy": found.accuracy, "loss": found.loss, "n": found.n}
+    row: dict[str, Any] = {"file": str(file), "data": name}
+    row |= {"accuracy": found.accuracy, "loss": found.loss, "n": found.n}
+    if found.logits is not None:
+        matrix = confusion_matrix(found.logits, data.test.labels)
+        row["classes"] = list(data.classes)
+        row |= {"accuracy_per_class": per_class_accuracy(matrix), "confusion": matrix.tolist()}
+    return row
+
+
+def print_classes(found: Mapping[str, Any]) -> None:
+    """The classes with their accuracies and, up to 20 of them, the confusion matrix."""
+    names, matrix = found["classes"], found["confusion"]
+    width = max(len(name) for name in names)
+    for name, accuracy, row in zip(names, found["accuracy_per_class"], matrix, strict=True):
+        share = "no images" if accuracy is None else f"{100 * accuracy:6.2f} % of {sum(row)}"
+        print(f"  {name:{width}}  {share}")
+    if len(names) <= 20:
+        digits = max(len(str(value)) for row in matrix for value in row)
+        print("  what each class (row) is taken for (columns in the same order):")
+        for name, row in zip(names, matrix, strict=True):
+            print(f"  {name:{width}}  " + " ".join(f"{value:{digits}}" for value in row))

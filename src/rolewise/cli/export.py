@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rolewise.cli.network_files import info_for, network_file
+from rolewise.cli.network_files import checked_run, info_for, network_file, open_network
 from rolewise.errors import InputError
 
 
@@ -24,6 +24,9 @@ def export(
     ] = None,
     role: Annotated[str, typer.Option("--role", help="Network of a run: student or teacher.")] = "student",
     report: Annotated[bool, typer.Option("--report", help="Print sizes, operations and latency.")] = False,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Own code of the network, FILE.py:NAME, which is run.")
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -49,12 +52,11 @@ def export(
     from rolewise import pretrained
 
     file = network_file(source, role)
+    config = checked_run(file, role, network)
     about = pretrained.describe(file)
     _check_targets(target or [], file)
-    model = pretrained.load_network(file)
-    info = info_for(file, about, role)
-    if info.preprocessing is None and target:
-        print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
+    model = open_network(file, about, config, network)
+    info = info_for(file, about, role, config)
     steps = info.preprocessing
     size = (image_size, image_size) if image_size else (32, 32) if steps is None else steps.size
     with warnings.catch_warnings(record=True) as said:
@@ -64,6 +66,8 @@ def export(
         if report:
             found = pretrained.cost_report(model, image_size=size, threads=threads)
             print(json.dumps(found) if as_json else pretrained.format_report(found))
+    if info.preprocessing is None and target:
+        print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
     for one in said:
         if issubclass(one.category, UserWarning):
             print(f"warning: {one.message}", file=sys.stderr)

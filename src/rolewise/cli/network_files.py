@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rolewise._roles import ROLES
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.errors import InputError
+from rolewise.own_code import find_own_code, is_own_code
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rolewise.config import Config
     from rolewise.data import Data
     from rolewise.pretrained import NetworkInfo
@@ -56,6 +59,68 @@ def run_settings_of(file: Path) -> "Config | None":
     return run_settings(folder)
 
 
+def checked_run(file: Path, role: str, network: str | None, data: str | None = None) -> "Config | None":
+    """The settings of the run that a file lies in, after its own code was compared with the run's records.
+
+    Args:
+        file: a network's file.
+        role: its role in the run.
+        network: own code of the network that the user names now, in place of the run's.
+        data: data set that the user names now.
+
+    Raises:
+        InputError: own code that is about to be run and is not what the run recorded.
+    """
+    config = run_settings_of(file)
+    if config is None:
+        return None
+    from rolewise.config import changed
+    from rolewise.stages.own import check_unchanged
+
+    key = f"{STUDENT}.network" if role == STUDENT and config.student.network else f"{TEACHER}.network"
+    if network is not None:
+        config = changed(config.model_dump(), {key: network})
+    check_unchanged(file.parent, config, {key: network, "data.name": data}, only=("data.name", key))
+    return config
+
+
+def open_network(
+    file: Path, about: Mapping[str, Any], config: "Config | None", network: str | None
+) -> "nn.Module":
+    """The network of a file of any form; one of own code in what the command or the file's run names.
+
+    Args:
+        file: the file.
+        about: its description.
+        config: settings of the run that it lies in, from `checked_run`.
+        network: own code that the user names, "FILE.py:NAME".
+
+    Raises:
+        InputError: a network that the file cannot build, and whose code is not named.
+    """
+    from rolewise.pretrained import any_network, load_network
+
+    architecture = about.get("architecture") or {}
+    if file.suffix in (".onnx", ".xml") or architecture.get("name") is not None:
+        return any_network(file)
+    spec = network
+    if spec is None and config is not None:
+        teacher, student = config.teacher.network, config.student.network
+        spec = teacher if file.stem == "teacher" else student or teacher
+    if spec is None or not is_own_code(spec):
+        own = architecture.get("own") or {}
+        was = f", made by {own['file']}:{own['name']} (SHA-256 {own['sha256'][:16]}...)" if own else ""
+        raise InputError(
+            f"{file} holds a {architecture.get('class', 'network')}{was}, which is none of this package's networks. "
+            "Name its code, which is then run: --network FILE.py:NAME."
+        )
+    from rolewise.networks.own import build_own
+
+    given = dict(architecture.get("arguments") or {})
+    classes = int(given.pop("num_classes", None) or about.get("num_classes") or 0)
+    return load_network(file, model=build_own(spec, num_classes=classes, arguments=given).model)
+
+
 def data_for(
     about: Mapping[str, Any], config: "Config | None", name: str | None, root: str | None, *, file: Path
 ) -> tuple[str, "Data"]:
@@ -74,6 +139,8 @@ def data_for(
     from rolewise.data import load_data
     from rolewise.stages.build import load
 
+    if name is not None and is_own_code(name):
+        name = ":".join(str(part) for part in find_own_code(name, "data set"))
     known = name or (config.data.name if config is not None else None) or about.get("data")
     if known is None:
         raise InputError(f"`--data`: {file} does not say what it was trained on; name the data set.")
@@ -82,10 +149,17 @@ def data_for(
         found = load(config.model_copy(update={"data": config.data.model_copy(update=changed)}))
     else:
         steps = about.get("preprocessing") or {}
-        size = max(steps.get("size") or about.get("image_size") or [32])
-        found = load_data(known, root, size=size)
+        found = load_data(known, root, **_form(known, steps, about))
     _check_fits(about, found, known, file)
     return known, found
+
+
+def _form(name: str, steps: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that bring the images of a folder into the form that the file asks for."""
+    size = max(steps.get("size") or about.get("image_size") or [32])
+    if name != "folder":
+        return {} if is_own_code(name) else {"size": size}
+    return {"size": size, "resize": steps.get("resize"), "channels": 1 if steps.get("channels") == "L" else 3}
 
 
 def _check_fits(about: Mapping[str, Any], data: "Data", name: str, file: Path) -> None:
@@ -112,12 +186,11 @@ def _check_fits(about: Mapping[str, Any], data: "Data", name: str, file: Path) -
         )
 
 
-def info_for(file: Path, about: Mapping[str, Any], role: str) -> "NetworkInfo":
+def info_for(file: Path, about: Mapping[str, Any], role: str, config: "Config | None") -> "NetworkInfo":
     """What an exported file is to say: what the network's file says, completed from the run that it lies in."""
     from rolewise.pretrained import NetworkInfo
 
     info = NetworkInfo.from_json(about.get("info") or {})
-    config = run_settings_of(file)
     if info.preprocessing is not None or config is None:
         return info
     from rolewise.stages.build import load

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolewise._roles import ROLES
+from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ Trial = Annotated[
 Role = Annotated[
     str | None, typer.Option("--role", help="Of a run directory only this one: teacher or student.")
 ]
-_RUN_FILES = {"teacher": "A_T.json", "student": "A_S.json"}
 
 
 def _schedules(
@@ -43,14 +44,15 @@ def _schedules(
 ) -> list[tuple[str, "Schedule"]]:
     """(title, schedule) of a file or a name, or of the schedules that a run directory holds."""
     from rolewise.augment import NAMED, Schedule
+    from rolewise.runs import layout
 
-    if role is not None and role not in _RUN_FILES:
+    if role is not None and role not in ROLES:
         raise InputError(f'`--role` must be "teacher" or "student", got "{role}".')
     if name in NAMED:
         return [(name, Schedule.named(name, epochs or 1))]
     path = Path(name)
     if path.is_dir():
-        files = [path / file for key, file in _RUN_FILES.items() if role in (None, key)]
+        files = [path / layout.schedule_file(key) for key in ROLES if role in (None, key)]
         found = [file for file in files if file.exists()]
         if not found:
             wanted = " nor ".join(file.name for file in files)
@@ -201,7 +203,7 @@ def preview(
             "--strip", help="So many epochs instead, from the first to the last, a column each.", min=2
         ),
     ] = None,
-    data: Annotated[str, typer.Option("--data", help="digits, cifar10, cifar100 or folder.")] = "digits",
+    data: Annotated[str, typer.Option("--data", help=f"Data set: {names_of_data()}.")] = "digits",
     data_root: Annotated[
         str | None, typer.Option("--data-root", help="Folder that holds the data set.")
     ] = None,
@@ -230,8 +232,9 @@ def preview(
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")
     split = load_data(data, data_root).train
     split = split.subset(torch.arange(min(images, len(split))))
-    red, green, blue = (round(255 * value) for value in split.mean)
-    pixels, ids, fill = split.images.numpy(), split.ids.tolist(), (red, green, blue)
+    red, green, blue = (round(255 * value) for value in (split.mean * 3)[:3])
+    in_color = split.images[:].expand(-1, -1, -1, 3)
+    pixels, ids, fill = in_color.numpy(), split.ids.tolist(), (red, green, blue)
     name = f"{Path(file).name}, "
     if strip is not None:
         last = len(schedule) - 1

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
-from rolewise.data.archive import read_members
+from rolewise.data.archive import MAX_UNPACKED, read_members
 from rolewise.data.cifar_files import CIFAR, Cifar, File, Form
 from rolewise.data.split import Data, Split
 from rolewise.data.unpickle import read_pickle
@@ -52,6 +52,16 @@ def load_cifar(name: str, root: Path) -> Data:
     test = functools.partial(_read, spec, place, (place.form.test,), root)
     source = f"{spec.title}, {place.form.kind} form, {place.path}"
     return Data(name, train, test, sizes=(4000, 36000), constants=spec.constants, source=source)
+
+
+def load_cifar10(root: Path) -> Data:
+    """CIFAR-10; see `load_cifar`."""
+    return load_cifar("cifar10", root)
+
+
+def load_cifar100(root: Path) -> Data:
+    """CIFAR-100; see `load_cifar`."""
+    return load_cifar("cifar100", root)
 
 
 def find(spec: Cifar, root: Path) -> Place:
@@ -105,6 +115,7 @@ def _contents(
 ) -> Iterator[tuple[File, bytes, str]]:
     """Yields (file, verified content, name for messages)."""
     if place.is_archive:
+        _check_archive_size(place.path, _fetch(spec, root))
         # The published sum of the archive vouches for each file in it, and comes before anything is unpacked.
         verify(place.path, place.form.archive_md5, "md5", None, _fetch(spec, root))
         names = {f"{place.form.folder}/{file.name}": file for file in files}
@@ -122,6 +133,18 @@ def _contents(
             raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
         verify(path, file.digest, place.form.digest_kind, raw, _fetch(spec, root))
         yield file, raw, str(path)
+
+
+def _check_archive_size(path: Path, way_out: str) -> None:
+    """A file larger than any such archive unpacks to is not worth the minutes that its digest takes."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    if size > MAX_UNPACKED:
+        raise InputError(
+            f"{path}: has {size:,} bytes, more than the {MAX_UNPACKED:,} of any published archive. Delete it; {way_out}"
+        )
 
 
 def verify(path: Path, digest: str, kind: str, raw: bytes | None, way_out: str) -> None:

@@ -3,17 +3,21 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from rolewise.errors import InputError, check_integer
+from rolewise.data.images import StoredImages
+from rolewise.errors import InputError, InputTypeError, check_integer
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]  # one number for grey, three for RGB
+_CHUNK = 2**25  # bytes of images that are counted or hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,7 @@ class Split:
     """Labelled images, and the constants that normalise them: (x / 255 - mean) / std, per channel.
 
     Args:
-        images: RGB.
+        images: RGB (3 channels) or grey (1); a tensor, or what reads like one and is stored in another form.
         labels: 0 to the number of classes - 1.
         ids: position of each image in the training (or test) part of its data set; keys random streams.
         classes: names, by label.
@@ -31,7 +35,7 @@ class Split:
         InputError: no images, lengths that differ, a label out of range, a constant that cannot divide.
     """
 
-    images: UInt8[Tensor, "n h w 3"]
+    images: UInt8[Tensor, "n h w c"] | StoredImages
     labels: Int64[Tensor, " n"]
     ids: Int64[Tensor, " n"]
     classes: tuple[str, ...]
@@ -40,9 +44,10 @@ class Split:
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
-        if len(shape) != 4 or shape[3] != 3 or 0 in shape or self.images.dtype != torch.uint8:
+        if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape or self.images.dtype != torch.uint8:
             raise InputError(
-                f"`images` must be uint8 (n, h, w, 3), none of them 0, got {self.images.dtype} {shape}."
+                "`images` must be uint8 (n, h, w, 3) or (n, h, w, 1), none of them 0, got "
+                f"{self.images.dtype} {shape}. Data.from_arrays takes other forms."
             )
         for name, values in (("labels", self.labels), ("ids", self.ids)):
             if values.dtype != torch.int64 or tuple(values.shape) != shape[:1]:
@@ -55,6 +60,11 @@ class Split:
             raise InputError(
                 f"`labels` must lie in 0..{len(self.classes) - 1} (the classes), got {low}..{high}."
             )
+        if len(self.mean) != shape[3] or len(self.std) != shape[3]:
+            raise InputError(
+                f"`mean` and `std` must hold one number for each of the {shape[3]} channels, "
+                f"got {self.mean} and {self.std}."
+            )
         if not all(math.isfinite(m) for m in self.mean) or not all(
             math.isfinite(s) and s > 0 for s in self.std
         ):
@@ -63,6 +73,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        n, height, width, channels = self.images.shape
+        kind = "grey" if channels == 1 else "RGB"
+        return f"Split({n:,} {kind} images, {height} x {width}, {self.num_classes} classes)"
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return int(self.images.shape[3])
+
     @property
     def num_classes(self) -> int:
         """How many classes the data set has, whether or not each occurs here."""
@@ -70,12 +90,34 @@ class Split:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """(height, width) in pixels, as networks see the images."""
         return int(self.images.shape[1]), int(self.images.shape[2])
+
+    def to(self, device: torch.device) -> "Split":
+        """With all tensors on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "ids")}
+        return replace(self, **moved)
 
     def subset(self, indices: Int64[Tensor, " m"]) -> "Split":
         """The images at these positions, in this order, with the same constants."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices], ids=self.ids[indices])
+        stored = self.images
+        images = stored.subset(indices) if isinstance(stored, StoredImages) else stored[indices]
+        return replace(self, images=images, labels=self.labels[indices], ids=self.ids[indices])
+
+    def source(self, indices: Int64[Tensor, " m"]) -> tuple[UInt8[Tensor, "k h w c"], Int64[Tensor, " m"]]:
+        """The images as they are stored (perhaps larger, and more than here), and the positions in them."""
+        if isinstance(self.images, StoredImages):
+            return self.images.source, self.images.positions(indices)
+        return self.images, indices
+
+    def tensors(self) -> list[Tensor]:
+        """The large tensors, which processes on one machine may share."""
+        images = self.images.tensors() if isinstance(self.images, StoredImages) else [self.images]
+        return [*images, self.labels, self.ids]
+
+    def counts(self) -> list[int]:
+        """How many images each class has."""
+        return [int(count) for count in torch.bincount(self.labels, minlength=self.num_classes)]
 
 
 class Data:
@@ -111,6 +153,68 @@ class Data:
         self._whole = train  # what `reduced` divides, where `limited` leaves less to train on
         self._sizes = sizes or (max(1, len(train) // 10), max(1, len(train) // 2))
         self._constants = dict(constants or {})
+
+    @classmethod
+    def from_arrays(
+        cls, train: Any, test: Any, classes: Sequence[str] | None = None, *, name: str = "arrays"
+    ) -> "Data":
+        """A data set of your own images in memory.
+
+        Args:
+            train: a pair (images, labels). Images: NumPy or torch, uint8 or floats within [0, 1], `(n, h, w)`,
+                `(n, h, w, c)` or `(n, c, h, w)` with 1 channel (grey) or 3 (RGB); what fits both is read as the
+                former. Labels: n integers from 0.
+            test: likewise, of the same form; used once, after a training.
+            classes: names by label; None takes the numbers up to the largest training label.
+            name: what results call the data set.
+
+        Memory is shared with uint8 images whose channels come last. The images of a split have the form
+        `(n, h, w, c)`; grey ones keep 1 channel, and so must the network's first layer.
+
+        Raises:
+            InputTypeError, InputError: another form; the message says what came and what to do.
+        """
+        from rolewise.data.arrays import data_from_arrays
+
+        return data_from_arrays(train, test, classes, name=name)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,
+        test: Any,
+        classes: Sequence[str] | None = None,
+        *,
+        name: str = "dataset",
+        size: int | None = None,
+        channels: int | None = None,
+        store: str | os.PathLike[str] | None = None,
+        progress: bool = True,
+    ) -> "Data":
+        """A data set of map-style `Dataset`s whose items are (image, label), each decoded once.
+
+        Args:
+            train: a length, and items (image, label); images are PIL images, arrays or tensors, as of `from_arrays`,
+                before normalization and without random transforms.
+            test: likewise; decoded at the first access to `test`, but for its first item.
+            classes: names by label; None takes `train.classes`, else numbers.
+            name: what results call the data set.
+            size: side to which the middle square of each image is scaled; None: all have one size already.
+            channels: 3 or 1; None: grey stays grey.
+            store: a folder for a mapped file of the decoded images, made once and verified when it is used again;
+                None is memory. Of the datasets only the type and the length are compared: another content needs
+                another folder.
+            progress: whether a bar is shown, on a terminal.
+
+        Raises:
+            InputTypeError, InputError: items of another form, of several sizes, or that differ when read twice.
+        """
+        from rolewise.data.dataset import Form, data_from_dataset
+
+        return data_from_dataset(train, test, classes, name=name, form=Form(size, channels, store, progress))
+
+    def __repr__(self) -> str:
+        return f"Data({self.name!r}, train={self.train!r})"
 
     @functools.cached_property
     def test(self) -> Split:
@@ -198,24 +302,67 @@ class Data:
     @functools.cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
-        digest.update(self.train.images.contiguous().numpy().data)
+        for part in _parts(self.train.images):
+            digest.update(part.contiguous().numpy().data)
         digest.update(self.train.labels.numpy().astype("<i8").data)
         return digest.hexdigest()
 
 
-def channel_statistics(images: UInt8[Tensor, "n h w 3"]) -> tuple[Channels, Channels]:
+def check_data(data: object) -> None:
+    """Refuses what is no data set, with the way from what it is.
+
+    Raises:
+        InputTypeError: not a `Data`.
+    """
+    if isinstance(data, Data):
+        return
+    kind = type(data).__name__
+    way = "Data.from_arrays(train=(images, labels), test=(images, labels))"
+    if isinstance(data, torch.utils.data.DataLoader):
+        way = "Data.from_dataset(loader.dataset, test_loader.dataset)"
+    elif isinstance(data, str):
+        way = f"rolewise.load_data({data!r})"
+    elif (
+        hasattr(data, "__getitem__")
+        and hasattr(data, "__len__")
+        and not isinstance(data, tuple | list | dict)
+    ):
+        way = "Data.from_dataset(dataset, test_dataset)"
+    raise InputTypeError(
+        f"`data` must be a rolewise Data, which holds training and test images, got {kind}: make one with {way}, "
+        "from rolewise.data."
+    )
+
+
+def _parts(images: UInt8[Tensor, "n h w c"] | StoredImages) -> Iterator[UInt8[Tensor, "_ h w c"]]:
+    """All images, some at a time; of stored ones what is stored."""
+    if isinstance(images, StoredImages) and images.rows is None:
+        images = images.source
+    step = max(1, _CHUNK // math.prod(images.shape[1:]))
+    for start in range(0, len(images), step):
+        if isinstance(images, StoredImages) and images.rows is not None:
+            yield images.source[images.rows[start : start + step]]
+        else:
+            yield images[start : start + step]
+
+
+def channel_statistics(images: UInt8[Tensor, "n h w c"] | StoredImages) -> tuple[Channels, Channels]:
     """Mean and (population) standard deviation of each channel, of pixels scaled to 0..1.
 
     Counts of the 256 values make the sums exact integers, so neither the order of the images nor the number
     of threads matters. A channel with one value only gets 1 as standard deviation: it is 0 after
     normalisation anyhow.
     """
+    channels = int(images.shape[3])
+    table = torch.zeros(channels, 256, dtype=torch.int64)
+    for part in _parts(images):
+        for channel in range(channels):
+            table[channel] += torch.bincount(part[..., channel].reshape(-1), minlength=256)
     mean, std = [], []
-    for channel in range(3):
-        counts = [int(c) for c in torch.bincount(images[..., channel].reshape(-1), minlength=256)]
-        n = sum(counts)
-        first = sum(value * count for value, count in enumerate(counts))
-        second = sum(value * value * count for value, count in enumerate(counts))
+    for row in table.tolist():
+        n = sum(row)
+        first = sum(value * count for value, count in enumerate(row))
+        second = sum(value * value * count for value, count in enumerate(row))
         mean.append(first / (255 * n))
         std.append(math.sqrt(n * second - first * first) / (255 * n) or 1.0)
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    return tuple(mean), tuple(std)

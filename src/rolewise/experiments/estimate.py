@@ -20,6 +20,7 @@ from rolewise.trainer import TrainSettings, torch_threads
 
 _IMAGES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}
 _CLASSES = {"cifar10": 10, "cifar100": 100}
+_CIFAR = (3, 32, 32)  # channels, height, width
 _FORWARD = 1 / 3  # part of a training step that an evaluation, or the teacher's half of a distillation, takes
 _SECOND_BACKWARD = 2 / 3  # what a second backward pass adds to a step
 _FLOAT = 4
@@ -101,7 +102,7 @@ class _Rates:
         """Bytes of the checkpoints of one run at most."""
         key = (config.teacher.network, config.student.network, config.search.population, classes)
         if key not in self._peaks:
-            self._peaks[key] = bytes_needed(config, classes)
+            self._peaks[key] = bytes_needed(config, classes, _CIFAR)
         return self._peaks[key]
 
     def _measure(self, name: str, classes: int) -> tuple[float, int]:

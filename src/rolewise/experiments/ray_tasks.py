@@ -10,7 +10,8 @@ from rolewise.experiments.plan import Work
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.runner import Manner, Summary, work_through
 from rolewise.experiments.site import Site
-from rolewise.population.ray_engine import connect, import_ray
+from rolewise.population.ray_cluster import connect
+from rolewise.population.ray_engine import import_ray
 from rolewise.progress import Progress
 
 _RETRIES = 3  # of a task whose node or process died; it resumes where the run directory was left

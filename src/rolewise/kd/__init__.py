@@ -4,16 +4,14 @@
 """
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.seeds import derive_seed
+from rolewise.own_code import find_own_code, is_own_code, load_own_code, own_errors
 
 if TYPE_CHECKING:
     from rolewise.kd.dml import DML
@@ -103,7 +101,8 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
         InputError: an unknown name, a missing file or class.
         InputTypeError: the class is no `KDLoss`, or does not take these arguments.
     """
-    if ":" in spec or spec.endswith(".py"):
+    own = is_own_code(spec) or ":" in spec
+    if own:
         loss = _class_from_file(spec)
     elif spec in LOSSES:
         loss = LOSSES[spec]
@@ -117,27 +116,19 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
         inspect.signature(loss).bind(**arguments)
     except TypeError as error:
         raise InputTypeError(f'The KD loss "{spec}" cannot be made with these settings: {error}.') from None
-    made: KDLoss = make(**arguments)
+    call = f"{loss.__name__}({', '.join(arguments)})"
+    guard = own_errors(find_own_code(spec, "loss")[0], call) if own else nullcontext()
+    with guard:
+        made: KDLoss = make(**arguments)
     return made
 
 
 def _class_from_file(spec: str) -> type[KDLoss]:
     """The class of "FILE.py:Class"; its objects can travel to processes that have not run the file."""
-    file, _, class_name = spec.rpartition(":")
-    if not file.endswith(".py") or not class_name:
-        raise InputError(f'A loss of your own is given as "FILE.py:Class", got "{spec}".')
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(f'There is no file "{path}" (from "{spec}").')
-    module = _run(path)
-    found = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    }
-    loss = found.get(class_name)
-    if loss is None:
-        raise InputError(f'In "{path}": {unknown("class", class_name, found)}')
+    code = load_own_code(spec, "loss")
+    path, class_name, loss = code.path, code.name, code.value
+    if not isinstance(loss, type):
+        raise InputTypeError(f'"{class_name}" in "{path}" must be a class, got a {type(loss).__name__}.')
     if not issubclass(loss, KDLoss):
         raise InputTypeError(
             f'"{class_name}" in "{path}" must be a subclass of rolewise.kd.KDLoss, '
@@ -149,25 +140,8 @@ def _class_from_file(spec: str) -> type[KDLoss]:
         (str(path), class_name),
         self.__dict__,
     )
-    return loss
-
-
-def _run(path: Path) -> Any:
-    """The module of a file, run once per process."""
-    name = f"rolewise_user_{path.stem}_{derive_seed(str(path)):x}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f'"{path}" cannot be read as a Python file.')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    known: type[KDLoss] = loss
+    return known
 
 
 def _blank(path: str, class_name: str) -> KDLoss:

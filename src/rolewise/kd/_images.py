@@ -8,21 +8,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.kd.base import TrainingImages
+from rolewise.kd.preparation import preparation
 from rolewise.seeds import torch_generator
 
 
 def normalized(
-    pixels: UInt8[Tensor, "n h w 3"], split: TrainingImages, device: torch.device
-) -> Float[Tensor, "n 3 h w"]:
+    pixels: UInt8[Tensor, "n h w c"], split: TrainingImages, device: torch.device
+) -> Float[Tensor, "n c h w"]:
     """(x / 255 - mean) / std with the split's constants, in float32 on `device`."""
-    mean = torch.tensor(split.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(split.std, device=device).view(1, 3, 1, 1)
+    mean = torch.tensor(split.mean, device=device).view(1, -1, 1, 1)
+    std = torch.tensor(split.std, device=device).view(1, -1, 1, 1)
     return (pixels.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def crop_and_flip(
-    images: Float[Tensor, "n 3 h w"], generator: torch.Generator, *, margin: int = 4
-) -> Float[Tensor, "n 3 h w"]:
+    images: Float[Tensor, "n c h w"], generator: torch.Generator, *, margin: int = 4
+) -> Float[Tensor, "n c h w"]:
     """Zero-pads by `margin` pixels, crops back at a random offset, mirrors half of the images.
 
     The padding follows the normalisation, so that it has the mean color of the data set. All draws come from
@@ -43,7 +44,7 @@ def crop_and_flip(
 
 def training_batches(
     split: TrainingImages, *, batch: int, seed: int, stream: str, epoch: int, device: torch.device
-) -> Iterator[Float[Tensor, "n 3 h w"]]:
+) -> Iterator[Float[Tensor, "n c h w"]]:
     """One epoch of cropped and mirrored batches in random order; an incomplete last batch is left out.
 
     Args:
@@ -51,10 +52,13 @@ def training_batches(
         batch: images a batch; a smaller split makes one batch.
         seed, stream, epoch: key of the order and of the augmentation.
         device: of the batches.
+    Raises:
+        Interrupted: whoever watches the preparation said so.
     """
     generator = torch_generator(seed, stream, epoch)
     order = torch.randperm(len(split.images), generator=generator)
     for indices in torch.split(order, batch):
         if len(indices) == batch or len(order) < batch:
+            preparation().next_batch(len(indices))
             pixels = split.images[indices.to(split.images.device)]
             yield crop_and_flip(normalized(pixels, split, device), generator)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rolewise.errors import InputError, InputTypeError, unknown
+from rolewise.kd.kept import Kept
 
 TapKind = Literal["stages", "embedding", "pre_activation"]
 _TAPS: dict[TapKind, str] = {
@@ -51,17 +52,27 @@ class Outputs:
 
 
 @runtime_checkable
+class Images(Protocol):
+    """uint8 images (n, h, w, c): a tensor, or what reads like one."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, chosen: Any, /) -> Tensor: ...
+
+
+@runtime_checkable
 class TrainingImages(Protocol):
     """What a loss's `prepare` needs of a training split."""
 
     @property
-    def images(self) -> Tensor: ...
+    def images(self) -> Images: ...
     @property
     def labels(self) -> Tensor: ...
     @property
-    def mean(self) -> tuple[float, float, float]: ...
+    def mean(self) -> tuple[float, ...]: ...
     @property
-    def std(self) -> tuple[float, float, float]: ...
+    def std(self) -> tuple[float, ...]: ...
 
 
 class KDLoss(nn.Module):
@@ -206,7 +217,7 @@ def tap_names(
             f"The {role} network {type(model).__name__} states no `taps`: give the loss the names of the "
             f'layers to compare, for example taps=["layer1", "layer2"].'
         )
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     for name in names:
         if name not in known:
             raise InputError(unknown(f"tap of the {role} network", name, known))
@@ -215,11 +226,18 @@ def tap_names(
 
 @contextmanager
 def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None]]:
-    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list."""
+    """While the context lasts, each forward pass of `model` leaves the outputs of its `taps` in the list.
+
+    They are what the modules returned, also if the network writes into it later.
+    """
     found: list[Tensor | None] = [None] * len(taps)
+    kept: dict[int, Kept] = {}
 
     def keep(index: int) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                kept[index] = Kept(module, output)
+                output = kept[index].value
             found[index] = output
 
         return hook
@@ -229,9 +247,21 @@ def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[list[Tensor | None
     ]
     try:
         yield found
+        for index, one in kept.items():
+            one.check(taps[index])
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _form(value: Any) -> str:
+    """What a network returned, for a message."""
+    if isinstance(value, tuple | list):
+        parts = [f"tensor {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__ for v in value[:4]]
+        return f"a {type(value).__name__} ({', '.join(parts)}{', ...' if len(value) > 4 else ''})"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with {', '.join(repr(key) for key in list(value)[:4])}"
+    return f"a {type(value).__name__}"
 
 
 def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "student") -> Outputs:
@@ -242,6 +272,13 @@ def collect(model: nn.Module, images: Tensor, taps: Sequence[str], role: str = "
     """
     with tapped(model, taps) as found:
         logits = model(images)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"The {role} network {type(model).__name__} returns {_form(logits)} instead of one tensor of logits, "
+            "(n, classes). Let its forward return the logits alone; features are taken from its layers by name "
+            "(`taps`). A network that you do not want to change: wrap it in a module whose forward is "
+            "`return self.network(images)[0]`, where 0 is the place of the logits."
+        )
     for name, feature in zip(taps, found, strict=True):
         if not isinstance(feature, Tensor):
             came = (

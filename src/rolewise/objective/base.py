@@ -56,8 +56,8 @@ class Placement:
         return model
 
     def pin(self, tensor: Tensor) -> Tensor:
-        """A CPU tensor in memory from which the GPU copies by itself; `tensor` where there is no GPU."""
-        if self.device.type != "cuda":
+        """A CPU tensor in memory that the GPU copies by itself; `tensor` without a GPU, or where it is there."""
+        if self.device.type != "cuda" or tensor.is_cuda:
             return tensor
         with torch.cuda.device(
             self.device
@@ -89,6 +89,7 @@ class Objective(ABC):
         role: role whose settings its network is trained with; None: a quantized one is a student, others teachers.
         init: how the members of a search begin: each with weights of its own, or all with the given ones.
         shares_batches: whether `backward` averages its gradients with `average`.
+        class_weights: factors of the classes' task losses, set by a trainer.
         average: set by a trainer whose batches are shared among processes.
         label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
         made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
@@ -98,6 +99,7 @@ class Objective(ABC):
     role: str | None = None
     init: Init = "random"
     shares_batches: bool = False
+    class_weights: Tensor | None = None
     average: Average | None = None
     label_smoothing: float = 0.0
     made_by_bind: tuple[str, ...] = ()
@@ -144,11 +146,15 @@ class Objective(ABC):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         """Leaves the gradients in `.grad`; returns the batch's `metrics` (means over it; `correct` is a count)."""
+
+    def task(self, logits: Float[Tensor, "n k"], labels: Labels) -> Float[Tensor, ""]:
+        """The task loss of a batch, with this objective's label smoothing and class weights; see `task_loss`."""
+        return task_loss(logits, labels, self.label_smoothing, self.class_weights)
 
     def _average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages what lies in `.grad` over the processes, if there are several."""
@@ -179,27 +185,41 @@ class CrossEntropy(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
         with self._placement.autocast():
             logits = self._forward.of(model)(images).logits
-        loss = task_loss(logits.float(), labels, self.label_smoothing)
+        loss = self.task(logits.float(), labels)
         torch.autograd.backward(loss)
         self._average(model.parameters())
         return torch.stack((loss.detach(), correct(logits, labels)))
 
 
-def task_loss(logits: Float[Tensor, "n k"], labels: Labels, smoothing: float = 0.0) -> Float[Tensor, ""]:
-    """Cross-entropy with classes, or with the probabilities of mixed images.
+def task_loss(
+    logits: Float[Tensor, "n k"],
+    labels: Labels,
+    smoothing: float = 0.0,
+    class_weights: Float[Tensor, " k"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with classes, or with the probabilities of mixed images; the mean over all images.
+
+    With class weights each image's loss is multiplied by the weight of its class, of a mixed image by the mean of its
+    classes' weights. The sum is divided by the number of images, not of weights, so that parts of a batch can be
+    averaged. With balanced weights, whose mean over the training images is 1, both are the same on average.
 
     Args:
         logits: in float32.
         labels: as of `Labels`.
         smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+        class_weights: factors by class; None for none.
     """
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    factors = class_weights[labels] if labels.ndim == 1 else labels @ class_weights
+    return (each * factors).mean()
 
 
 def correct(logits: Tensor, labels: Labels) -> Tensor:

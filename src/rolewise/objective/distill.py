@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,18 +11,11 @@ from torch import Tensor, nn
 
 from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
-from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
-from rolewise.objective.base import (
-    Init,
-    Labels,
-    Objective,
-    Placement,
-    correct,
-    factor,
-    in_layout,
-    task_loss,
-)
+from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
+from rolewise.kd.trial import try_network
+from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
 from rolewise.objective.forward import Forward
+from rolewise.own_code import is_from_own_code, own_errors, own_file
 from rolewise.quant.layers import quantized_weights
 from rolewise.seeds import derive_seed, torch_generator
 
@@ -96,7 +90,7 @@ class Distill(Objective):
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:
             return
-        home = next(self.teacher.parameters()).device
+        home = next((tensor.device for tensor in self.teacher.parameters()), torch.device("cpu"))
         self.teacher.to(device or home)
         try:
             self.loss.prepare(
@@ -115,7 +109,7 @@ class Distill(Objective):
         self._teacher_taps = (
             tap_names(self.teacher, self.loss.teacher_taps, "teacher", kind=kind) if needs else ()
         )
-        self._teacher = placement.place(copy.deepcopy(self.teacher)).requires_grad_(False)
+        self._teacher = placement.place(_copied(self.teacher))
         for layer in quantized_weights(self._teacher).values():
             layer.freeze()  # a low-bit teacher's weights never change: they are quantized once, not at every step
         self._lambda = torch.tensor(self.weight, device=placement.device)
@@ -131,12 +125,8 @@ class Distill(Objective):
         """Shows the loss one small batch of both networks, so that it can make what depends on their sizes."""
         device = self._placement.device
         pixels = split.images[:4].to(device).permute(0, 3, 1, 2).float() / 255
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            student = collect(model, pixels, self._taps)
-            teacher = collect(self._teacher, pixels, self._teacher_taps, "teacher")
-        model.train(was_training)
+        student = try_network(model, pixels, self._taps)
+        teacher = try_network(self._teacher, pixels, self._teacher_taps, role="teacher")
         labels, ids = split.labels[:4].to(device), torch.arange(4, device=device)[: len(pixels)]
         self.loss.build(
             Outputs(student.logits, student.features, labels, ids),
@@ -166,7 +156,7 @@ class Distill(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
@@ -178,8 +168,8 @@ class Distill(Objective):
         known = (labels, ids) if labels.ndim == 1 else (None, None)
         student = Outputs(seen.logits, seen.features, *known).float()
         teacher = Outputs(taught.logits, taught.features, *known).float().detach()
-        task = task_loss(student.logits, labels, self.label_smoothing)
-        distance = self.loss(student, teacher)
+        task = self.task(student.logits, labels)
+        distance = self._distance(student, teacher)
         if self.clip:
             dropped = self._two_gradients(model, self.task_weight * task, distance)
         else:
@@ -189,6 +179,33 @@ class Distill(Objective):
         task, distance = task.detach(), distance.detach()
         total = self.task_weight * task + self._lambda * distance
         return torch.stack((total, correct(seen.logits, labels), task, distance, dropped))
+
+    def _distance(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """The loss's value; what own code gets wrong is said with its file and line.
+
+        Raises:
+            InputError: an error in own code, or a value that is no scalar with a gradient.
+        """
+        if not is_from_own_code(self.loss):
+            value: Tensor = self.loss(student, teacher)
+            return value
+        path, name = own_file(self.loss), type(self.loss).__name__
+        with own_errors(path, f"{name}.forward"):
+            distance: Any = nn.Module.__call__(self.loss, student, teacher)
+        came = None
+        if not isinstance(distance, Tensor):
+            came = f"a {type(distance).__name__}"
+        elif distance.numel() != 1 or not distance.is_floating_point():
+            came = f"a {distance.dtype} tensor of shape {tuple(distance.shape)}"
+        elif not distance.requires_grad:
+            came = "a number without a gradient (detached, or computed under no_grad)"
+        if came is not None:
+            raise InputError(
+                f"{path}: {name}.forward must return one floating-point number with a gradient, a tensor of shape (), "
+                f"got {came}."
+            )
+        found: Tensor = distance.reshape(())
+        return found
 
     def _two_gradients(self, model: nn.Module, task: Tensor, distance: Tensor) -> Tensor:
         """Task gradient plus clipped KD gradient into `.grad`; returns how many KD gradients were dropped."""
@@ -217,6 +234,23 @@ class Distill(Objective):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.loss.load_state_dict(state)
+
+
+def _copied(teacher: nn.Module) -> nn.Module:
+    """A copy whose weights need no gradients; of a TorchScript module or one without weights the module itself.
+
+    Raises:
+        InputError: a network that cannot be copied.
+    """
+    if isinstance(teacher, torch.jit.ScriptModule) or next(teacher.parameters(), None) is None:
+        return teacher  # its outputs are computed without gradients, and nothing here writes to it
+    try:
+        return copy.deepcopy(teacher).requires_grad_(False)
+    except Exception as error:
+        raise InputError(
+            f"The teacher network {type(teacher).__name__} cannot be copied ({type(error).__name__}: {error}). A "
+            "teacher can be any nn.Module that copy.deepcopy takes, or a TorchScript module."
+        ) from error
 
 
 def clip_and_add(

@@ -1,15 +1,29 @@
 """A network's forward pass with its tapped features, as written or compiled."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from rolewise.kd.base import Outputs, collect
+from rolewise.kd.kept import may_be_overwritten
 
 Compiled = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Within the context the network is in eval mode; afterwards each module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Forward:
@@ -51,10 +65,12 @@ class Forward:
 def _compile(model: nn.Module, taps: Sequence[str]) -> tuple[Compiled, list[RemovableHandle]]:
     """Logits and features in one graph, and its hooks; shapes are static, another batch size compiles anew."""
     found: list[Tensor] = [torch.empty(0)] * len(taps)
+    # The graph has no version counters: what the network may write into later is copied.
+    copied = [may_be_overwritten(model.get_submodule(name)) for name in taps]
 
     def keep(index: int) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            found[index] = output
+            found[index] = output.clone() if copied[index] else output
 
         return hook
 

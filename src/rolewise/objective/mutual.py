@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rolewise import kd
 from rolewise._roles import STUDENT
 from rolewise.kd.base import Outputs, TrainingImages
-from rolewise.objective.base import Labels, Objective, Placement, correct, factor, task_loss
+from rolewise.objective.base import Labels, Objective, Placement, correct, factor
 
 
 class MutualLearning(Objective):
@@ -57,7 +57,7 @@ class MutualLearning(Objective):
     def backward(
         self,
         model: nn.Module,
-        images: Float[Tensor, "n 3 h w"],
+        images: Float[Tensor, "n c h w"],
         labels: Labels,
         ids: Int64[Tensor, " n"],
     ) -> Float[Tensor, " m"]:
@@ -66,13 +66,13 @@ class MutualLearning(Objective):
             peer_logits = self._peer(images)
         student, peer = Outputs(logits.float()), Outputs(peer_logits.float())
         self._optimizer.zero_grad(set_to_none=True)
-        peer_task = task_loss(peer.logits, labels, self.label_smoothing)
+        peer_task = self.task(peer.logits, labels)
         peer_total = peer_task + self.weight * self.loss(peer, student.detach())
         torch.autograd.backward(peer_total)
         self._optimizer.step()
         with torch.no_grad(), self._placement.autocast(), _kept_buffers(self._peer):
             after = Outputs(self._peer(images).float())  # the student follows the peer as it is now
-        task = task_loss(student.logits, labels, self.label_smoothing)
+        task = self.task(student.logits, labels)
         distance = self.loss(student, after)
         total = task + self.weight * distance
         torch.autograd.backward(total)

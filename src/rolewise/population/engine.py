@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, check_integer
-from rolewise.population.member import Job, JobChannel, Runner, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.progress import Progress
 from rolewise.settings.search import SearchSettings
 from rolewise.trainer import torch_threads
@@ -59,7 +60,7 @@ class InlineEngine(Engine):
     def __init__(self, spec: SearchSpec, progress: Progress) -> None:
         self._progress = progress
         with torch_threads(1):
-            self._runner = Runner(spec)
+            self._runner = HostRunner(spec)
 
     def run(self, jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[Any]:
         channel = DirectChannel(self._progress, should_stop)
@@ -144,6 +145,7 @@ def make_engine(
         InputError: Ray is missing or not reachable, or `workers` is no positive integer.
     """
     progress, members = progress or Progress(), settings.population
+    on_gpu = spec.settings.device.startswith("cuda")
     workers = None if workers is None else min(check_integer("workers", workers, 1), members)
     if settings.engine == "ray":
         from rolewise.population.ray_engine import RayEngine
@@ -157,7 +159,13 @@ def make_engine(
         )
     if workers is None:
         # One process: a second one would hold a CUDA context of its own and compete for the same GPU.
-        workers = 1 if spec.settings.device.startswith("cuda") else min(cores(), members)
+        workers = 1 if on_gpu else min(cores(), members)
+    if workers == 1 and on_gpu:
+        from rolewise.population.gpu_engine import GpuEngine, obstacle
+
+        if (reason := obstacle(spec.settings)) is None:
+            return GpuEngine(spec, min(settings.lanes, members), progress)
+        progress.note(f"Members do not stay on the GPU, which is slower: {reason}.")
     if workers == 1:
         return InlineEngine(spec, progress)
     from rolewise.population.processes import ProcessEngine

@@ -10,11 +10,12 @@ import torch
 from rolewise.augment import BasePolicy, Policy
 from rolewise.errors import Interrupted, RunError
 from rolewise.population.engine import make_engine
-from rolewise.population.member import Job, JobChannel, Runner
+from rolewise.population.member import Job, JobChannel
 from rolewise.population.plan import Plan
+from rolewise.population.runner import Runner
 from rolewise.population.strategy import Strategy
 from rolewise.progress import Progress
-from rolewise.trainer import State, Trainer
+from rolewise.trainer import Trainer
 
 _MEASURED_SECONDS = 2.0  # enough to forget the start of an epoch
 _SCORED = 1000  # images
@@ -68,11 +69,11 @@ class SpeedTest(Job):
         trainer.should_stop = watch.should_stop
         epoch_seconds = watch.epoch(trainer, self.policy)
         trainer.should_stop = channel.should_stop
-        whole = runner.spec.validation
+        whole = runner.validation
         part = whole.subset(torch.arange(min(len(whole), _SCORED)))
         evaluation = _median(lambda: trainer.evaluate(part)) * len(whole) / len(part)
         state = trainer.state()
-        exchange = _median(lambda: trainer.load_state(State.from_bytes(trainer.state().to_bytes())))
+        exchange = _median(runner.exchange)
         size, whole_time = len(state.to_bytes()), time.monotonic() - begun
         return Speed(trainer.steps, epoch_seconds, evaluation, exchange, size, whole_time)
 

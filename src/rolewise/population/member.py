@@ -3,50 +3,17 @@
 A task is complete in itself, so it does not matter which worker runs it, nor how often it was begun before.
 """
 
-import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
 from rolewise.augment import BasePolicy
-from rolewise.data import Split
-from rolewise.errors import InputError, Interrupted
-from rolewise.objective import Init, Objective
+from rolewise.errors import Interrupted
+from rolewise.population.runner import Runner
 from rolewise.progress import Progress
-from rolewise.seeds import derive_seed, torch_generator
-from rolewise.trainer import State, Trainer, TrainSettings
-
-
-@dataclass(frozen=True)
-class SearchSpec:
-    """Everything that the members of one search have in common.
-
-    Args:
-        model: network, on the CPU; the search owns this copy.
-        objective: objective of all members, already prepared.
-        train: images that members train on.
-        validation: held-out training images that members are scored on.
-        settings: numbers of the training, resolved, one thread.
-        seed, role: key, with the member's id, of order, augmentation and initial weights.
-        init: "random" or "given", see `rolewise.search`.
-        trainer: class, or function of the same signature, that makes a `Trainer`.
-    """
-
-    model: nn.Module
-    objective: Objective
-    train: Split
-    validation: Split
-    settings: TrainSettings
-    seed: int
-    role: str
-    init: Init
-    trainer: Callable[..., Trainer] = Trainer
+from rolewise.trainer import State
 
 
 class JobChannel(ABC):
@@ -70,7 +37,7 @@ class Job(ABC):
         """Its number among the jobs of one call."""
 
     @abstractmethod
-    def execute(self, runner: "Runner", channel: JobChannel) -> Any:
+    def execute(self, runner: Runner, channel: JobChannel) -> Any:
         """Does the work; the result is what the engine yields."""
 
 
@@ -97,7 +64,7 @@ class Task(Job):
     def __str__(self) -> str:
         return f"member {self.member}"
 
-    def execute(self, runner: "Runner", channel: JobChannel) -> "Outcome":
+    def execute(self, runner: Runner, channel: JobChannel) -> "Outcome":
         return run_interval(runner, self, channel)
 
 
@@ -136,30 +103,6 @@ class Outcome:
         return self.member
 
 
-class Runner:
-    """A worker's one trainer, into which the member of each job is loaded."""
-
-    def __init__(self, spec: SearchSpec) -> None:
-        self.spec = spec
-        model, objective = copy.deepcopy(spec.model), copy.deepcopy(spec.objective)
-        make = {"seed": spec.seed, "role": spec.role, "member": None}
-        self.trainer = spec.trainer(model, objective, spec.train, spec.settings, **make)
-        self._fresh = self.trainer.state()
-
-    def load_member(self, member: int, state: State | None) -> Trainer:
-        """The trainer with `member` loaded, at `state` or at its beginning."""
-        self.trainer.set_member(member)
-        if state is not None:
-            self.trainer.load_state(state)
-            return self.trainer
-        self.trainer.load_state(self._fresh)
-        if self.spec.init == "random":
-            template = self.spec.model  # this process's own copy, on the CPU
-            reinitialize(template, self.spec.seed, "init", self.spec.role, member)
-            self.trainer.model.load_state_dict(template.state_dict())
-        return self.trainer
-
-
 def run_interval(runner: Runner, task: Task, channel: JobChannel) -> Outcome:
     """Trains a member over the task's epochs and scores it; breaks off between two batches on request."""
     wall, processor = time.monotonic(), time.process_time()
@@ -177,16 +120,16 @@ def run_interval(runner: Runner, task: Task, channel: JobChannel) -> Outcome:
                 diverged = True
                 break
         if task.evaluate and not diverged:
-            measured = trainer.evaluate(runner.spec.validation)
+            measured = trainer.evaluate(runner.validation)
             values = {"accuracy": measured.accuracy, "loss": measured.loss}
             lines.append({"split": "validation", "epoch": trainer.epoch, **values})
             evaluations, score, diverged = 1, measured.accuracy, not math.isfinite(measured.loss)
     except Interrupted:
         finished = False
     done = time.monotonic()
-    state = trainer.state()
+    state = runner.take_state()
     exchange += time.monotonic() - done
-    diverged = diverged or (finished and not _finite(state))
+    diverged = diverged or (finished and not runner.is_finite(state))
     return Outcome(
         task.member,
         state,
@@ -208,64 +151,3 @@ class _Reports(Progress):
 
     def batch(self, images: int) -> None:
         self._channel.report(images)
-
-
-def _finite(state: State) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in state.part("model").values())
-
-
-def reinitialize(model: nn.Module, *key: int | str | None) -> None:
-    """Redraws all weights of `model`, in place, from the stream of `key`; every buffer is as at the start.
-
-    A network with `reset(generator)` does it itself; otherwise each layer's `reset_parameters` is called,
-    inner ones first, with torch's global generator seeded for that time alone.
-
-    Args:
-        model: network on the CPU, so that the same key gives the same weights wherever it is trained.
-        key: key of the random stream, such as (seed, "init", role, member).
-
-    Raises:
-        InputError: a layer that has parameters and neither of the two methods.
-    """
-    reset = _own_reset(model)
-    if reset is not None:
-        reset(torch_generator(*key))
-        return
-    check_resettable(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(*key))
-
-        def redraw(module: nn.Module) -> None:
-            method = getattr(module, "reset_parameters", None)
-            if callable(method):
-                method()
-
-        model.apply(redraw)
-
-
-def check_resettable(model: nn.Module) -> None:
-    """Checks that all weights can be redrawn.
-
-    Raises:
-        InputError: a layer that has parameters but neither `reset(generator)` nor `reset_parameters`; all are
-        named.
-    """
-    if _own_reset(model) is not None:
-        return
-    faults = [
-        f'"{name}" ({type(module).__name__})' if name else type(module).__name__
-        for name, module in model.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-        and not callable(getattr(module, "reset_parameters", None))
-    ]
-    if faults:
-        raise InputError(
-            f"Members of a search begin with weights of their own, but {type(model).__name__} has no "
-            f"`reset(generator)` and these layers no `reset_parameters`: {', '.join(faults)}. "
-            'Write one of the two, or let all members begin with the given weights: init="given".'
-        )
-
-
-def _own_reset(model: nn.Module) -> Callable[[torch.Generator], Any] | None:
-    reset = getattr(model, "reset", None)
-    return reset if callable(reset) else None

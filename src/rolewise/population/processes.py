@@ -16,7 +16,8 @@ import torch
 
 from rolewise.errors import InputError, RunError
 from rolewise.population.engine import Attempts, Engine, failure, raise_failure
-from rolewise.population.member import Job, JobChannel, Runner, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.population.transport import SharedTensors, pack, split_tensors, unpack
 from rolewise.progress import Progress
 
@@ -245,7 +246,7 @@ def _work(pipe: Connection, blob: bytes, shared: SharedTensors) -> None:
     lost = (EOFError, BrokenPipeError, ConnectionResetError)
     with suppress(*lost):  # the search has ended: nothing is left to do
         try:
-            runner = Runner(unpack(blob, shared.tensors()))
+            runner = HostRunner(unpack(blob, shared.tensors()))
             channel.send("ready")
             while (message := pipe.recv_bytes()) != _EXIT:
                 if message != _STOP:  # which came when the job was just done

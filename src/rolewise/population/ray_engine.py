@@ -4,29 +4,25 @@ Decisions and states stay with the search, so a dead actor or node costs the int
 else.
 """
 
-import logging
 import os
-import signal
-import socket
-import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 
-from rolewise._machine import cores
 from rolewise.errors import InputError, RunError, missing_extra
 from rolewise.population.engine import Attempts, Engine, failure, raise_failure
-from rolewise.population.member import Job, JobChannel, Runner, SearchSpec
+from rolewise.population.member import Job, JobChannel
+from rolewise.population.ray_cluster import connect
+from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.population.transport import pack, split_tensors, unpack
 from rolewise.progress import Progress
 
 _POLL_SECONDS = 0.1
-_PROBE_SECONDS = 10.0
 _ROOM_SECONDS = 300.0  # how long to wait for a first actor: nodes may still be joining
 
 
@@ -225,7 +221,7 @@ class _Remote(JobChannel):
                 # The object store's memory is read-only, and nothing writes into a split.
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                 tensors = [torch.from_numpy(array) for array in self._arrays]
-            self._runner = Runner(unpack(self._blob, tensors))
+            self._runner = HostRunner(unpack(self._blob, tensors))
             return "ready", None
 
         return self._answer(make)
@@ -251,74 +247,3 @@ class _Remote(JobChannel):
             return pack(call())
         except Exception as error:
             return pack(("raised", failure(error)))
-
-
-def connect(ray: Any, address: str | None, limit: int) -> None:
-    """Joins the cluster, or starts one on this machine.
-
-    Raises:
-        InputError: it cannot be reached.
-    """
-    about: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # "local": without it Ray would silently join whatever cluster RAY_ADDRESS or a file in /tmp names.
-        about |= {"address": "local", "num_cpus": min(limit, cores()), "include_dashboard": False}
-    else:
-        about["address"] = address
-    try:
-        if address is not None:
-            _probe(address)
-        with _own_signals(), _loopback(ray, address is None):
-            ray.init(**about)
-    except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
-        where = "start Ray on this machine" if address is None else f'reach a Ray cluster at "{address}"'
-        raise InputError(
-            f"Cannot {where}: {str(error).rstrip('.')}. Check `ray_address` with `ray status`, or use the local engine."
-        ) from error
-
-
-def _probe(address: str) -> None:
-    """Tries the port of "host:port" or "ray://host:port" once: Ray itself would try for long before it says anything.
-
-    Raises:
-        OSError: nobody answers.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and "/" not in host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keeps the signal handlers: Ray would put its own for SIGTERM, which ends the process without saving."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
-
-
-@contextmanager
-def _loopback(ray: Any, wanted: bool) -> Iterator[None]:
-    """A Ray that is started meanwhile listens on the loopback interface alone, and says nothing.
-
-    Ray turns a `_node_ip_address` of 127.0.0.1 into the machine's own address, and then listens on all
-    interfaces; only its switch for systems without clusters keeps the loopback address.
-    """
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    constants = ray._private.ray_constants
-    clusters = constants.ENABLE_RAY_CLUSTER
-    if wanted:
-        constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = clusters
-        logger.setLevel(level)

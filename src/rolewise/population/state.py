@@ -141,8 +141,16 @@ class SearchState:
         }
 
     def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """The members' tensors, by member."""
-        return {member.name: member.state.tensors for member in self.members if member.state is not None}
+        """The members' tensors, by member, on the CPU."""
+        copies: dict[int, State] = {}  # several members may refer to one state
+        for member in self.members:
+            if member.state is not None and id(member.state) not in copies:
+                copies[id(member.state)] = member.state.host()
+        return {
+            member.name: copies[id(member.state)].tensors
+            for member in self.members
+            if member.state is not None
+        }
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes over what a checkpoint holds."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rolewise.data import Split
+from rolewise.own_code import reduce_own
 from rolewise.trainer import State
 
 _ALIGNED = 64
@@ -39,6 +40,8 @@ def pack(value: Any, shared: Sequence[Tensor] = (), pickler: type[pickle.Pickler
         def reducer_override(self, item: Any) -> Any:
             if isinstance(item, State):
                 return State.from_bytes, (item.to_bytes(),)
+            if (own := reduce_own(item)) is not NotImplemented:
+                return own
             inherited = getattr(super(), "reducer_override", None)
             return NotImplemented if inherited is None else inherited(item)
 
@@ -60,7 +63,7 @@ def unpack(data: bytes, shared: Sequence[Tensor] = ()) -> Any:
 
 def split_tensors(*splits: Split) -> list[Tensor]:
     """The large tensors of splits, in a fixed order."""
-    return [tensor for split in splits for tensor in (split.images, split.labels, split.ids)]
+    return [tensor for split in splits for tensor in split.tensors()]
 
 
 class SharedTensors:

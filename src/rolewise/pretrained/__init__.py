@@ -11,6 +11,7 @@ from rolewise.pretrained.info import NetworkInfo, Preprocessing
 from rolewise.pretrained.onnx_network import onnx_network
 from rolewise.pretrained.openvino_network import openvino_network
 from rolewise.pretrained.report import cost_report, format_report
+from rolewise.pretrained.weights import load_weights
 
 __all__ = [
     "NetworkInfo",
@@ -25,6 +26,7 @@ __all__ = [
     "import_weights",
     "layer_costs",
     "load_network",
+    "load_weights",
     "model_card",
     "network_info",
     "onnx_network",

@@ -1,6 +1,5 @@
 """Multiply-accumulates of a network, by layer and by bit-width."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rolewise.pretrained.tracing import plain_module
+from rolewise.pretrained.tracing import copy_module, image_channels
+from rolewise.quant.activations import activation_bits, quantized_activations
 from rolewise.quant.dorefa import FULL
-from rolewise.quant.layers import quantized_activations, quantized_weights
-from rolewise.quant.methods import METHODS
+from rolewise.quant.layers import quantized_weights
+from rolewise.quant.method import METHODS
 
 FUNCTIONS = "(functions)"  # matrix products outside layers, such as those of attention
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -44,7 +44,7 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
     whose levels hold every value. So it is right through pooling and shuffling, which keep levels, and through sums
     and averages, which do not.
     """
-    low = copy.deepcopy(plain_module(model)).cpu().float().eval()
+    low = copy_module(model).cpu().float().eval()
     grids = _grids(low)
     found: list[LayerCost] = []
     names = {module: name for name, module in low.named_modules()}
@@ -68,7 +68,7 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
 
     kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
     handles = [module.register_forward_hook(measure) for module in low.modules() if isinstance(module, kinds)]
-    images = torch.randn(2, 3, *image_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, image_channels(low), *image_size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             low(images)
@@ -81,10 +81,10 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
 
 def _grids(model: nn.Module) -> list[tuple[int, float]]:
     """Bits and step of each act point, narrow ones first."""
-    found = {
-        (int(module.act_bits), METHODS[str(module.act_method)].step(module, int(module.act_bits)))  # type: ignore[arg-type]
-        for module in quantized_activations(model).values()
-    }
+    found = set()
+    for module in quantized_activations(model).values():
+        bits, method = activation_bits(module)
+        found.add((bits, METHODS[method].activations.step(module, bits)))
     return sorted(found)
 
 

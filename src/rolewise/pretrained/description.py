@@ -41,12 +41,12 @@ def digest(model: nn.Module) -> str:
 
 
 def count_classes(model: nn.Module) -> int | None:
-    """The number of classes: as the architecture says, else the outputs of the last linear layer; None if unknown."""
+    """The number of classes: as the architecture says, or the outputs of a last layer that is linear; else None."""
     architecture = getattr(model, "architecture", None)
     if isinstance(architecture, Mapping) and "num_classes" in architecture.get("arguments", {}):
         return int(architecture["arguments"]["num_classes"])
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return linear[-1].out_features if linear else None
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    return layers[-1].out_features if layers and isinstance(layers[-1], nn.Linear) else None
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:

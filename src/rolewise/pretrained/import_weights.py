@@ -5,11 +5,13 @@ Only tensors are read (`torch.load(weights_only=True)`): nothing in the file is 
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +56,7 @@ def read_state(path: PathLike) -> dict[str, Tensor]:
             raise InputError(f"{file} is no valid safetensors file: {error}.") from error
     else:
         try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            found = _torch_load(file)
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{file} holds more than tensors and plain values, which only running its code could read. Save the "
@@ -69,10 +71,19 @@ def read_state(path: PathLike) -> dict[str, Tensor]:
             KeyError,
             IndexError,
         ) as error:
-            raise InputError(
-                f"{file} cannot be read as tensors: {str(error).splitlines()[0][:200]}."
-            ) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(f"{file} cannot be read as tensors: {reason}.") from error
     return _plain_names(_state(found, file))
+
+
+def _torch_load(file: Path) -> Any:
+    """What a file of `torch.save` holds: tensors, plain values, and NumPy's numbers, such as a best accuracy."""
+    scalar = np.float64(0).__reduce__()[0]
+    numbers: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    numbers += [np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?"))]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(numbers):
+        warnings.simplefilter("ignore")  # what it finds odd is read all the same, or refused
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _state(found: Any, file: Path) -> dict[str, Tensor]:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from rolewise.errors import InputError
 from rolewise.quant import decode_weights
-from rolewise.quant.layers import (
+from rolewise.quant.activations import (
+    OutputQuantizer,
     QuantizedActivation,
-    QuantizedWeight,
-    quantize_output,
+    activation_bits,
     quantized_activations,
-    quantized_weights,
 )
-from rolewise.quant.methods import METHODS
+from rolewise.quant.layers import QuantizedWeight, quantized_weights
+from rolewise.quant.method import METHODS
 
 
 @torch.library.custom_op("rolewise::quantize_activation", mutates_args=())
@@ -42,17 +42,25 @@ def _(x: Tensor, bits: int, step: float | None, rounds: bool) -> Tensor:
     return torch.empty_like(x)
 
 
-class TracedActivation(nn.Module):
+class TracedActivation(QuantizedActivation):
     """Takes the place of a `QuantizedActivation` in the copy that is exported."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _traced_output(self, (), input)
+        return _traced(self, input, self.act_bits, bool(getattr(self, "inplace", False)))
 
 
-def _traced_output(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-    bits, step, rounds = (getattr(module, name) for name in ("act_bits", "level_step", "rounds"))
-    found: Tensor = quantize_activation_(output, bits, step, rounds)
-    return found
+class TracedOutput(OutputQuantizer):
+    """The same for the forward hook of any other act point."""
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Tensor:
+        in_place = bool(getattr(module, "inplace", False)) and bool(inputs) and output is inputs[0]
+        return _traced(module, output, self.bits, in_place)
+
+
+def _traced(module: nn.Module, x: Tensor, bits: int, in_place: bool) -> Tensor:
+    step, rounds = (getattr(module, name) for name in ("level_step", "rounds"))
+    found: Tensor = quantize_activation_(x, bits, step, rounds)
+    return x.copy_(found) if in_place else found
 
 
 def plain_module(model: nn.Module) -> nn.Module:
@@ -66,14 +74,26 @@ def plain_module(model: nn.Module) -> nn.Module:
             return model
 
 
+def copy_module(model: nn.Module) -> nn.Module:
+    """A copy of the network within `plain_module`, also of one whose hooks leave computed tensors as attributes."""
+    model = plain_module(model)
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)
+
+
 def inference_copy(model: nn.Module) -> nn.Module:
     """A copy for export: float32, eval mode, decoded weights, activation quantizers as traceable operators.
 
     Raises:
         InputError: a quantized layer whose weight a hook recomputes.
     """
-    low = copy.deepcopy(plain_module(model)).cpu().float().eval()
-    check_own_weights(low)
+    check_own_weights(plain_module(model))
+    low = copy_module(model).cpu().float().eval()
     taken: set[int] = set()
     for layer in quantized_weights(low).values():
         if id(layer.weight) in taken:  # tied: the levels of one layer must not become the floats of another
@@ -82,15 +102,15 @@ def inference_copy(model: nn.Module) -> nn.Module:
     _untie_floats(low, taken)
     decode_weights(low)
     for module in quantized_activations(low).values():
-        method, bits = METHODS[str(module.act_method)], int(module.act_bits)  # type: ignore[arg-type]
-        step = None if method.name == "dorefa" else method.step(module, bits)
+        bits, method = activation_bits(module)
+        step = None if method == "dorefa" else METHODS[method].activations.step(module, bits)
         module.level_step, module.rounds = step, True  # type: ignore[assignment]
         if isinstance(module, QuantizedActivation):
-            module.__class__ = TracedActivation  # type: ignore[assignment]
+            module.__class__ = TracedActivation
             continue
         hooks = module._forward_hooks
-        for key in [key for key, hook in hooks.items() if hook is quantize_output]:
-            hooks[key] = _traced_output
+        for key in [key for key, hook in hooks.items() if isinstance(hook, OutputQuantizer)]:
+            hooks[key] = TracedOutput(bits, method)
     return low
 
 
@@ -123,13 +143,19 @@ def set_rounding(model: nn.Module, rounds: bool) -> None:
         module.rounds = rounds  # type: ignore[assignment]
 
 
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution; 3 without one."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
 def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The functional graph of an `inference_copy`, for (n, 3, h, w) with n free.
+    """The functional graph of an `inference_copy`, for (n, c, h, w) with n free.
 
     Raises:
         InputError: torch.export cannot trace the network.
     """
-    example = torch.zeros(2, 3, *image_size)
+    example = torch.zeros(2, image_channels(model), *image_size)
     try:
         batch = torch.export.Dim("n")
         with warnings.catch_warnings():

@@ -15,41 +15,22 @@ Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 5-9.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rolewise.errors import InputError, InputTypeError, check_integer
-
-FULL = 32  # the bit-width that means "not quantized"
-MAX_BITS = 8
-
-
-def check_bits(name: str, bits: object) -> int:
-    """`bits` as an integer.
-
-    Raises:
-        InputError: not 1 to 8 or 32.
-    """
-    allowed = f"`{name}` must be 1 to {MAX_BITS}, or {FULL} (full precision), got {bits!r}."
-    try:
-        number = check_integer(name, bits, 1, FULL)
-    except InputTypeError as error:
-        raise InputTypeError(allowed) from error
-    except InputError as error:
-        raise InputError(allowed) from error
-    if MAX_BITS < number < FULL:
-        raise InputError(allowed)
-    return number
-
-
-def levels(bits: int) -> int:
-    """n = 2^bits - 1, the number of steps between the lowest and the highest level."""
-    return (1 << bits) - 1
+from rolewise.errors import InputTypeError
+from rolewise.quant import kernels
+from rolewise.quant.base import ActivationQuantizer, WeightQuantizer
+from rolewise.quant.bits import FULL as FULL
+from rolewise.quant.bits import check_bits as check_bits
+from rolewise.quant.bits import levels as levels
+from rolewise.quant.grid import Grid
+from rolewise.quant.tracing import bare, composed, straight_through
 
 
 def _inverse(maximum: Tensor) -> Tensor:
     """1/m, and 0 for m = 0, so that a tensor of zeros gives a level and no NaN; without asking the device."""
-    return torch.where(maximum > 0, 1 / maximum, torch.zeros_like(maximum))
+    return maximum.reciprocal().masked_fill_(maximum == 0, 0)
 
 
 class _Weights(torch.autograd.Function):
@@ -67,7 +48,7 @@ class _Weights(torch.autograd.Function):
         low, high = tanh.aminmax()
         maximum = torch.maximum(-low, high)
         inverse = _inverse(maximum)
-        ctx.save_for_backward(tanh, maximum)
+        ctx.save_for_backward(tanh, maximum, inverse)
         # The level i is stored as i and decoded as i * (2/n) - 1 in two roundings: the arithmetic of a
         # DequantizeLinear and a Sub, so that an exported file decodes to the same bits.
         return (tanh * (inverse * (n / 2))).add_(n / 2).round_().mul_(2 / n).sub_(1)
@@ -75,15 +56,33 @@ class _Weights(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        tanh, maximum = ctx.saved_tensors
-        inverse = _inverse(maximum)
+        tanh, maximum, inverse = ctx.saved_tensors
         product = torch.mul(grad, tanh)
         total = product.sum()
         # t/m (a true division) is +-1 where |t| is the maximum and rounds to less elsewhere: sign(t) there, else 0.
-        at_maximum = torch.div(tanh, torch.where(maximum > 0, maximum, 1), out=product).trunc_()
+        safe = maximum.clamp_min(torch.finfo(maximum.dtype).smallest_normal)
+        at_maximum = torch.div(tanh, safe, out=product).trunc_()
         share = total * inverse.square() / torch.linalg.vector_norm(at_maximum, 1).clamp_min(1)
         flat = torch.mul(grad, inverse).addcmul_(at_maximum, share, value=-1)
         return torch.ops.aten.tanh_backward(flat, tanh), None
+
+
+def _composed_weights(weight: Tensor, bits: int) -> Tensor:
+    """`_Weights` of plain operations."""
+    n = levels(bits)
+    tanh = torch.tanh(weight)
+    maximum = tanh.abs().amax()
+    value, inverse = tanh.detach(), _composed_inverse(maximum.detach())
+    value = (value * (inverse * (n / 2)) + n / 2).round() * (2 / n) - 1
+    if bare():
+        return value
+    return straight_through(value, tanh * _composed_inverse(maximum))
+
+
+def _composed_inverse(maximum: Tensor) -> Tensor:
+    """`_inverse`; its gradient at 0 is 0."""
+    positive = maximum > 0
+    return torch.where(positive, 1 / torch.where(positive, maximum, 1), 0)
 
 
 class _SignWeights(torch.autograd.Function):
@@ -97,6 +96,13 @@ class _SignWeights(torch.autograd.Function):
     @staticmethod
     def backward(_ctx: Any, grad: Tensor) -> Tensor:
         return grad
+
+
+def _composed_sign(weight: Tensor) -> Tensor:
+    """`_SignWeights` of plain operations."""
+    mean = weight.detach().abs().mean()
+    value = torch.where(weight.detach() < 0, -mean, mean)
+    return value if bare() else straight_through(value, weight)
 
 
 def round_levels(x: Tensor, n: int) -> Tensor:
@@ -131,10 +137,40 @@ class _Activations(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (activation,) = ctx.saved_tensors
-        info = torch.finfo(activation.dtype)
-        below, above = -info.smallest_normal * info.eps, 1 + info.eps
-        return torch.ops.aten.hardtanh_backward(grad, activation, below, above), None
+        return _within(grad, *ctx.saved_tensors), None
+
+
+class _KernelActivations(torch.autograd.Function):
+    """`_Activations` with one kernel for all of the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor, bits: int) -> Tensor:
+        ctx.save_for_backward(activation)
+        return kernels.activation_levels(activation, levels(bits))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _within(grad, *ctx.saved_tensors), None
+
+
+def _within(grad: Tensor, activation: Tensor) -> Tensor:
+    """The gradient where the activation lies in [0, 1], bounds included, 0 elsewhere: one kernel."""
+    info = torch.finfo(activation.dtype)
+    below, above = -info.smallest_normal * info.eps, 1 + info.eps
+    found: Tensor = torch.ops.aten.hardtanh_backward(grad, activation, below, above)
+    return found
+
+
+def _composed_activation(activation: Tensor, bits: int) -> Tensor:
+    """`_Activations` of plain operations, in float32 for the half types."""
+    n = levels(bits)
+    if bare():
+        return activation.clamp(0, 1).mul(n).round().div(n)
+    wide = activation if activation.dtype.itemsize > 2 else activation.float()
+    fixed = wide.detach()
+    value = (fixed.clamp(0, 1) * n).round() / n
+    return straight_through(value, wide, (fixed >= 0) & (fixed <= 1)).to(activation.dtype)
 
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
@@ -167,7 +203,10 @@ def quantize_weight(weight: Tensor, bits: int) -> Tensor:
     if bits == FULL:
         return weight
     single = weight if weight.dtype.itemsize > 2 else weight.float()
-    quantized = apply(_SignWeights, single) if bits == 1 else apply(_Weights, single, bits)
+    if composed():
+        quantized = _composed_sign(single) if bits == 1 else _composed_weights(single, bits)
+    else:
+        quantized = apply(_SignWeights, single) if bits == 1 else apply(_Weights, single, bits)
     return quantized.to(weight.dtype)
 
 
@@ -188,6 +227,57 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
     _check_floating("activation", activation)
     if bits == FULL:
         return torch.relu(activation)
-    if torch.compiler.is_exporting():  # an exported graph has no gradients, and is read by others
-        return activation.clamp(0, 1).mul(levels(bits)).round().div(levels(bits))
+    if composed():
+        return _composed_activation(activation, bits)
+    if kernels.usable(activation):
+        return apply(_KernelActivations, activation, bits)
     return apply(_Activations, activation, bits)
+
+
+class DoReFaWeights(WeightQuantizer):
+    """Nothing learned beside the weights."""
+
+    flat = True
+
+    def check(self, bits: int) -> None:
+        """Every bit-width will do."""
+
+    def prepare(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
+        return ()
+
+    def reset(self, layer: nn.Module, bits: int) -> None:
+        """There is nothing to reset."""
+
+    def rescale(self, layer: nn.Module, before: int, after: int) -> None:
+        """There is nothing to rescale."""
+
+    def quantize(self, layer: nn.Module, weight: Tensor, bits: int) -> Tensor:
+        return quantize_weight(weight, bits)
+
+    def grid(self, layer: nn.Module, weight: Tensor, bits: int) -> Grid:
+        if bits == 1:
+            mean = float(weight.detach().float().abs().mean())
+            return Grid(1, scale=2 * mean, shift=mean)
+        return Grid(bits, scale=float(torch.tensor(2 / levels(bits))), shift=1.0)
+
+
+class DoReFaActivations(ActivationQuantizer):
+    """Nothing learned."""
+
+    def prepare(self, module: nn.Module, bits: int, like: Tensor) -> None:
+        """There is nothing to learn."""
+
+    def reset(self, module: nn.Module, bits: int) -> None:
+        """There is nothing to reset."""
+
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        """There is nothing to rescale."""
+
+    def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
+        """The levels are fixed."""
+
+    def quantize(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
+        return quantize_activation(activation, bits)
+
+    def step(self, module: nn.Module, bits: int) -> float:
+        return 1 / levels(bits)

@@ -7,8 +7,9 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
-from rolewise.quant.layers import quantized_activations, quantized_weights
-from rolewise.quant.methods import METHODS
+from rolewise.quant.activations import activation_bits, quantized_activations, set_activation_bits
+from rolewise.quant.layers import quantized_weights
+from rolewise.quant.method import METHODS
 from rolewise.quant.model import quantization
 
 
@@ -34,15 +35,16 @@ def lift_bits(model: nn.Module, least: int, *, rescale: bool = True) -> None:
         bits = max(least, weights[name])
         if layer.grid is None and bits != layer.weight_bits:
             if rescale:
-                METHODS[layer.weight_method].rescale_weight(layer, layer.weight_bits, bits)
+                METHODS[layer.weight_method].weights.rescale(layer, layer.weight_bits, bits)
             layer.weight_bits = bits
     activations: Mapping[str, int] = description["activations"]
     for name, module in quantized_activations(model).items():
-        before, bits = int(module.act_bits), max(least, activations[name])  # type: ignore[arg-type]
+        before, method = activation_bits(module)
+        bits = max(least, activations[name])
         if bits != before:
             if rescale:
-                METHODS[str(module.act_method)].rescale_activation(module, before, bits)
-            module.act_bits = bits  # type: ignore[assignment]
+                METHODS[method].activations.rescale(module, before, bits)
+            set_activation_bits(module, bits)
 
 
 def quantizer_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -50,9 +52,7 @@ def quantizer_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     layers, points = quantized_weights(model), quantized_activations(model)
     names = {f"{name}.{one}" for name, layer in layers.items() for one in layer.learned}
     for name, module in points.items():
-        names |= {
-            f"{name}.{one}" for one, _ in module.named_parameters(recurse=False) if one.startswith("act_")
-        }
+        names |= {f"{name}.{one}" for one in METHODS[activation_bits(module)[1]].activations.names}
     return {name: parameter for name, parameter in model.named_parameters() if name in names}
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputError
+from rolewise.quant.base import ActivationQuantizer, WeightQuantizer, parameter
 from rolewise.quant.dorefa import FULL, apply, levels
 from rolewise.quant.grid import Grid
-from rolewise.quant.method import Method, float_weight
+from rolewise.quant.tracing import bare, composed, straight_through
 
 _SMALLEST = 1e-8  # a step that training drives to 0 or below counts as this
 
@@ -36,11 +37,28 @@ class _LearnedStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (scaled,) = ctx.saved_tensors
-        inside = (scaled > ctx.low) & (scaled < ctx.high)
-        clipped = scaled.clamp(ctx.low, ctx.high)
-        slope = clipped.round() - torch.where(inside, scaled, 0)
+        # hardtanh's backward is the first argument where the second lies strictly within the bounds, else 0.
+        inner = torch.ops.aten.hardtanh_backward(scaled, scaled, ctx.low, ctx.high)
+        slope = scaled.clamp(ctx.low, ctx.high).round_().sub_(inner)
         step = (grad * slope).sum().to(ctx.step_type) * ctx.scale
-        return torch.where(inside, grad, 0), step, None, None, None
+        wide = grad.to(scaled.dtype)
+        passed = torch.ops.aten.hardtanh_backward(wide, scaled, ctx.low, ctx.high).to(grad.dtype)
+        return passed, step, None, None, None
+
+
+def _composed_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
+    """`_LearnedStep` of plain operations."""
+    if bare():
+        safe = step.clamp_min(_SMALLEST)
+        return x.div(safe).clamp(low, high).round().mul(safe)
+    wide = x if x.dtype.itemsize > 2 else x.float()
+    safe = step.detach().to(wide.dtype).clamp_min(_SMALLEST)
+    scaled = wide.detach() / safe
+    inside = (scaled > low) & (scaled < high)
+    rounded = scaled.clamp(low, high).round()
+    slope = (rounded - torch.where(inside, scaled, 0)) * scale
+    value = straight_through(rounded * safe, wide, inside) + (step - step.detach()) * slope
+    return value.to(x.dtype)
 
 
 def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
@@ -52,87 +70,84 @@ def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: f
         low, high: the integer bounds.
         scale: factor of the step's gradient, no unit.
     """
-    if torch.compiler.is_exporting():
-        safe = step.clamp_min(_SMALLEST)
-        return x.div(safe).clamp(low, high).round().mul(safe)
+    if composed():
+        return _composed_step(x, step, low, high, scale)
     return apply(_LearnedStep, x, step, low, high, scale)
 
 
-class LSQ(Method):
-    """Learned steps `weight_step` and `act_step`, each `()`, beside the float weights.
+class LSQWeights(WeightQuantizer):
+    """A learned step `weight_step`, `()`, beside the float weight; it starts at 2 mean|w| / sqrt(Q_P) as published."""
 
-    The weights' step starts at 2 mean|w| / sqrt(Q_P) as published. For activations the paper takes the same of the
-    first batch; here the start needs no data: the mean is that of a ReLU after BatchNorm with unit scale,
-    1/sqrt(2 pi). `calibrate` sets it from images.
-    """
-
-    name = "lsq"
-
-    def check(self, weight_bits: int, act_bits: int) -> None:
-        if weight_bits < 2:
+    def check(self, bits: int) -> None:
+        if bits < 2:
             raise InputError(
-                f'`weight_bits` must be 2 to 8 or {FULL} with method="lsq", got {weight_bits}: '
-                f"its one-bit weights would be -1 and 0."
+                f'`weight_bits` must be 2 to 8 or {FULL} with method="lsq", got {bits}: its one-bit weights would '
+                f'be -1 and 0. method="dorefa" and method="pact" have one-bit weights.'
             )
 
-    def prepare_weight(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
-        layer.register_parameter("weight_step", nn.Parameter(torch.ones_like(float_weight(layer).sum())))
-        self.reset_weight(layer, bits)
+    def prepare(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
+        like = layer.weight
+        assert isinstance(like, Tensor)
+        step = torch.ones((), dtype=like.dtype, device=like.device)
+        layer.register_parameter("weight_step", nn.Parameter(step))
+        self.reset(layer, bits)
         return ("weight_step",)
 
-    def prepare_activation(self, module: nn.Module, bits: int, like: Tensor) -> None:
-        module.register_parameter(
-            "act_step", nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
-        )
-        self.reset_activation(module, bits)
-
-    def reset_weight(self, layer: nn.Module, bits: int) -> None:
+    def reset(self, layer: nn.Module, bits: int) -> None:
         with torch.no_grad():
-            mean = float_weight(layer).abs().mean()
-            _parameter(layer, "weight_step").copy_(2 * mean / math.sqrt(_high(bits)))
+            mean = parameter(layer, "weight").abs().mean()
+            parameter(layer, "weight_step").copy_(2 * mean / math.sqrt(_high(bits)))
 
-    def reset_activation(self, module: nn.Module, bits: int) -> None:
+    def rescale(self, layer: nn.Module, before: int, after: int) -> None:
         with torch.no_grad():
-            _parameter(module, "act_step").fill_(2 / math.sqrt(2 * math.pi * levels(bits)))
+            parameter(layer, "weight_step").mul_(math.sqrt(_high(before) / _high(after)))
 
-    def rescale_weight(self, layer: nn.Module, before: int, after: int) -> None:
-        with torch.no_grad():
-            _parameter(layer, "weight_step").mul_(math.sqrt(_high(before) / _high(after)))
+    def quantize(self, layer: nn.Module, weight: Tensor, bits: int) -> Tensor:
+        high = _high(bits)
+        scale = 1 / math.sqrt(weight.numel() * high)
+        return quantize_learned_step(weight, parameter(layer, "weight_step"), -high - 1, high, scale)
 
-    def rescale_activation(self, module: nn.Module, before: int, after: int) -> None:
+    def grid(self, layer: nn.Module, weight: Tensor, bits: int) -> Grid:
+        step = float(parameter(layer, "weight_step").detach().float().clamp_min(_SMALLEST))
+        return Grid(bits, scale=step, zero_point=_high(bits) + 1)
+
+
+class LSQActivations(ActivationQuantizer):
+    """A learned step `act_step`, `()`.
+
+    The paper starts it at 2 mean|a| / sqrt(Q_P) of the first batch; here the start needs no data: the mean is that of
+    a ReLU after BatchNorm with unit scale, 1/sqrt(2 pi). `calibrate` sets it from images.
+    """
+
+    names = ("act_step",)
+
+    def prepare(self, module: nn.Module, bits: int, like: Tensor) -> None:
+        step = torch.ones((), dtype=like.dtype, device=like.device)
+        module.register_parameter("act_step", nn.Parameter(step))
+        self.reset(module, bits)
+
+    def reset(self, module: nn.Module, bits: int) -> None:
         with torch.no_grad():
-            _parameter(module, "act_step").mul_(math.sqrt(levels(before) / levels(after)))
+            parameter(module, "act_step").fill_(2 / math.sqrt(2 * math.pi * levels(bits)))
+
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        with torch.no_grad():
+            parameter(module, "act_step").mul_(math.sqrt(levels(before) / levels(after)))
 
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():
-            _parameter(module, "act_step").copy_(
-                2 * activation.float().clamp_min(0).mean() / math.sqrt(levels(bits))
-            )
+            mean = activation.float().clamp_min(0).mean()
+            parameter(module, "act_step").copy_(2 * mean / math.sqrt(levels(bits)))
 
-    def weight(self, layer: nn.Module, bits: int) -> Tensor:
-        weight, high = float_weight(layer), _high(bits)
-        scale = 1 / math.sqrt(weight.numel() * high)
-        return quantize_learned_step(weight, _parameter(layer, "weight_step"), -high - 1, high, scale)
-
-    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
+    def quantize(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
         high = levels(bits)
         scale = 1 / math.sqrt(math.prod(activation.shape[1:]) * high)
-        return quantize_learned_step(activation, _parameter(module, "act_step"), 0, high, scale)
-
-    def grid(self, layer: nn.Module, bits: int) -> Grid:
-        step = float(_parameter(layer, "weight_step").detach().float().clamp_min(_SMALLEST))
-        return Grid(bits, scale=step, zero_point=_high(bits) + 1)
+        return quantize_learned_step(activation, parameter(module, "act_step"), 0, high, scale)
 
     def step(self, module: nn.Module, bits: int) -> float:
-        return float(_parameter(module, "act_step").detach().float().clamp_min(_SMALLEST))
+        return float(parameter(module, "act_step").detach().float().clamp_min(_SMALLEST))
 
 
 def _high(bits: int) -> int:
     """Q_P of signed weights."""
     return levels(bits - 1)
-
-
-def _parameter(module: nn.Module, name: str) -> Tensor:
-    found = getattr(module, name)
-    assert isinstance(found, Tensor)
-    return found

@@ -1,84 +1,46 @@
-"""What a quantizer is, and DoReFa as one."""
+"""The table of quantization methods: a quantizer of weights and one of activations each."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from rolewise.errors import InputError, unknown
+from rolewise.quant.base import ActivationQuantizer, WeightQuantizer
+from rolewise.quant.dorefa import DoReFaActivations, DoReFaWeights
+from rolewise.quant.lsq import LSQActivations, LSQWeights
+from rolewise.quant.pact import PACTActivations
 
-from rolewise.quant.dorefa import levels, quantize_activation, quantize_weight
-from rolewise.quant.grid import Grid
 
-
+@dataclass(frozen=True)
 class Method:
-    """A way to quantize weights and activations. What it learns are parameters of the modules."""
+    """How a network is quantized.
 
-    name: ClassVar[str]
+    Args:
+        name: key of `METHODS`, and the name in the description of a network.
+        weights: quantizer of the layers' weights.
+        activations: quantizer at the act points.
+    """
 
-    def check(self, weight_bits: int, act_bits: int) -> None:
-        """Raises InputError for bits that the method does not have (1 to 8 and 32 have been checked)."""
-
-    def prepare_weight(self, layer: nn.Module, bits: int) -> tuple[str, ...]:
-        """Registers on a layer what the method learns beside the float weight; returns the names."""
-        return ()
-
-    def prepare_activation(self, module: nn.Module, bits: int, like: Tensor) -> None:
-        """The same for a module whose output is quantized; `like` has the device and type of the parameters."""
-
-    def reset_weight(self, layer: nn.Module, bits: int) -> None:
-        """Sets to its start what `prepare_weight` registered."""
-
-    def reset_activation(self, module: nn.Module, bits: int) -> None:
-        """Sets to its start what `prepare_activation` registered."""
-
-    def rescale_weight(self, layer: nn.Module, before: int, after: int) -> None:
-        """Fits what `prepare_weight` registered, as training left it, to other bits."""
-
-    def rescale_activation(self, module: nn.Module, before: int, after: int) -> None:
-        """Fits what `prepare_activation` registered, as training left it, to other bits."""
-
-    def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
-        """Sets what `prepare_activation` registered to fit one batch of the float activations."""
-
-    def weight(self, layer: nn.Module, bits: int) -> Tensor:
-        """The quantized weight, differentiable."""
-        raise TypeError(f"{type(self).__name__} quantizes no weights.")
-
-    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
-        """The quantized activation, differentiable."""
-        raise TypeError(f"{type(self).__name__} quantizes no activations.")
-
-    def grid(self, layer: nn.Module, bits: int) -> Grid:
-        """How the codes of the layer's quantized weight decode."""
-        raise TypeError(f"{type(self).__name__} has no grid.")
-
-    def step(self, module: nn.Module, bits: int) -> float:
-        """The distance of two levels of the activations; the levels are 0 to 2^bits - 1 times it."""
-        raise TypeError(f"{type(self).__name__} has no step.")
+    name: str
+    weights: WeightQuantizer
+    activations: ActivationQuantizer
 
 
-def float_weight(layer: nn.Module) -> Tensor:
-    """The layer's float weight."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("dorefa", DoReFaWeights(), DoReFaActivations()),
+        Method("lsq", LSQWeights(), LSQActivations()),
+        Method("pact", DoReFaWeights(), PACTActivations()),
+    )
+}
 
 
-class DoReFa(Method):
-    """DoReFa-Net, Zhou et al., arXiv 1606.06160: nothing learned beside the weights."""
+def find_method(name: str) -> Method:
+    """The method of this name.
 
-    name = "dorefa"
-
-    def weight(self, layer: nn.Module, bits: int) -> Tensor:
-        return quantize_weight(float_weight(layer), bits)
-
-    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
-        return quantize_activation(activation, bits)
-
-    def grid(self, layer: nn.Module, bits: int) -> Grid:
-        if bits == 1:
-            mean = float(float_weight(layer).detach().float().abs().mean())
-            return Grid(1, scale=2 * mean, shift=mean)
-        return Grid(bits, scale=float(torch.tensor(2 / levels(bits))), shift=1.0)
-
-    def step(self, module: nn.Module, bits: int) -> float:
-        return 1 / levels(bits)
+    Raises:
+        InputError: no method bears the name.
+    """
+    if name not in METHODS:
+        raise InputError(unknown("quantization method", name, METHODS))
+    return METHODS[name]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rolewise.quant.base import ActivationQuantizer, parameter
 from rolewise.quant.dorefa import apply, levels
-from rolewise.quant.method import DoReFa
+from rolewise.quant.tracing import bare, composed, straight_through
 
 _SMALLEST = 1e-6  # a bound that training drives to 0 or below counts as this
 
@@ -30,9 +31,26 @@ class _LearnedClip(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         activation, clip = ctx.saved_tensors
-        beyond = activation >= clip.clamp_min(_SMALLEST)
+        # One dimension, so that the half types are compared in float32, as they were clipped.
+        beyond = activation >= clip.clamp_min(_SMALLEST).reshape([1] * max(activation.ndim, 1))
         bound = torch.where(beyond, grad, 0).sum(dtype=clip.dtype)
         return torch.where((activation >= 0) & ~beyond, grad, 0), bound, None
+
+
+def _composed_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor:
+    """`_LearnedClip` of plain operations."""
+    if bare():
+        bound = clip.clamp_min(_SMALLEST)
+        step = bound / levels(bits)
+        return torch.minimum(activation.clamp_min(0), bound).div(step).round().mul(step)
+    wide = activation if activation.dtype.itemsize > 2 else activation.float()
+    fixed = wide.detach()
+    bound = clip.detach().to(wide.dtype).clamp_min(_SMALLEST)
+    step = bound / levels(bits)
+    value = (torch.minimum(fixed.clamp_min(0), bound) / step).round() * step
+    beyond = fixed >= bound
+    value = straight_through(value, wide, (fixed >= 0) & ~beyond)
+    return (value + torch.where(beyond, clip - clip.detach(), 0)).to(activation.dtype)
 
 
 def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor:
@@ -43,14 +61,12 @@ def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor
         clip: `()`, the highest level, in units of the activations.
         bits: 1 to 8.
     """
-    if torch.compiler.is_exporting():
-        bound = clip.clamp_min(_SMALLEST)
-        step = bound / levels(bits)
-        return torch.minimum(activation.clamp_min(0), bound).div(step).round().mul(step)
+    if composed():
+        return _composed_clip(activation, clip, bits)
     return apply(_LearnedClip, activation, clip, bits)
 
 
-class PACT(DoReFa):
+class PACTActivations(ActivationQuantizer):
     """A learned bound `act_clip`, `()`, at each act point.
 
     It starts at 3, three standard deviations of what BatchNorm with unit scale gives. The paper starts at 10 and
@@ -58,31 +74,28 @@ class PACT(DoReFa):
     our choice. `calibrate` sets it to mean + 3 standard deviations of what images give.
     """
 
-    name = "pact"
+    names = ("act_clip",)
 
-    def prepare_activation(self, module: nn.Module, bits: int, like: Tensor) -> None:
-        module.register_parameter(
-            "act_clip", nn.Parameter(torch.ones((), dtype=like.dtype, device=like.device))
-        )
-        self.reset_activation(module, bits)
+    def prepare(self, module: nn.Module, bits: int, like: Tensor) -> None:
+        clip = torch.ones((), dtype=like.dtype, device=like.device)
+        module.register_parameter("act_clip", nn.Parameter(clip))
+        self.reset(module, bits)
 
-    def reset_activation(self, module: nn.Module, bits: int) -> None:
+    def reset(self, module: nn.Module, bits: int) -> None:
         with torch.no_grad():
-            _clip(module).fill_(3.0)
+            parameter(module, "act_clip").fill_(3.0)
+
+    def rescale(self, module: nn.Module, before: int, after: int) -> None:
+        """The bound stays: it is in units of the activations."""
 
     def calibrate(self, module: nn.Module, activation: Tensor, bits: int) -> None:
         with torch.no_grad():
             positive = activation.float().clamp_min(0)
-            _clip(module).copy_(positive.mean() + 3 * positive.std())
+            parameter(module, "act_clip").copy_(positive.mean() + 3 * positive.std())
 
-    def activation(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
-        return quantize_learned_clip(activation, _clip(module), bits)
+    def quantize(self, module: nn.Module, activation: Tensor, bits: int) -> Tensor:
+        return quantize_learned_clip(activation, parameter(module, "act_clip"), bits)
 
     def step(self, module: nn.Module, bits: int) -> float:
-        return float(_clip(module).detach().float().clamp_min(_SMALLEST) / levels(bits))
-
-
-def _clip(module: nn.Module) -> Tensor:
-    found = module.act_clip
-    assert isinstance(found, Tensor)
-    return found
+        clip = parameter(module, "act_clip").detach().float()
+        return float(clip.clamp_min(_SMALLEST) / levels(bits))

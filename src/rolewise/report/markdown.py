@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
+from rolewise.report.classes import classes
 from rolewise.report.curves import curves
 from rolewise.report.load import Run
 from rolewise.report.page import costs, facts, results, settings
@@ -47,6 +48,7 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         ]
         head = ("Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval")
         parts += ["## Results", _escape(wording.caution(run)), _table(head, lines)]
+    parts += _classes(run)
     parts += _schedules(run, folder, pictures)
     for role in ROLES:
         tracks = run.tracks(role)
@@ -65,6 +67,24 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
     for section, entries in [*settings(run), ("Environment", wording.flatten(run.environment))]:
         if entries:
             parts += [f"### {_escape(section)}", _table(("Setting", "Value"), entries)]
+    return parts
+
+
+def _classes(run: Run) -> list[str]:
+    """What is recognized of each class."""
+    found = classes(run)
+    if found is None:
+        return []
+    lines = [(row["name"], f"{row['n']:,}", *row["percents"]) for row in found["rows"]]
+    parts = [
+        "## Classes",
+        _table(("Class", "Test images", *(f"{role}, %" for role in found["roles"])), lines),
+    ]
+    if found["left_out"]:
+        parts.append(f"These are recognized worst; {found['left_out']} more are not shown.")
+    for one in found["confusions"]:
+        rows = [(name, *map(str, row)) for name, row in zip(one["names"], one["cells"], strict=True)]
+        parts += [f"### {one['title']}: taken for", _table(("Class", *one["names"]), rows)]
     return parts
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
+from rolewise.report.classes import classes
 from rolewise.report.curves import curves
 from rolewise.report.load import Run
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
@@ -24,6 +25,8 @@ LOSSES = {
     "ii-kd": "II-KD",
 }
 _NARROW = 420  # pixels: the second drawing of a search, for telephones
+
+_IDLE = ", no operation"  # of a schedule that does nothing
 
 
 def html_page(run: Run) -> str:
@@ -45,6 +48,7 @@ def html_page(run: Run) -> str:
         "missing": run.missing(),
         "results": results(run),
         "caution": wording.caution(run),
+        "classes": classes(run),
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,
@@ -95,8 +99,13 @@ def results(run: Run) -> dict[str, Any] | None:
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
                 "kd": LOSSES.get(row["kd"], row["kd"]) if row["kd"] else None,
+                "name": f"{row['name']} (the same training as {row['same_as']})"
+                if row.get("same_as")
+                else row["name"],
                 "schedule": symbol(row["schedule"]),
-                "schedule_name": row["schedule"],
+                "schedule_name": row["schedule"]
+                and row["schedule"] + (_IDLE if row.get("no_operation") else ""),
+                "idle": _IDLE if row.get("no_operation") else "",
                 "percent": wording.percent(row["accuracy"]),
                 "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
                 "left": round(100 * (ends[0] - low) / width, 2),

@@ -62,6 +62,10 @@ class SearchSettings:
     )
     gpus_per_member: Number = Field(default=0.0, ge=0, description="share of a GPU for each member (Ray)")
 
+    lanes: Integer = Field(
+        default=2, ge=1, le=16, description="members that one process trains at once on a GPU"
+    )
+
     @field_validator("interval")
     @classmethod
     def _within_epochs(cls, interval: int, info: ValidationInfo) -> int:
@@ -82,7 +86,7 @@ class SearchSettings:
         return value
 
 
-PLACE = ("engine", "ray_address", "gpus_per_member")
+PLACE = ("engine", "ray_address", "gpus_per_member", "lanes")
 
 
 class SearchOptions(TypedDict, total=False):
@@ -94,3 +98,4 @@ class SearchOptions(TypedDict, total=False):
     engine: EngineName
     ray_address: str | None
     gpus_per_member: float
+    lanes: int

@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -105,6 +105,31 @@ class TrainRecipe:
         default=0, ge=0, description="side in pixels of a zero square at a random place; 0: none"
     )
 
+    random_resized_crop: tuple[Number, Number] | None = Field(
+        default=None,
+        description="shares of the area, such as (0.08, 1), of a random part that is scaled to the image's size before "
+        "the schedule's operations; None: off",
+    )
+    class_weights: Literal["balanced"] | tuple[Number, ...] | None = Field(
+        default=None,
+        description="factors of the classes' task losses: `balanced` (images / (classes * images of the class)), or "
+        "one number a class; None: all 1",
+    )
+
+    @field_validator("random_resized_crop")
+    @classmethod
+    def _shares(cls, shares: tuple[float, float] | None) -> tuple[float, float] | None:
+        if shares is not None and not 0 < shares[0] <= shares[1] <= 1:
+            raise PydanticCustomError("shares", "must be two shares of the area, 0 < low <= high <= 1")
+        return shares
+
+    @field_validator("class_weights")
+    @classmethod
+    def _positive(cls, weights: Any) -> Any:
+        if isinstance(weights, tuple) and (not weights or min(weights) < 0 or max(weights) <= 0):
+            raise PydanticCustomError("weights", "must be numbers of at least 0, one a class, not all 0")
+        return weights
+
     @field_validator("milestones")
     @classmethod
     def _ascending(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
@@ -197,6 +222,10 @@ class ComputeSettings:
         default=False,
         description="torch.compile of the networks in the training step (a minute at the start)",
     )
+    record_steps: bool = Field(
+        default=True,
+        description="on a GPU record the training step once and repeat it; a step that cannot be stays",
+    )
     device: str = Field(default="cpu", description="`cpu`, `cuda`, `cuda:1`, or `auto`")
 
 
@@ -227,6 +256,8 @@ class RecipeOptions(TypedDict, total=False):
     crop: int
     flip: bool
     cutout: int
+    random_resized_crop: tuple[float, float] | None
+    class_weights: Literal["balanced"] | tuple[float, ...] | None
 
 
 class TrainOptions(RecipeOptions, total=False):
@@ -236,6 +267,7 @@ class TrainOptions(RecipeOptions, total=False):
     precision: Precision
     channels_last: bool | None
     compile: bool
+    record_steps: bool
     device: str
     threads: int
 

@@ -11,14 +11,15 @@ from rolewise._machine import cores
 from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.augment import normalize
 from rolewise.config import Config
-from rolewise.data import Data, Split
+from rolewise.data import Data, Split, check_data_name
 from rolewise.errors import InputError, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
+from rolewise.own_code import find_own_code, is_own_code
 from rolewise.population import make_strategy
-from rolewise.pretrained import load_network
 from rolewise.runs import layout
 from rolewise.stages import build
-from rolewise.stages.trainings import searches
+from rolewise.stages.schedules import named_schedule
+from rolewise.stages.trainings import searches, teacher_given
 from rolewise.trainer import TrainSettings, check_classes
 from rolewise.trainer.ladder import check_ladder
 from rolewise.trainer.optimizer import make_optimizer
@@ -58,8 +59,18 @@ def check(config: Config, *, only: str | None = None, begun: bool = False) -> Da
 
 def _check_names(config: Config) -> None:
     for name in (config.teacher.network, config.student.network):
-        if name is not None and name not in networks.NETWORKS:
-            raise InputError(unknown("network", name, networks.NETWORKS))
+        if name is None:
+            continue
+        if is_own_code(name):
+            find_own_code(name, "network")
+        elif name not in networks.NETWORKS:
+            hint = 'A network of your own is given as "FILE.py:function".'
+            raise InputError(f"{unknown('network', name, networks.NETWORKS)} {hint}")
+    if config.teacher.file is not None and config.teacher.weights is not None:
+        raise InputError(
+            "`teacher.file` and `teacher.weights` both name a trained teacher: give one of them."
+        )
+    check_data_name(config.data.name)
     build.new_loss(config)
     make_strategy(config.search)
     workers = config.machine.workers
@@ -69,20 +80,23 @@ def _check_names(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
-    if config.teacher.file is not None and not Path(config.teacher.file).is_file():
-        raise InputError(f"There is no file {config.teacher.file}.")
+    for file in (config.teacher.file, config.teacher.weights):
+        if file is not None and not Path(file).is_file():
+            raise InputError(f"There is no file {file}.")
     for role in ROLES:
-        build.named_schedule(config, role)
+        section = config.role(role)
+        if section.schedule is not None:
+            named_schedule(section.schedule, section.train.epochs)
     build.warm_start(config)
 
 
 def _check_beginning(config: Config, only: str) -> None:
     """Whether a new run can begin with this stage."""
     student = only in (layout.search_stage(STUDENT), layout.train_stage(STUDENT))
-    if student and config.teacher.file is None and build.needs_teacher(config):
+    if student and not teacher_given(config) and build.needs_teacher(config):
         raise InputError(
             "A new run has no teacher yet: train one in it first with `rolewise train --role teacher`, or name one "
-            "with `--teacher FILE`."
+            "with `--teacher FILE`, or `--network` with `--teacher-weights`."
         )
     for role in ROLES:
         if only == layout.train_stage(role) and config.role(role).schedule is None:
@@ -114,17 +128,18 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
 def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     """Builds the networks and the loss on the CPU and makes one step of each training."""
     few = data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
-    if config.teacher.file is None:
-        teacher = build.new_teacher(config, len(data.classes))
+    classes, image, given = len(data.classes), build.image_form(data), teacher_given(config)
+    if given:
+        teacher, _ = build.given_teacher(config, data)
     else:
-        teacher = load_network(config.teacher.file)
-    check_classes(teacher, few, torch.device("cpu"))
-    if TEACHER in roles and config.teacher.file is None:
+        teacher = build.new_teacher(config, classes, image)
+    check_classes(teacher, few, torch.device("cpu"), role=TEACHER)
+    if TEACHER in roles and not given:
         _step(teacher, CrossEntropy(), few, build.train_settings(config, TEACHER, searching=False))
     if STUDENT not in roles:
         return
     start = teacher if config.student.init == TEACHER else None
-    student, _ = build.new_student(config, len(data.classes), start)
+    student, _ = build.new_student(config, classes, image, start)
     check_classes(student, few, torch.device("cpu"))
     objective = build.new_objective(config, teacher.eval())
     if isinstance(objective, Distill):
@@ -153,5 +168,5 @@ def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSet
     objective.bind(model, few, placement, seed=0)
     make_optimizer(model, objective.parameters(), settings)
     objective.set_epoch(0, 0)
-    images = normalize(few.images, few.mean, few.std, dtype=placement.dtype, channels_last=False)
+    images = normalize(few.images[:], few.mean, few.std, dtype=placement.dtype, channels_last=False)
     objective.backward(model.train(), images, few.labels, few.ids)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise._roles import A_T, ROLES, STUDENT, TEACHER
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
@@ -16,7 +16,7 @@ from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
-from rolewise.stages.trainings import TRAININGS, has_a_t, searches
+from rolewise.stages.trainings import TRAININGS, searches, teacher_given, wanted_baselines
 from rolewise.trainer import Trainer, torch_threads
 
 _FLOAT = 4  # bytes
@@ -58,22 +58,20 @@ def estimate(config: Config, only: str | None = None) -> str:
             found = rehearsal.search(role)
             tell(f"search of the {role}'s schedule", str(found), found.seconds)
     if only is None:
-        for training in TRAININGS.values():
-            left_out = not config.baselines or (training.schedule == A_T and not has_a_t(config))
-            if (training.baseline and left_out) or (training.key == TEACHER and config.teacher.file):
-                continue
+        stages = [] if teacher_given(config) else [TRAININGS[TEACHER]]
+        for training in (*stages, TRAININGS[STUDENT], *wanted_baselines(config)):
             takes = rehearsal.training(training.role, kd=training.kd)
-            tell(training.title, _about(takes), takes)
+            tell(training.foretold(config), _about(takes), takes)
         lines.append(f"together {_about(sum(seconds))}")
     return "\n".join(lines)
 
 
-def bytes_needed(config: Config, classes: int) -> int:
+def bytes_needed(config: Config, classes: int, image: build.Image) -> int:
     """About what the checkpoints and networks of a run take at most, in bytes.
 
     A search keeps the state of every member; the checkpoints of a stage that is done stay where they are.
     """
-    networks = build.new_teacher(config, classes), build.new_student(config, classes, None)[0]
+    networks = build.new_teacher(config, classes, image), build.new_student(config, classes, image, None)[0]
     parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
     return _FLOAT * parameters * (config.search.population + len(networks)) * _COPIES * _KEPT
 
@@ -89,7 +87,9 @@ class _Rehearsal:
     def _distillation(self) -> tuple[Objective, float]:
         """The student's objective, prepared in a short epoch, and the seconds that the whole preparation takes."""
         config, images = self.config, self._data.train
-        objective = build.new_objective(config, build.new_teacher(config, len(self._data.classes)).eval())
+        objective = build.new_objective(
+            config, build.new_teacher(config, len(self._data.classes), build.image_form(self._data)).eval()
+        )
         if not isinstance(objective, Distill) or objective.loss.prepared:
             return objective, 0.0
         objective.prepare_epochs = 1
@@ -106,16 +106,17 @@ class _Rehearsal:
         """Seconds in which the distillation loss trains its own parts on the teacher."""
         return self._distillation[1]
 
-    def _parts(self, role: str, classes: int) -> tuple[nn.Module, Objective]:
+    def _parts(self, role: str, data: Data) -> tuple[nn.Module, Objective]:
+        classes, image = len(data.classes), build.image_form(data)
         if role == TEACHER:
-            return build.new_teacher(self.config, classes), CrossEntropy()
-        return build.new_student(self.config, classes, None)[0], self._distillation[0]
+            return build.new_teacher(self.config, classes, image), CrossEntropy()
+        return build.new_student(self.config, classes, image, None)[0], self._distillation[0]
 
     def search(self, role: str) -> Estimate:
         """What the search of a role's schedule takes."""
         config = self.config
         data = build.load_searched(config, role, self._data)
-        model, objective = self._parts(role, len(data.classes))
+        model, objective = self._parts(role, data)
         plan = make_plan(
             model,
             data,
@@ -131,7 +132,7 @@ class _Rehearsal:
         """Seconds of a final training, from the time of some steps."""
         if (role, kd) not in self._trainings:
             settings = build.train_settings(self.config, role, searching=False)
-            model, objective = self._parts(role, len(self._data.classes))
+            model, objective = self._parts(role, self._data)
             with torch_threads(settings.threads):
                 trainer = Trainer(
                     model,

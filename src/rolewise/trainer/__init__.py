@@ -1,9 +1,11 @@
 """Training one network: `train()`, and the `Trainer` beneath it and beneath every member of a search."""
 
 from rolewise.trainer.checks import check_classes
+from rolewise.trainer.classes import class_weights, confusion_matrix, per_class_accuracy
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.fit import Result, check_schedule, final_test, fit, train
+from rolewise.trainer.identity import describe_objective
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
@@ -19,9 +21,13 @@ __all__ = [
     "Trainer",
     "check_classes",
     "check_schedule",
+    "class_weights",
+    "confusion_matrix",
+    "describe_objective",
     "evaluate",
     "final_test",
     "fit",
+    "per_class_accuracy",
     "student_settings",
     "teacher_settings",
     "torch_threads",

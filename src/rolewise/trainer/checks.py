@@ -5,6 +5,7 @@ from torch import nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError
+from rolewise.kd.trial import try_network
 from rolewise.objective import Objective
 from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings
@@ -30,20 +31,11 @@ def check_shared(objective: Objective, settings: TrainSettings, group: Group) ->
         )
 
 
-def check_classes(model: nn.Module, split: Split, device: torch.device) -> None:
-    """Checks that the network tells as many classes apart as the data have.
+def check_classes(model: nn.Module, split: Split, device: torch.device, *, role: str = "student") -> None:
+    """Tries the network on one blank image of the data's form.
 
     Raises:
-        InputError: it does not.
+        InputError: it fails, gives no logits, or another number of classes than the data have.
     """
-    height, width = split.image_size
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = model(torch.zeros(1, 3, height, width, device=device)).shape
-    model.train(was_training)
-    if len(found) != 2 or found[1] != split.num_classes:
-        raise InputError(
-            f"The network {type(model).__name__} gives outputs of shape {tuple(found)}, but the data have "
-            f"{split.num_classes} classes: build it with num_classes={split.num_classes}."
-        )
+    blank = torch.zeros(1, split.channels, *split.image_size, device=device)
+    try_network(model, blank, role=role, classes=split.num_classes)

@@ -5,13 +5,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rolewise.augment import normalize
-from rolewise.data import Split
+from rolewise.augment import normalization_table, normalize
+from rolewise.data import Channels, Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
+from rolewise.objective.forward import eval_mode
 from rolewise.quant import frozen_weights
 from rolewise.trainer.parallel import Group
 
@@ -41,8 +43,8 @@ def evaluate(
     model: nn.Module,
     split: Split,
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Channels,
+    std: Channels,
     placement: Placement,
     batch: int | None = None,
     batch_statistics: bool = False,
@@ -69,7 +71,7 @@ def evaluate(
     parts = _parts(len(split), size, alone=not batch_statistics)
     logits: dict[int, Tensor] = {}
     sums = torch.zeros(2, dtype=torch.float64, device=placement.device)
-    mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else _eval_mode(model)
+    mode: AbstractContextManager[None] = _batch_statistics(model) if batch_statistics else eval_mode(model)
     with torch.inference_mode(), mode, frozen_weights(model):
         rank, processes = (0, 1) if group is None else (group.rank, group.size)
         for number in range(
@@ -80,10 +82,8 @@ def evaluate(
             if number >= len(parts):
                 continue
             pixels, labels = split.images[parts[number]], split.labels[parts[number]]
-            images = normalize(
-                pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last
-            )
-            images, labels = (placement.send(placement.pin(tensor)) for tensor in (images, labels))
+            images = _normalized(pixels, mean, std, placement)
+            labels = placement.send(placement.pin(labels))
             with placement.autocast():
                 found = model(images).float()
             sums += _sums(found, labels)
@@ -94,6 +94,24 @@ def evaluate(
     correct, loss = sums.tolist()
     kept = _together(logits, parts, split.num_classes, group, placement.device) if keep_logits else None
     return Evaluation(correct / len(split), loss / len(split), len(split), kept)
+
+
+def _normalized(pixels: Tensor, mean: Channels, std: Channels, placement: Placement) -> Tensor:
+    """The images as the network takes them, on its device; made where they are, to the same bytes."""
+    if pixels.device.type == "cpu":
+        images = normalize(pixels, mean, std, dtype=placement.dtype, channels_last=placement.channels_last)
+        return placement.send(placement.pin(images))
+    table = normalization_table(mean, std).to(placement.dtype)
+    return look_up(pixels, placement.send(placement.pin(table)), placement)
+
+
+def look_up(
+    pixels: UInt8[Tensor, "n h w c"], table: Float[Tensor, "c 256"], placement: Placement
+) -> Float[Tensor, "n c h w"]:
+    """The normalized images, value by value from the table of each channel."""
+    offsets = torch.arange(0, table.numel(), table.shape[1], device=pixels.device)
+    images = table.flatten()[pixels.long() + offsets].permute(0, 3, 1, 2)  # channels last as it is
+    return images if placement.channels_last else images.contiguous()
 
 
 def _parts(count: int, size: int, *, alone: bool) -> list[slice]:
@@ -122,21 +140,11 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-@contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
     """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
-    with _eval_mode(model):
+    with eval_mode(model):
         for layer in layers:
             layer.train()
         try:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from rolewise.trainer.settings import TrainSettings
 
 _CHUNK_IMAGES = 1024  # images a job of the thread makes: its overhead is forgotten, they stay in the cache
 _AHEAD = 2  # jobs in flight
-_MOST_THREADS = 8  # of the augmentation for a GPU
+_MOST_THREADS = 8  # feed any network on one GPU
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,21 @@ class Batch:
     plan: MixPlan | None = None
 
 
+def feeding_threads(device: torch.device, feeders: int = 1) -> int:
+    """Number of threads that augment for each feeder: 1 for a CPU, whose cores train; for a GPU at most 8.
+
+    A small network takes more images than one thread makes. Half of this process's cores are shared by its feeders.
+
+    Args:
+        device: device that the batches are for.
+        feeders: number of feeders that work at the same time.
+    """
+    if device.type == "cpu":
+        return 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_THREADS, cores() // (2 * processes * feeders)))
+
+
 class Feeder:
     """Order, augmentation and transport of a split's batches: functions of (seed, role, member, epoch) alone.
 
@@ -45,6 +60,7 @@ class Feeder:
         placement: device, dtype and memory format of the batches.
         key: what the random streams are keyed by, such as (seed, role, member).
         share: this process's part of every batch; None is the whole.
+        threads: number of threads over which the images of a job are spread; does not change a byte.
     """
 
     def __init__(
@@ -54,6 +70,8 @@ class Feeder:
         placement: Placement,
         key: tuple[int | str | None, ...],
         share: slice | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self.split, self.placement, self.key, self.share = split, placement, key, share
         self.batch_size = settings.batch_size
@@ -64,13 +82,15 @@ class Feeder:
             crop=settings.crop,
             flip=settings.flip,
             cutout=settings.cutout,
-            threads=_threads(placement.device),
+            size=split.image_size,
+            resized=settings.random_resized_crop,
+            threads=threads,
         )
         self._seed = derive_seed(*key, "augment")
         self._mixing = settings.mixing
         self._highest = int(split.ids.max()) + 1 if self._mixing is not None and len(split) else 0
 
-    def batches(self, epoch: int, policy: Any, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, policy: Any, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of one epoch from the step `start` on; the next are made while one is used."""
         order = torch.from_numpy(numpy_generator(*self.key, "order", epoch).permutation(len(self.split)))
         jobs = self._chunks(start)
@@ -123,9 +143,10 @@ class Feeder:
             index = index.view(-1, n)[:, self.share].flatten()
             n = self.share.stop - self.share.start
         ids = self.split.ids[index]
+        stored, positions = self.split.source(index)
         images = self._augment(
-            self.split.images,
-            index=index,
+            stored,
+            index=positions,
             policy=policy,
             seed=self._seed,
             epoch=epoch,
@@ -154,14 +175,3 @@ class Feeder:
             return Batch(images, labels, ids)
         plan = batch.plan.to(self.placement.device)
         return Batch(mix_images(images, plan), mix_labels(labels, plan, self.split.num_classes), ids)
-
-
-def _threads(device: torch.device) -> int:
-    """Threads of the augmentation: 1 for a CPU, whose cores train; for a GPU half of this process's cores, at most 8.
-
-    A small network takes more images than one thread makes. The bytes do not depend on the number.
-    """
-    if device.type == "cpu":
-        return 1
-    own = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(_MOST_THREADS, own // 2))

@@ -1,22 +1,24 @@
 """`Trainer`: one epoch under one policy, an evaluation, the whole state. Teacher, student and members use it."""
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
+from rolewise.seeds import derive_seed
 from rolewise.trainer.average import WeightAverage, estimate_statistics
 from rolewise.trainer.checks import check_classes, check_shared
+from rolewise.trainer.classes import class_weights
 from rolewise.trainer.evaluation import Evaluation, evaluate
-from rolewise.trainer.feed import Batch, Feeder
+from rolewise.trainer.feed import Batch, Feeder, feeding_threads
 from rolewise.trainer.ladder import set_rung
 from rolewise.trainer.levels import LevelChanges
 from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
@@ -94,7 +96,8 @@ class Trainer:
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
         self.should_stop = should_stop or (lambda: False)
-        check_classes(self.model, split, self.placement.device)
+        check_classes(self.model, split, self.placement.device, role=role)
+        objective.class_weights = class_weights(settings.class_weights, split, self.placement.device)
         objective.label_smoothing = self.settings.label_smoothing
         if self.settings.mixing is not None:
             objective.check_mixing()
@@ -102,6 +105,10 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, objective.parameters(), self.settings)
         self.epoch, self.step = 0, 0
         self._sums = torch.zeros(len(objective.metrics), dtype=torch.float64, device=self.placement.device)
+        self.recorded: Callable[[Batch], None] | None = (
+            None  # takes the steps, see `rolewise.trainer.recorded`
+        )
+        self.feed_threads = feeding_threads(self.placement.device)
         self.group = group
         if group is not None:
             self._join(group)
@@ -129,7 +136,8 @@ class Trainer:
         """Continues as another member of the population: its order of images, its augmentation."""
         self.member = member
         share = None if self.group is None else self.group.share(self.settings.batch_size)
-        self.feeder = Feeder(self.split, self.settings, self.placement, (self.seed, self.role, member), share)
+        key = self.seed, self.role, member
+        self.feeder = Feeder(self.split, self.settings, self.placement, key, share, threads=self.feed_threads)
 
     @property
     def steps(self) -> int:
@@ -139,27 +147,44 @@ class Trainer:
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
         """One epoch (the rest of it, after an interruption) under `policy`; None is crop and flip alone.
 
+        Every module is put into training mode, also one that its owner had put into eval mode: a frozen batch
+        normalization uses and updates the statistics of the batches.
+
         Raises:
             Interrupted: `should_stop` said so; call again, or `state()` and resume.
         """
-        self.model.train()
-        self._set_rung()
+        self.begin_epoch()
         if self.levels is not None and self.step == 0:
             self.levels.begin()
-        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
-        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
-        with nullcontext() if self.group is None else self.group.batch_norms(self._modules):
+        take = self.train_step if self.recorded is None else self.recorded
+        shared = nullcontext() if self.group is None else self.group.batch_norms(self._modules)
+        with shared, _own_generators(self.placement.device):
             for batch in self.feeder.batches(self.epoch, policy, self.step):
                 if self.should_stop():
                     self._gather()
                     raise Interrupted(
                         f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
                     )
-                self.train_step(batch)
+                self._key_generators()
+                take(batch)
                 self.step += 1
                 self.progress.batch(self.settings.batch_size)
         self._gather()
         return self._end_epoch()
+
+    def begin_epoch(self) -> None:
+        """Training mode, and the numbers of the current epoch where the step reads them."""
+        self.model.train()
+        self._set_rung()
+        set_lr(self.optimizer, self.settings.lr_at(self.epoch))
+        self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
+
+    def _key_generators(self) -> None:
+        """Keys torch's own generators by the step, for networks and losses that draw from them, such as dropout."""
+        rank = 0 if self.group is None else self.group.rank
+        key = derive_seed(self.seed, self.role, self.member, "step", self.epoch, self.step, rank)
+        for generator in _generators(self.placement.device):
+            generator.manual_seed(key)
 
     @property
     def _modules(self) -> list[nn.Module]:
@@ -240,21 +265,24 @@ class Trainer:
             group=self.group,
         )
 
-    def state(self) -> State:
-        """A copy of everything that training depends on."""
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that training depends on, themselves, named as in a `State`."""
         parts = {
-            "model": {name: plain(tensor) for name, tensor in self.model.state_dict().items()},
+            "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
-            "objective": {name: plain(tensor) for name, tensor in self.objective.state().items()},
+            "objective": self.objective.state(),
         }
-        for name, part in self._extra_parts().items():
-            parts[name] = {key: plain(tensor) for key, tensor in part.state().items()}
+        parts |= {name: part.state() for name, part in self._extra_parts().items()}
         tensors = {
             f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()
         }
-        tensors["sums"] = plain(self._sums)
+        return {**tensors, "sums": self._sums}
+
+    def state(self) -> State:
+        """A copy of everything that training depends on."""
+        near = {name: t if t.is_cuda else plain(t) for name, t in self.tensors().items()}
         rung = {} if self.rung is None else {"rung": self.rung}
-        return State(tensors, {"epoch": self.epoch, "step": self.step, **rung})
+        return State(near, {"epoch": self.epoch, "step": self.step, **rung}).host()
 
     def _extra_parts(self) -> dict[str, WeightAverage | LevelChanges]:
         """What some settings add to the state."""
@@ -262,14 +290,30 @@ class Trainer:
         return {name: part for name, part in found.items() if part is not None}
 
     def load_state(self, state: State) -> None:
-        """Takes back a `state()`, in place: a captured step stays valid."""
+        """Takes back a `state()`; in place where the step is recorded, so that the recording stays valid."""
         if self.rung is not None:
             self.rung = int(state.info["rung"])
             set_rung(self.model, self.rung, self.settings.ladder, None, rescale=False)
         load_model(self.model, state.part("model"))
-        load_optimizer(self.optimizer, state.part("optimizer"))
+        load_optimizer(self.optimizer, state.part("optimizer"), in_place=self.recorded is not None)
         self.objective.load_state(state.part("objective"))
         for name, part in self._extra_parts().items():
             part.load_state(state.part(name))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Torch's own generators that a step on `device` may draw from."""
+    found = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        found.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    return found
+
+
+@contextmanager
+def _own_generators(device: torch.device) -> Iterator[None]:
+    """What is keyed while the context lasts is the training's; the caller's random numbers go on as before."""
+    with torch.random.fork_rng(devices=[] if device.type != "cuda" else [device]):
+        yield

@@ -53,11 +53,13 @@ def _groups(model: nn.Module, own: list[nn.Parameter], settings: TrainSettings) 
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     quantizers: list[nn.Parameter] = []
+    seen: set[int] = set()  # layers may share a parameter, which is updated once
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             weight = name == "weight" and isinstance(module, nn.Conv2d | nn.Linear)
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or id(parameter) in seen:
                 continue
+            seen.add(id(parameter))
             if id(parameter) in learned:
                 quantizers.append(parameter)
             else:

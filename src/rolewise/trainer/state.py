@@ -34,6 +34,28 @@ class State:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return cls(safetensors_load(data), json.loads(header["__metadata__"]["info"]))
 
+    def host(self) -> "State":
+        """With all tensors contiguous on the CPU; what is so already is not copied.
+
+        From a GPU they come through pinned memory on a stream of its own, so that training continues meanwhile.
+        """
+        away = {name: tensor for name, tensor in self.tensors.items() if tensor.device.type != "cpu"}
+        if not away:
+            return State({name: tensor.contiguous() for name, tensor in self.tensors.items()}, self.info)
+        device = next(iter(away.values())).device
+        with torch.cuda.device(device):  # pinning opens a context on the thread's current GPU
+            copies = {
+                name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+                for name, tensor in away.items()
+            }
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for name, tensor in away.items():
+                copies[name].copy_(tensor, non_blocking=True)
+        stream.synchronize()
+        return State({name: copies.get(name, tensor) for name, tensor in self.tensors.items()}, self.info)
+
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix.`, without it."""
         start = prefix + "."
@@ -46,19 +68,31 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments of every parameter, named by the parameter's position."""
+    """The moments of every parameter themselves, named by the parameter's position."""
     tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
-                tensors[f"{index}.{key}"] = plain(value)
+                tensors[f"{index}.{key}"] = value
     return tensors
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Takes back `optimizer_tensors`: in place where a moment exists, in the parameter's memory format where not."""
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], *, in_place: bool = False
+) -> None:
+    """Takes back `optimizer_tensors`: in place where a moment exists, in the parameter's memory format where not.
+
+    Args:
+        optimizer: the optimizer.
+        tensors: moments by name; none before the first step.
+        in_place: whether moments that `tensors` lack become zero instead of being dropped; the next step is the same.
+    """
     parameters = _parameters(optimizer)
-    if not tensors:
+    if in_place:
+        for name, moment in optimizer_tensors(optimizer).items():
+            if name not in tensors:
+                moment.zero_()
+    elif not tensors:
         optimizer.state.clear()
     for name, value in tensors.items():
         index, key = name.split(".", 1)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rolewise.errors import InputError
-from rolewise.population.member import check_resettable, reinitialize
+from rolewise.population.runner import check_resettable, reinitialize
 from rolewise.seeds import torch_generator
 
 
