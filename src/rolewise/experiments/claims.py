@@ -152,11 +152,11 @@ def _undecided(open_: list[Difference], run: int, count: int) -> tuple[str, int 
     parts = [] if run == count else [f"{run} of {count} comparisons have results"]
     if not open_:
         return "; ".join(parts), None
+    if any(one.n == 1 for one in open_):
+        return "; ".join([*parts, "one seed has no interval"]), 1
     parts.append(
         f"{len(open_)} of {run} intervals hold zero or less" if run > 1 else "the interval holds zero or less"
     )
-    if any(one.n == 1 for one in open_):
-        return "; ".join([*parts, "one seed has no interval"]), 1
     needed = [more_seeds(one) for one in open_]
     if any(number is None for number in needed):
         return "; ".join([*parts, "more seeds need not decide it"]), None
