@@ -52,13 +52,11 @@ def export(
     from rolewise import pretrained
 
     file = network_file(source, role)
-    config = checked_run(file, {f"{role}.network": network})
+    config = checked_run(file, role, network)
     about = pretrained.describe(file)
     _check_targets(target or [], file)
     model = open_network(file, about, config, network)
     info = info_for(file, about, role, config)
-    if info.preprocessing is None and target:
-        print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
     steps = info.preprocessing
     size = (image_size, image_size) if image_size else (32, 32) if steps is None else steps.size
     with warnings.catch_warnings(record=True) as said:
@@ -68,6 +66,8 @@ def export(
         if report:
             found = pretrained.cost_report(model, image_size=size, threads=threads)
             print(json.dumps(found) if as_json else pretrained.format_report(found))
+    if info.preprocessing is None and target:
+        print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
     for one in said:
         if issubclass(one.category, UserWarning):
             print(f"warning: {one.message}", file=sys.stderr)

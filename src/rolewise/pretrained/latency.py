@@ -1,6 +1,5 @@
 """How long a batch takes in each runtime on the machine at hand, measured in turns."""
 
-import copy
 import statistics
 import time
 import warnings
@@ -15,6 +14,7 @@ from rolewise.pretrained.formats import export
 from rolewise.pretrained.onnx_network import onnx_network
 from rolewise.pretrained.openvino_file import load_openvino
 from rolewise.pretrained.openvino_network import OpenVinoNetwork, openvino_network
+from rolewise.pretrained.tracing import copy_module
 from rolewise.quant import frozen_weights
 
 Run = Callable[[Tensor], Any]
@@ -86,7 +86,7 @@ def runtimes(
 
 
 def _torch_run(model: nn.Module) -> Run:
-    network = copy.deepcopy(model).cpu().float().eval()
+    network = copy_module(model).cpu().float().eval()
 
     def run(images: Tensor) -> Tensor:
         with torch.no_grad(), frozen_weights(network):

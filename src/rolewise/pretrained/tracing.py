@@ -74,14 +74,26 @@ def plain_module(model: nn.Module) -> nn.Module:
             return model
 
 
+def copy_module(model: nn.Module) -> nn.Module:
+    """A copy of the network within `plain_module`, also of one whose hooks leave computed tensors as attributes."""
+    model = plain_module(model)
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)
+
+
 def inference_copy(model: nn.Module) -> nn.Module:
     """A copy for export: float32, eval mode, decoded weights, activation quantizers as traceable operators.
 
     Raises:
         InputError: a quantized layer whose weight a hook recomputes.
     """
-    low = copy.deepcopy(plain_module(model)).cpu().float().eval()
-    check_own_weights(low)
+    check_own_weights(plain_module(model))
+    low = copy_module(model).cpu().float().eval()
     taken: set[int] = set()
     for layer in quantized_weights(low).values():
         if id(layer.weight) in taken:  # tied: the levels of one layer must not become the floats of another
@@ -131,13 +143,19 @@ def set_rounding(model: nn.Module, rounds: bool) -> None:
         module.rounds = rounds  # type: ignore[assignment]
 
 
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution; 3 without one."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
 def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The functional graph of an `inference_copy`, for (n, 3, h, w) with n free.
+    """The functional graph of an `inference_copy`, for (n, c, h, w) with n free.
 
     Raises:
         InputError: torch.export cannot trace the network.
     """
-    example = torch.zeros(2, 3, *image_size)
+    example = torch.zeros(2, image_channels(model), *image_size)
     try:
         batch = torch.export.Dim("n")
         with warnings.catch_warnings():
