@@ -38,7 +38,7 @@ class ExecutedLayer:
     @property
     def integer(self) -> bool:
         """Whether it multiplies 8-bit integers."""
-        return self.precision in ("u8", "i8")
+        return self.precision in ("u8", "i8") and self.primitive.upper().endswith(("_I8", "_U8"))
 
 
 def read_openvino(path: Path) -> tuple[bytes, bytes, dict[str, Any]]:
