@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,9 @@ from rolewise.settings import (
     read_value,
     settings,
 )
+
+Baseline = Literal["teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 class DataConfig(Section):
@@ -55,6 +58,9 @@ class DataConfig(Section):
     )
     test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
     skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
+    fingerprint: str | None = Field(
+        None, description="SHA-256 of the training images and labels; other data are refused"
+    )
 
 
 class TeacherConfig(Section):
@@ -85,6 +91,9 @@ class StudentConfig(Section):
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
     act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    first_last_bits: int = Field(
+        32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
+    )
     quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
     init: Literal["teacher", "random"] = Field(
         "teacher", description="initial weights: those of the teacher that fit, or random ones"
@@ -101,7 +110,7 @@ class StudentConfig(Section):
         """A partial section keeps the student's own defaults."""
         return {**STUDENT, **value} if isinstance(value, Mapping) else value
 
-    @field_validator("weight_bits", "act_bits")
+    @field_validator("weight_bits", "act_bits", "first_last_bits")
     @classmethod
     def _bits(cls, bits: int) -> int:
         if not (1 <= bits <= 8 or bits == 32):
@@ -189,13 +198,26 @@ class Config(Section):
 
     preset: str = Field("demo", description="named settings that these began with; see below")
     seed: int = Field(0, ge=0, description="base seed of every random stream")
-    baselines: bool = Field(True, description="train the students that the result is compared with")
+    baselines: tuple[Baseline, ...] = Field(
+        BASELINES, description="trainings that the result is compared with; also `all`, or `none`"
+    )
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     search: SearchConfig = SearchConfig()
     kd: KDConfig = KDConfig()
     machine: MachineSettings = MachineSettings()
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Names in one text, with commas; `all` and True, `none` and False."""
+        if value in ("all", True):
+            return BASELINES
+        if value in ("none", False, None):
+            return ()
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        return list(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
 
     def role(self, role: str) -> TeacherConfig | StudentConfig:
         """The teacher's or the student's section."""

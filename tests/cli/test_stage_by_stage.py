@@ -52,14 +52,11 @@ def test_the_directory_is_complete(run):
     assert names >= networks | logs | {"kd.safetensors", "A_T.json", "A_S.json", "checkpoints", "lock"}
     rows = json.loads((run / "results.json").read_text())["rows"]
     assert [row["key"] for row in rows] == [
-        "teacher",
-        "student",
-        "student-plain",
-        "student-kd",
-        "student-a-t",
-    ]
+        "teacher", "student", "teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t",
+    ]  # fmt: skip
     assert [(row["weight_bits"], row["kd"], row["schedule"]) for row in rows] == [
-        (32, None, "A_T"), (4, "ii-kd", "A_S"), (4, None, None), (4, "ii-kd", None), (4, "ii-kd", "A_T"),
+        (32, None, "A_T"), (4, "ii-kd", "A_S"), (32, None, None), (4, None, None), (4, None, None), (4, "ii-kd", None),
+        (4, "ii-kd", "A_T"),
     ]  # fmt: skip
     assert "<html" in (run / "report.html").read_text()
 
@@ -96,8 +93,9 @@ def test_the_saved_networks_have_the_accuracy_of_the_table(run):
     data = rw.load_data("digits")
     place = teacher_settings(1, precision="fp32").placement()
     for row in json.loads((run / "results.json").read_text())["rows"]:
-        folder = run / "baselines" if row["baseline"] else run
-        model = rw.load_network(folder / f"{row['key']}.safetensors")
+        made = row.get("same_as") or row["key"]
+        folder = run / "baselines" if made not in ("teacher", "student") else run
+        model = rw.load_network(folder / f"{made}.safetensors")
         with torch_threads(1):
             found = evaluate(
                 place.place(model), data.test, mean=data.train.mean, std=data.train.std, placement=place

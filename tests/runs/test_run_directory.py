@@ -17,7 +17,7 @@ from run_samples import crash, groups, powerless, same
 
 import rolewise
 from rolewise.errors import InputError, RunError
-from rolewise.runs import CheckpointStore, RunDirectory, environment, read_config, read_metrics
+from rolewise.runs import CheckpointStore, RunDirectory, environment, read_config, read_lineage, read_metrics
 
 HOLD = """
 import sys
@@ -179,6 +179,47 @@ def test_stages_and_marks(tmp_path: Path) -> None:
         ]
         run.rewind(first)
         assert run.marks() == first
+
+
+def test_lines_of_other_stages_are_not_cut(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "a", {}) as run:
+        run.append_metrics(stage="search-teacher", epoch=1)
+        run.append_lineage(role="teacher", epoch=1)
+        marks = run.marks()
+        run.append_metrics(stage="search-teacher", epoch=2)
+        run.append_lineage(role="teacher", epoch=2)
+        run.append_metrics(stage="train-teacher", epoch=1)
+        before = {name: (run.path / name).read_bytes() for name in ("metrics.jsonl", "lineage.jsonl")}
+        with pytest.raises(InputError, match="holds lines of train-teacher after .*nothing was cut"):
+            run.rewind(marks, stage="search-teacher")
+        with pytest.raises(InputError, match="holds lines of search-teacher after"):
+            run.rewind(stage="train-teacher")
+        assert before == {name: (run.path / name).read_bytes() for name in before}
+        run.mark_done("train-teacher")
+        run.rewind(marks, stage="search-teacher")
+        assert [(line["stage"], line["epoch"]) for line in read_metrics(run.path)] == [
+            ("search-teacher", 1), ("train-teacher", 1),
+        ]  # fmt: skip
+        assert [line["epoch"] for line in read_lineage(run.path)] == [1]
+        run.append_metrics(stage="search-teacher", epoch=2)
+        run.rewind(stage="search-teacher")  # the marks of the complete stage are those of the shorter log
+        assert len(read_metrics(run.path)) == 2
+
+
+def test_a_file_that_a_stage_made_is_known(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "a", {}) as run:
+        run.write_json("A_T.json", {"x": 1})
+        run.write_json("other.json", {"x": 1})
+        run.verify("A_T.json")  # no stage is complete yet
+        run.mark_done("search-teacher", files=["A_T.json"])
+        run.verify("A_T.json")
+        run.verify("other.json")
+        run.write_json("A_T.json", {"x": 2})
+        with pytest.raises(InputError, match='A_T.json is not the file that the stage "search-teacher" made'):
+            run.verify("A_T.json")
+        (run.path / "A_T.json").unlink()
+        with pytest.raises(InputError, match="Cannot read .*A_T.json"):
+            run.verify("A_T.json")
 
 
 def test_checkpoints_of_a_stage_and_the_note(tmp_path: Path) -> None:

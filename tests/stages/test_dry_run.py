@@ -7,7 +7,7 @@ import pytest
 from rolewise import networks
 from rolewise.config import load_config
 from rolewise.pretrained import save_network
-from rolewise.stages import TRAININGS, estimate
+from rolewise.stages import estimate
 
 SMALL = (
     "search.population=4", "search.epochs=2", "search.interval=1", "search.batch_size=64",
@@ -32,7 +32,13 @@ def test_every_stage_has_a_line_and_the_last_one_is_the_sum():
         "preparing the loss on the teacher",
         "search of the teacher's schedule",
         "search of the student's schedule",
-        *(training.title for training in TRAININGS.values()),
+        "Teacher cnn-tiny, A_T",
+        "Student cnn-tiny, ii-kd, A_S",
+        "Teacher cnn-tiny, no schedule",
+        "Student cnn-tiny, no KD, no schedule",
+        "Student cnn-tiny from scratch, no KD, no schedule",
+        "Student cnn-tiny, ii-kd, no schedule",
+        "Student cnn-tiny, ii-kd, A_T",
     ]
     assert lines[-1].startswith("together about ")
     assert seconds(lines[-1]) == pytest.approx(sum(map(seconds, lines[:-1])), abs=len(lines))
@@ -45,4 +51,4 @@ def test_what_will_not_be_done_is_not_foretold(tmp_path):
         f"teacher.file={tmp_path}/teacher.safetensors", "student.schedule=none", "kd.loss=soft", "baselines=false",
     )  # fmt: skip
     lines = estimate(settings(*changes)).splitlines()
-    assert [line.partition(":")[0] for line in lines[:-1]] == ["Student after stage beta"]
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["Student cnn-tiny, soft, no schedule"]

@@ -172,7 +172,7 @@ def test_only_the_first_process_writes(runs):
     assert [(line["split"], line["epoch"]) for line in lines] == [
         ("train", 1), ("train", 2), ("train", 3), ("train", 4), ("test", 4),
     ]  # fmt: skip
-    assert whole.stdout.count("Student after stage beta") == 1
+    assert whole.stdout.count("Student cnn-tiny") == 1
     assert (folder / "whole" / "student.json").is_file()
     kept = load_file(folder / "whole" / "tests" / "student.safetensors")  # from the batches of both
     (row,) = json.loads((folder / "whole" / "results.json").read_text())["rows"]

@@ -86,6 +86,14 @@ class Schedule(Sequence[BasePolicy]):
             return NotImplemented
         return self.role == other.role and self._policies == other._policies
 
+    @property
+    def idle(self) -> bool:
+        """Whether no epoch has an operation that can occur: crop and flip alone."""
+        return all(
+            isinstance(policy, Policy) and not any(probability for _, probability, _ in policy.settings)
+            for _, policy in self._segments
+        )
+
     def __hash__(self) -> int:
         return hash((self.role, tuple(self._policies)))
 

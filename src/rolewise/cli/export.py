@@ -52,7 +52,7 @@ def export(
     from rolewise import pretrained
 
     file = network_file(source, role)
-    config = checked_run(file, {f"{role}.network": network})
+    config = checked_run(file, role, network)
     about = pretrained.describe(file)
     _check_targets(target or [], file)
     model = open_network(file, about, config, network)

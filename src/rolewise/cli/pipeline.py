@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rolewise._roles import check_role
+from rolewise._roles import STUDENT, TEACHER, check_role
 from rolewise.cli import common, distributed
 
 if TYPE_CHECKING:
@@ -36,8 +36,16 @@ def run(
     teacher: Teacher = None,
     teacher_weights: common.TeacherWeights = None,
     baselines: Annotated[
-        bool | None, typer.Option("--baselines/--no-baselines", help="Train the students to compare with.")
+        str | None,
+        typer.Option(
+            "--baselines",
+            help="Trainings to compare with, by name with commas (teacher-plain, student-plain, student-scratch, "
+            "student-kd, student-a-t), all, or none.",
+        ),
     ] = None,
+    no_baselines: Annotated[
+        bool, typer.Option("--no-baselines", help="The same as --baselines none.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
@@ -50,7 +58,7 @@ def run(
     distributed.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
         **_networks(network, student_network, teacher, teacher_weights),
-        "baselines": baselines,
+        "baselines": "none" if no_baselines else baselines,
     }
     if dry_run:
         _estimate(preset, config, set_, options)
@@ -153,6 +161,12 @@ def train(
             help="A schedule's file, a name such as trivialaugment or autoaugment, or none; default: the searched one.",
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as", help="Adds a row of this name to a run: the same training under another --schedule."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the training.")] = None,
     quiet: common.Quiet = False,
 ) -> None:
@@ -163,7 +177,7 @@ def train(
     check_role(role)
     options = _options(seed, data, data_root, device, None, kd) | {
         **_networks(network, student_network, teacher, teacher_weights),
-        f"{role}.schedule": schedule,
+        f"{role}.schedule": schedule if name is None else None,
         f"{role}.train.epochs": epochs,
     }
     from rolewise.runs import layout
@@ -173,7 +187,7 @@ def train(
     with distributed.open_pipeline(
         settings, out=out, resume=resume, only=layout.train_stage(role), quiet=quiet
     ) as pipeline:
-        train_role(pipeline, role)
+        train_role(pipeline, role, name=name, schedule=schedule)
         if pipeline.leads:
             _show_results(pipeline)
 
@@ -233,15 +247,23 @@ def _show_results(pipeline: "Pipeline") -> None:
         table.add_column(column)
     table.add_column("accuracy", justify="right")
     for row in pipeline.results()["rows"]:
-        cells = (
-            row["name"],
-            f"{row['weight_bits']}/{row['act_bits']}",
-            Path(row["kd"]).name if row["kd"] else "-",  # of a file of one's own, the last part
-            row["schedule"] or "-",
-        )
-        table.add_row(*cells, f"{100 * row['accuracy']:.2f} %")
+        table.add_row(*_cells(row), f"{100 * row['accuracy']:.2f} %")
     # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What a row says of a training: network, bits, loss, schedule."""
+    network = f"{row['role'].capitalize()} {row['network']}"
+    if row["role"] == STUDENT and row["init"] != TEACHER:
+        network += ", from scratch"
+    if row.get("same_as"):
+        network += f" (= {row['same_as']})"
+    schedule = row["schedule"] or "-"
+    if row["no_operation"]:
+        schedule += ", no operation"
+    bits = f"{row['weight_bits']}/{row['act_bits']}"
+    return network, bits, Path(row["kd"]).name if row["kd"] else "-", schedule
 
 
 def _write_report(pipeline: "Pipeline") -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolewise._roles import ROLES
 from rolewise.data import names_of_data
 from rolewise.errors import InputError
 
@@ -36,7 +37,6 @@ Trial = Annotated[
 Role = Annotated[
     str | None, typer.Option("--role", help="Of a run directory only this one: teacher or student.")
 ]
-_RUN_FILES = {"teacher": "A_T.json", "student": "A_S.json"}
 
 
 def _schedules(
@@ -44,14 +44,15 @@ def _schedules(
 ) -> list[tuple[str, "Schedule"]]:
     """(title, schedule) of a file or a name, or of the schedules that a run directory holds."""
     from rolewise.augment import NAMED, Schedule
+    from rolewise.runs import layout
 
-    if role is not None and role not in _RUN_FILES:
+    if role is not None and role not in ROLES:
         raise InputError(f'`--role` must be "teacher" or "student", got "{role}".')
     if name in NAMED:
         return [(name, Schedule.named(name, epochs or 1))]
     path = Path(name)
     if path.is_dir():
-        files = [path / file for key, file in _RUN_FILES.items() if role in (None, key)]
+        files = [path / layout.schedule_file(key) for key in ROLES if role in (None, key)]
         found = [file for file in files if file.exists()]
         if not found:
             wanted = " nor ".join(file.name for file in files)

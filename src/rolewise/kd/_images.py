@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rolewise.kd.base import TrainingImages
+from rolewise.kd.preparation import preparation
 from rolewise.seeds import torch_generator
 
 
@@ -51,10 +52,13 @@ def training_batches(
         batch: images a batch; a smaller split makes one batch.
         seed, stream, epoch: key of the order and of the augmentation.
         device: of the batches.
+    Raises:
+        Interrupted: whoever watches the preparation said so.
     """
     generator = torch_generator(seed, stream, epoch)
     order = torch.randperm(len(split.images), generator=generator)
     for indices in torch.split(order, batch):
         if len(indices) == batch or len(order) < batch:
+            preparation().next_batch(len(indices))
             pixels = split.images[indices.to(split.images.device)]
             yield crop_and_flip(normalized(pixels, split, device), generator)

@@ -13,6 +13,7 @@ from rolewise.kd._images import training_batches
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.kd.checks import Shapes, check_built, check_choice, check_features, check_positive, shapes_of
 from rolewise.kd.layers import conv, same_size, transposed_conv, unit
+from rolewise.kd.preparation import preparation
 from rolewise.seeds import torch_generator
 
 _SLOPE = 0.1  # of every leaky ReLU
@@ -83,7 +84,8 @@ class FT(KDLoss):
         device = next(teacher.parameters()).device
         coder: nn.Sequential | None = None
         loss = torch.zeros(())
-        for epoch in range(epochs):
+        watch = preparation()
+        for epoch in range(watch.begun, epochs):
             for images in training_batches(
                 split, batch=self.batch, seed=seed, stream="ft", epoch=epoch, device=device
             ):
@@ -92,10 +94,13 @@ class FT(KDLoss):
                 if coder is None:
                     coder = self._paraphraser(target.shape[1], torch_generator(seed, "ft")).to(device)
                     optimizer = torch.optim.Adam(coder.parameters(), self.learning_rate)
+                    watch.restore([coder], optimizer)
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.mse_loss(coder(target), target)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+            if coder is not None and epoch + 1 < epochs:
+                watch.end_epoch(epoch + 1, [coder], optimizer)
         if coder is None or not torch.isfinite(loss):
             raise RunError(
                 f"The paraphraser of FT did not learn the teacher's map (last error {loss.item():.3g}): "

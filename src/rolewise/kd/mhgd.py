@@ -13,6 +13,7 @@ from rolewise.errors import InputError, check_integer
 from rolewise.kd._images import training_batches
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.kd.estimator import Estimator
+from rolewise.kd.preparation import preparation
 from rolewise.kd.spectral import Aligned, aligned_vectors, check_settings, leading_vectors
 from rolewise.seeds import torch_generator
 
@@ -160,7 +161,8 @@ class MHGD(KDLoss):
         noise = torch_generator(seed, "mhgd-heads")
         estimators: list[Estimator] = []
         optimizer: torch.optim.Optimizer | None = None
-        for epoch in range(epochs):
+        watch = preparation()
+        for epoch in range(watch.begun, epochs):
             stream = training_batches(split, batch=128, seed=seed, stream="mhgd", epoch=epoch, device=device)
             for images in stream:
                 with torch.no_grad():
@@ -168,6 +170,7 @@ class MHGD(KDLoss):
                 if optimizer is None:
                     estimators = self._estimators([f.shape[1] for f in features], noise)
                     optimizer = _optimizer(estimators, device)
+                    watch.restore(estimators, optimizer, noise)
                 vectors = leading_vectors(features, self.settings)
                 loss = torch.stack(
                     [e.loss(b, a, noise) for e, (a, b) in zip(estimators, pairwise(vectors), strict=True)]
@@ -175,6 +178,8 @@ class MHGD(KDLoss):
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+            if optimizer is not None and epoch + 1 < epochs:
+                watch.end_epoch(epoch + 1, estimators, optimizer, noise)
         self._freeze(estimators)
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:

@@ -13,6 +13,7 @@ from rolewise.kd._images import normalized
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, collect, tap_names
 from rolewise.kd.checks import Shapes, check_built, check_features, shapes_of
 from rolewise.kd.layers import conv, same_size
+from rolewise.kd.preparation import preparation
 
 
 class OFD(KDLoss):
@@ -74,6 +75,7 @@ class OFD(KDLoss):
         chosen = torch.arange(count) * len(split.images) // count
         totals: list[Tensor] = []
         for indices in torch.split(chosen, 250):
+            preparation().next_batch(len(indices))
             images = normalized(split.images[indices.to(split.images.device)], split, device)
             with torch.no_grad():
                 features = collect(teacher, images, taps, "teacher").features

@@ -50,7 +50,7 @@ class SearchLog:
             return
         found = self._store.latest()
         if found is None:
-            self._run.rewind()
+            self._run.rewind(stage=self.stage)
             return
         if found.state["format_version"] != FORMAT_VERSION:
             raise InputError(
@@ -58,7 +58,7 @@ class SearchLog:
             )
         self._check(found.state["identity"])
         state.restore(found)
-        self._run.rewind(found.state["marks"])
+        self._run.rewind(found.state["marks"], stage=self.stage)
         self._step = found.step + 1
         self._progress.note(f"{self.stage}: resumed after epoch {state.completed} of {state.lineage.epochs}")
 

@@ -12,8 +12,8 @@ import numpy
 import torch
 from torch import nn
 
-import rolewise
 from rolewise._roles import STUDENT, check_role
+from rolewise._version import __version__
 from rolewise.augment import Schedule
 from rolewise.data import Data, check_data
 from rolewise.errors import InputError, InputTypeError, check_integer
@@ -31,7 +31,7 @@ from rolewise.quant import quantization
 from rolewise.runs import RunDirectory
 from rolewise.settings import TrainOptions
 from rolewise.settings.search import PLACE, SearchSettings
-from rolewise.trainer import Trainer, TrainSettings, student_settings, teacher_settings
+from rolewise.trainer import Trainer, TrainSettings, describe_objective, student_settings, teacher_settings
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Plan:
             "seed": about["seed"],
             "run": _digest_json(about),
             "versions": {
-                "rolewise": rolewise.__version__,
+                "rolewise": __version__,
                 "torch": str(torch.__version__),
                 "numpy": numpy.__version__,
                 "python": platform.python_version(),
@@ -199,8 +199,12 @@ def _identity(spec: SearchSpec, strategy: Strategy, data: Data) -> dict[str, Any
         "parameters": sum(parameter.numel() for parameter in spec.model.parameters()),
         "weights": digest(spec.model) if spec.init == "given" else None,  # else they are not used
         "quantization": quantization(spec.model),
-        "objective": _describe(spec.objective),
-        "settings": {one.name: getattr(spec.settings, one.name) for one in fields(TrainSettings)},
+        "objective": describe_objective(spec.objective),
+        "settings": {
+            one.name: getattr(spec.settings, one.name)
+            for one in fields(TrainSettings)
+            if one.name != "record_steps"  # how a step is started, not what it computes
+        },
         "init": spec.init,
         "seed": spec.seed,
         "role": spec.role,
@@ -216,19 +220,6 @@ def _options(strategy: Strategy) -> dict[str, Any]:
     method = settings.method if given is None else [_schedule_digest(schedule) for schedule in given]
     warm = None if strategy.warm_start is None else _schedule_digest(strategy.warm_start)
     return {"method": method, **{name: getattr(settings, name) for name in names}, "warm_start": warm}
-
-
-def _describe(objective: Objective) -> dict[str, Any]:
-    """An objective as JSON: its numbers, and digests of its networks."""
-    about: dict[str, Any] = {"class": type(objective).__name__}
-    for name, value in vars(objective).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, nn.Module):
-            about[name] = {"class": type(value).__name__, "weights": digest(value)}
-        elif value is None or isinstance(value, bool | int | float | str):
-            about[name] = value
-    return about
 
 
 def _schedule_digest(schedule: Schedule) -> str:

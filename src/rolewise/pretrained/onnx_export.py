@@ -21,7 +21,7 @@ from rolewise.pretrained.description import canonical, file_description
 from rolewise.pretrained.low_bit import STORAGE, OnnxForm
 from rolewise.pretrained.onnx_graph import Graph, check_opset
 from rolewise.pretrained.onnx_writer import write_program
-from rolewise.pretrained.tracing import inference_copy, trace
+from rolewise.pretrained.tracing import image_channels, inference_copy, trace
 from rolewise.pretrained.verify import check_file
 from rolewise.quant import Grid
 from rolewise.quant.layers import quantized_weights
@@ -62,7 +62,7 @@ def export_onnx(
     check_opset(opset)
     graph = Graph(opset, OnnxForm("UINT2" if opset >= STORAGE["UINT2"][1] else "UINT4"))
     result, classes = write_program(low, trace(low, image_size), graph)
-    made = graph.finish(result, [3, *image_size], classes, __version__)
+    made = graph.finish(result, [image_channels(model), *image_size], classes, __version__)
     description = file_description(model, "onnx", image_size=list(image_size), **stated)
     onnx.helper.set_model_props(made, {STATED: canonical(description)})
     onnx.checker.check_model(made, full_check=True)

@@ -20,7 +20,7 @@ from rolewise.pretrained.low_bit import OpenVinoForm
 from rolewise.pretrained.onnx_graph import Graph
 from rolewise.pretrained.onnx_writer import write_program
 from rolewise.pretrained.openvino_file import STATED, load_openvino, seal, settings
-from rolewise.pretrained.tracing import inference_copy, trace
+from rolewise.pretrained.tracing import image_channels, inference_copy, trace
 from rolewise.pretrained.verify import Run, check_file
 from rolewise.runs import write_atomic
 
@@ -51,7 +51,7 @@ def export_openvino(
     low = inference_copy(model)
     graph = Graph(OPSET, OpenVinoForm())
     result, classes = write_program(low, trace(low, image_size), graph)
-    made = graph.finish(result, [3, *image_size], classes, __version__)
+    made = graph.finish(result, [image_channels(model), *image_size], classes, __version__)
     description = file_description(model, "openvino", image_size=list(image_size), **stated)
     text, weights = _serialize(_read(core, made.SerializeToString()), description)
     plain = _read(core, graph.unrounded(made).SerializeToString())

@@ -13,7 +13,7 @@ from rolewise.pretrained.costs import LayerCost, layer_costs, macs_by_bits, weig
 from rolewise.pretrained.files import save_network
 from rolewise.pretrained.latency import in_turns, medians, processor_features, runtimes
 from rolewise.pretrained.openvino_network import OpenVinoNetwork
-from rolewise.pretrained.tracing import copy_module
+from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant import quantization, remove_quantizers
 from rolewise.quant.dorefa import FULL
 from rolewise.quant.layers import quantized_weights
@@ -55,7 +55,9 @@ def cost_report(
         runs, files, network = runtimes(plain, low, Path(folder), image_size, threads)
         latency: dict[str, dict[str, float]] = {name: {} for name in runs}
         for batch in batches:
-            images = torch.randn(batch, 3, *image_size, generator=torch.Generator().manual_seed(0))
+            images = torch.randn(
+                batch, image_channels(model), *image_size, generator=torch.Generator().manual_seed(0)
+            )
             taken = in_turns(runs, images, rounds=rounds, seconds=seconds, threads=threads)
             for name, value in medians(taken).items():
                 latency[name][str(batch)] = value

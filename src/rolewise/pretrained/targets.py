@@ -6,9 +6,10 @@ from typing import Any
 
 from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT
+from rolewise.runs.layout import METRICS, RESULTS, STAGES
 
 _LONGEST_HEADER = 100_000_000  # bytes
-_RUN_FILES = ("results.json", "stages.json", "metrics.jsonl")
+_RUN_FILES = (RESULTS, STAGES, METRICS)
 
 
 def check_target(target: Path) -> None:

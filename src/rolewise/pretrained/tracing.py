@@ -175,13 +175,19 @@ def set_rounding(model: nn.Module, rounds: bool) -> None:
         module.rounds = rounds  # type: ignore[assignment]
 
 
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution; 3 without one."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
 def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The functional graph of an `inference_copy`, for (n, 3, h, w) with n free.
+    """The functional graph of an `inference_copy`, for (n, c, h, w) with n free.
 
     Raises:
         InputError: torch.export cannot trace the network.
     """
-    example = torch.zeros(2, 3, *image_size)
+    example = torch.zeros(2, image_channels(model), *image_size)
     try:
         batch = torch.export.Dim("n")
         with warnings.catch_warnings(), _PlainDropout():

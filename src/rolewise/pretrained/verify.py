@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
-from rolewise.pretrained.tracing import set_rounding
+from rolewise.pretrained.tracing import image_channels, set_rounding
 
 Run = Callable[[Tensor], Tensor]
 
@@ -40,7 +40,7 @@ def check_file(model: nn.Module, unrounded: Run, rounded: Run, image_size: tuple
     wide = copy.deepcopy(model).double()
     set_rounding(wide, False)
     for batch in BATCHES:
-        images = torch.randn(batch, 3, *image_size, generator=generator)
+        images = torch.randn(batch, image_channels(model), *image_size, generator=generator)
         for run, rounds in ((unrounded, False), (rounded, True)):
             found = _run(run, images)
             set_rounding(model, rounds)

@@ -14,6 +14,8 @@ _COLORS = {
     "student-plain": "plain",
     "student-kd": "kd",
     "student-a-t": "other",
+    "student-scratch": "scratch",
+    "teacher-plain": "plain",
 }
 _SPARE = ("student", "plain", "kd", "other")
 _STYLES = {"train": {}, "validation": {"dashed": True}, "test": {"dots": True}}

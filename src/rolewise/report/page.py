@@ -26,6 +26,8 @@ LOSSES = {
 }
 _NARROW = 420  # pixels: the second drawing of a search, for telephones
 
+_IDLE = ", no operation"  # of a schedule that does nothing
+
 
 def html_page(run: Run) -> str:
     """The page. Every text in it that is not ours is escaped."""
@@ -97,8 +99,13 @@ def results(run: Run) -> dict[str, Any] | None:
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
                 "kd": LOSSES.get(row["kd"], row["kd"]) if row["kd"] else None,
+                "name": f"{row['name']} (the same training as {row['same_as']})"
+                if row.get("same_as")
+                else row["name"],
                 "schedule": symbol(row["schedule"]),
-                "schedule_name": row["schedule"],
+                "schedule_name": row["schedule"]
+                and row["schedule"] + (_IDLE if row.get("no_operation") else ""),
+                "idle": _IDLE if row.get("no_operation") else "",
                 "percent": wording.percent(row["accuracy"]),
                 "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
                 "left": round(100 * (ends[0] - low) / width, 2),

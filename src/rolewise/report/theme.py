@@ -19,6 +19,7 @@ COLORS = {
     "plain": ("#8a8379", "#8d867b"),
     "kd": ("#7a4f9a", "#bd97da"),
     "other": ("#b03a52", "#e58797"),
+    "scratch": ("#6b7a1f", "#b3c25e"),
     # ranks of a population, worst to best
     "rank0": ("#efebe3", "#24221f"),
     "rank1": ("#e3ddd2", "#302d29"),

@@ -12,6 +12,8 @@ from rolewise.report.tracks import Tracks
 
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
 
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+
 
 def wilson(accuracy: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a proportion observed in `n` independent trials.
@@ -86,10 +88,17 @@ def caution(run: Run) -> str:
     rows = run.rows
     images = f"{rows[0]['n']:,} test images" if rows else "the test images"
     return (
-        f"Test accuracy after the last epoch, on {images} that nothing was selected on; one run each (n = 1 seed). "
+        f"Test accuracy after the last epoch, on {images} that nothing was selected on, in float32{_trained_in(rows)}; "
+        "one run each (n = 1 seed). "
         "Intervals are binomial (Wilson, 95 %): they tell how much the choice of test images moves a number, not how "
         "much another seed would."
     )
+
+
+def _trained_in(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The precision of the trainings, where the rows say it."""
+    names = sorted({_PRECISIONS[row["precision"]] for row in rows if row.get("precision") in _PRECISIONS})
+    return f" (trained in {' and '.join(names)})" if names else ""
 
 
 def search_words(role: str, run: Run, found: Tracks) -> list[str]:
@@ -172,10 +181,7 @@ def _under(run: Run, row: Mapping[str, Any]) -> str:
         return ""
     whose = "its own" if owner == row["role"] else f"the {owner}'s"
     schedule = run.schedules.get(owner)
-    idle = schedule is not None and all(
-        isinstance(policy, Policy) and not any(p for _, p, _ in policy.settings)
-        for _, policy in schedule.segments
-    )
+    idle = schedule is not None and schedule.idle
     return f" under {whose} schedule{', which holds no augmentation' if idle else ''}"
 
 

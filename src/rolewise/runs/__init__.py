@@ -5,12 +5,13 @@
 
 from rolewise.runs import layout
 from rolewise.runs.checkpoint import Checkpoint
-from rolewise.runs.directory import RunDirectory, read_config
+from rolewise.runs.directory import RunDirectory
 from rolewise.runs.environment import environment
-from rolewise.runs.files import free_bytes, load_json, to_json, write_atomic
+from rolewise.runs.files import file_digest, free_bytes, load_json, to_json, write_atomic
 from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
 from rolewise.runs.opening import OpenRun, open_run
+from rolewise.runs.place import read_config
 from rolewise.runs.stop import RESUMABLE, StopFlag
 from rolewise.runs.store import CheckpointStore
 
@@ -22,6 +23,7 @@ __all__ = [
     "RunDirectory",
     "StopFlag",
     "environment",
+    "file_digest",
     "free_bytes",
     "layout",
     "load_json",

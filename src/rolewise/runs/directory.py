@@ -1,23 +1,22 @@
 """A run directory: who may write in it, and the files in it."""
 
 import os
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import safetensors.torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import Tensor
 
-from rolewise.errors import InputError, RunError
+from rolewise.errors import InputError
 from rolewise.runs import logs
 from rolewise.runs.environment import changes, environment
 from rolewise.runs.files import (
-    TEMPORARY,
     check_name,
+    file_digest,
     finite,
     inside,
     load_json,
@@ -26,11 +25,9 @@ from rolewise.runs.files import (
     to_json,
     write_atomic,
 )
-from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES
+from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES, search_stage
+from rolewise.runs.place import FORMAT, FORMAT_VERSION, acquire, read_config, refuse_used
 from rolewise.runs.store import CheckpointStore
-
-FORMAT = "rolewise.run"
-FORMAT_VERSION = 1
 
 
 class RunDirectory:
@@ -63,14 +60,14 @@ class RunDirectory:
         folder = Path(path)
         record = {"format": FORMAT, "format_version": FORMAT_VERSION}
         record |= {"config": dict(config), "environment": environment()}
-        _refuse_used(folder)
+        refuse_used(folder)
         try:
             make_folder(folder)
-            lock = _acquire(folder)
+            lock = acquire(folder)
         except OSError as error:
             raise InputError(f"Cannot write in `--out` {folder}: {error.strerror or error}.") from error
         try:
-            _refuse_used(folder)  # again: another process may have made it just before the lock was ours
+            refuse_used(folder)  # again: another process may have made it just before the lock was ours
             remove_temporary(folder)
             write_atomic(folder / CONFIG, to_json(finite(record)))
         except BaseException:
@@ -95,7 +92,7 @@ class RunDirectory:
         if read_only:
             return cls(folder, None, record)
         try:
-            lock = _acquire(folder)
+            lock = acquire(folder)
             remove_temporary(folder)
             for name in LOGS:
                 logs.mend(folder / name)
@@ -192,17 +189,38 @@ class RunDirectory:
         """The lengths of both logs in bytes, all of it on the device. To be kept in a checkpoint's state."""
         return {name: logs.mark(self._writable(name)) for name in LOGS}
 
-    def rewind(self, marks: Mapping[str, int] | None = None) -> None:
+    def rewind(self, marks: Mapping[str, int] | None = None, *, stage: str | None = None) -> None:
         """Drop what was logged after `marks`, or, without them, after the last stage that is done.
 
+        Args:
+            marks: lengths of the logs, from a checkpoint.
+            stage: whose lines are dropped; those of other stages that are complete stay. None drops all.
+
         Raises:
-            InputError: a log is shorter than its mark, so someone changed it.
+            InputError: a log is shorter than its mark, or holds lines of stages that are not known to be complete: a
+                file of the run was changed or lost. Nothing is cut then.
         """
+        stages = self._stages()
         if marks is None:
-            stages = list(self._stages().values())
-            marks = stages[-1]["marks"] if stages else {}
+            marks = list(stages.values())[-1]["marks"] if stages else {}
+        tails = {name: logs.tail(self._writable(name), int(marks.get(name, 0))) for name in LOGS}
+        kept = {
+            name: [line for line in tail if stage and _stage(line) != stage] for name, tail in tails.items()
+        }
+        unknown = sorted({_stage(line) for lines in kept.values() for line in lines} - stages.keys())
+        if unknown:
+            raise InputError(
+                f"{self.path} holds lines of {', '.join(unknown)} after the point from which {stage} would be resumed, "
+                f"but {STAGES} does not say that this is complete: the file was changed or lost. Restore it; nothing "
+                "was cut. A stage that was interrupted in between is to be finished first."
+            )
         for name in LOGS:
-            logs.rewind(self._writable(name), int(marks.get(name, 0)))
+            logs.rewind(self._writable(name), int(marks.get(name, 0)), kept[name])
+        if any(kept.values()):
+            lengths = self.marks()
+            for about in stages.values():
+                about["marks"] = {name: min(mark, lengths[name]) for name, mark in about["marks"].items()}
+            self.write_json(STAGES, stages)
 
     # Stages and checkpoints.
 
@@ -213,6 +231,12 @@ class RunDirectory:
     def done(self, name: str) -> bool:
         """Whether the stage `name` is complete."""
         return name in self._stages()
+
+    def begun(self) -> list[str]:
+        """The stages that are complete, and those that have checkpoints."""
+        folder = self.path / CHECKPOINTS
+        under_way = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return list(dict.fromkeys([*self._stages(), *under_way]))
 
     def stage_info(self, name: str) -> dict[str, Any]:
         """What `mark_done` was told about the stage `name`.
@@ -225,73 +249,42 @@ class RunDirectory:
             raise InputError(f'The stage "{name}" of {self.path} is not complete.')
         return dict(stages[name]["info"])
 
-    def mark_done(self, name: str, info: Mapping[str, Any] | None = None) -> None:
-        """Note that the stage `name` is complete, and how long the logs are now."""
+    def mark_done(
+        self, name: str, info: Mapping[str, Any] | None = None, *, files: Sequence[str] = ()
+    ) -> None:
+        """Note that a stage is complete, how long the logs are now, and the SHA-256 of each of its files.
+
+        Args:
+            name: of the stage.
+            info: whatever `stage_info` shall give back.
+            files: names of what the stage made, for `verify`.
+        """
         stages = self._stages()
         stages.pop(name, None)
-        stages[check_name(name)] = {"info": dict(info or {}), "marks": self.marks()}
+        digests = {file: file_digest(self.file(file)) for file in files}
+        stages[check_name(name)] = {"info": dict(info or {}), "marks": self.marks(), "files": digests}
         self.write_json(STAGES, stages)
+
+    def verify(self, name: str) -> None:
+        """Checks that a file is the one that a stage made; a file of no complete stage is let pass.
+
+        Raises:
+            InputError: it was changed since, or cannot be read.
+        """
+        for stage, about in self._stages().items():
+            expected = about.get("files", {}).get(name)
+            if expected is not None and file_digest(self.file(name)) != expected:
+                raise InputError(
+                    f'{self.file(name)} is not the file that the stage "{stage}" made: it was changed or damaged '
+                    "since. Restore it, or start another run with `--out`; a network or schedule of your own is named "
+                    "by `--teacher` or `--schedule`."
+                )
 
     def _stages(self) -> dict[str, Any]:
         path = self.path / STAGES
         return dict(load_json(path)) if path.exists() else {}
 
 
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `config.json` of a run directory holds: `config`, `environment`, `format`, `format_version`.
-
-    Raises:
-        InputError: not a run directory, or one of a later format.
-    """
-    file = Path(path) / CONFIG
-    if not file.is_file():
-        raise InputError(f"{path} is not a run directory: it has no {CONFIG}. Make one with `--out DIR`.")
-    record = load_json(file)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
-    if record["format_version"] != FORMAT_VERSION:
-        raise InputError(
-            f"{file} has format version {record['format_version']}; this version of rolewise reads up to "
-            f"{FORMAT_VERSION}. Use the version that wrote it, or a later one."
-        )
-    return record
-
-
-def _refuse_used(folder: Path) -> None:
-    """A place that holds anything is no place for a new run."""
-    if folder.is_dir():
-        found = [
-            name for name in sorted(os.listdir(folder)) if name != LOCK and not name.startswith(TEMPORARY)
-        ]
-        if CONFIG in found:
-            raise InputError(
-                f"`--out` {folder} holds a run already. Go on with `--resume {folder}`, "
-                "or name another directory."
-            )
-        if found:
-            raise InputError(
-                f'`--out` {folder} must be new or empty, but it holds "{found[0]}". Name another directory.'
-            )
-    elif folder.exists() or folder.is_symlink():
-        raise InputError(f"`--out` {folder} must be a directory, but it is something else. Name another one.")
-
-
-def _acquire(folder: Path) -> FileLock:
-    """The lock of `folder`, with this process and host written into it.
-
-    The system lets go of the lock when its holder dies, so a lock file that was left is taken over as it is.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        holder = (folder / LOCK).read_text("utf-8", "replace").strip() or "another process"
-        raise RunError(
-            f"{folder} is in use by {holder}. Wait until it ends, or stop it; then try again."
-        ) from error
-    try:
-        (folder / LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
-    except BaseException:
-        lock.release()
-        raise
-    return lock
+def _stage(line: Mapping[str, Any]) -> str:
+    """Which stage wrote a line of a log; an exploit is one of its role's search."""
+    return str(line["stage"]) if "stage" in line else search_stage(str(line.get("role")))

@@ -6,6 +6,7 @@ that a test can kill the process at each of them (`ROLEWISE_CRASH_AT=n` does, at
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -179,6 +180,19 @@ def load_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         where = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
         raise InputError(f"{where} is not JSON: {error}.") from error
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
 

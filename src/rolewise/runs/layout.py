@@ -11,6 +11,7 @@ LINEAGE = "lineage.jsonl"
 LOGS = (METRICS, LINEAGE)
 STAGES = "stages.json"
 RESULTS = "results.json"
+INPUTS = "inputs.json"
 KD = "kd.safetensors"
 CHECKPOINTS = "checkpoints"
 LOCK = "lock"
@@ -19,6 +20,7 @@ CODE = "code"  # own code that the run used: copies, and what is known of each
 OWN_CODE = f"{CODE}/own.json"
 _BASELINES = "baselines"
 _TESTS = "tests"
+_INPUTS = "inputs"
 
 TRAIN = "train"  # the stage of a single `rolewise.train`
 PREPARE = "prepare-kd"
@@ -48,6 +50,11 @@ def schedule_file(role: str) -> str:
 def search_logs(role: str) -> str:
     """The folder of the search's logs in the form of other tools."""
     return f"pbt-{role}"
+
+
+def input_folder(setting: str) -> str:
+    """The folder of the copy of the file that a setting names."""
+    return f"{_INPUTS}/{setting}"
 
 
 def test_file(key: str) -> str:

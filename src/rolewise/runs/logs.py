@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rolewise.errors import InputError
-from rolewise.runs.files import crash_point, finite, flush, room_for, to_json, write_all
+from rolewise.runs.files import crash_point, finite, flush, room_for, to_json, write_all, write_atomic
 from rolewise.runs.layout import LINEAGE, METRICS
 
 
@@ -38,22 +38,50 @@ def mend(path: Path) -> None:
             rewind(path, data.rfind(b"\n") + 1)
 
 
-def rewind(path: Path, length: int) -> None:
-    """Drop all that was appended after the mark `length`.
+def tail(path: Path, length: int) -> list[dict[str, Any]]:
+    """The objects that were appended after the mark `length`; what a crash left unreadable there is skipped.
 
     Raises:
         InputError: the log is shorter than that, so someone changed it.
     """
+    if _beyond(path, length) == 0:
+        return []
+    found = []
+    for line in path.read_bytes()[length:].split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found
+
+
+def rewind(path: Path, length: int, keep: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Drop what was appended after the mark `length`, but for the lines in `keep`.
+
+    Raises:
+        InputError: the log is shorter than that, so someone changed it.
+    """
+    beyond = _beyond(path, length)
+    if keep:
+        lines = b"".join(to_json(dict(line), indent=None) for line in keep)
+        write_atomic(path, path.read_bytes()[:length] + lines)
+    elif beyond:
+        crash_point()
+        os.truncate(path, length)
+        flush(path)
+
+
+def _beyond(path: Path, length: int) -> int:
+    """How many bytes follow the mark `length`."""
     found = path.stat().st_size if path.exists() else 0
     if found < length:
         raise InputError(
             f"{path} has {found} bytes, but the checkpoint was saved when it had {length}: it was changed "
             "since. Restore it, or begin anew in another directory."
         )
-    if found > length:
-        crash_point()
-        os.truncate(path, length)
-        flush(path)
+    return found - length
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Networks, losses and numbers as a run's settings describe them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import nn
 from rolewise import networks
 from rolewise._machine import cores
 from rolewise._roles import A_T, STUDENT, TEACHER
-from rolewise.augment import NAMED, Schedule, find_schedule
+from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.data import Data, load_data
+from rolewise.errors import InputError
 from rolewise.kd import KDLoss, load_loss
 from rolewise.networks.own import build_own
 from rolewise.objective import CrossEntropy, Distill, Objective
@@ -25,11 +27,14 @@ from rolewise.trainer import TrainSettings
 
 Image = tuple[int, int, int]  # channels, height, width
 NO_LOSS = "none"  # what a setting says where the student learns from labels alone
-NO_SCHEDULE = "none"  # what a setting says where a role trains without a schedule
 
 
 def load(config: Config) -> Data:
-    """The data set that teacher and student are for."""
+    """The data set that teacher and student are for.
+
+    Raises:
+        InputError: it cannot be read, or it is another one than the settings say.
+    """
     one = config.data
     data = load_data(
         one.name,
@@ -41,9 +46,14 @@ def load(config: Config) -> Data:
         store=one.store or "auto",
         arguments=one.arguments,
     )
-    if one.train_images is None and one.test_images is None:
-        return data
-    return data.limited(one.train_images, one.test_images)
+    if one.train_images is not None or one.test_images is not None:
+        data = data.limited(one.train_images, one.test_images)
+    if one.fingerprint is not None and data.fingerprint() != one.fingerprint:
+        raise InputError(
+            f"The training images of {one.name} in {one.root} are not those of the settings: their fingerprint is "
+            f"{data.fingerprint()[:16]}..., but `data.fingerprint` is {one.fingerprint[:16]}...."
+        )
+    return data
 
 
 def load_searched(config: Config, role: str, data: Data) -> Data:
@@ -72,8 +82,12 @@ def _computing(config: Config) -> dict[str, Any]:
     return {name: getattr(config.machine, name) for name in field_names(ComputeSettings)}
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, data: Data | None = None) -> Config:
     """The settings with the machine's choices written down, so that a resume computes the same way.
+
+    Args:
+        config: settings.
+        data: the data set that they name, whose fingerprint is written down too.
 
     Raises:
         InputError: a device that is not there.
@@ -82,7 +96,10 @@ def resolve(config: Config) -> Config:
     chosen = TrainSettings(1, **_computing(config)).resolved()
     found = {name: getattr(chosen, name) for name in field_names(ComputeSettings)}
     machine = replace(machine, **found, threads=machine.threads or cores())
-    return config.model_copy(update={"machine": machine})
+    images = config.data
+    if data is not None:
+        images = images.model_copy(update={"fingerprint": data.fingerprint()})
+    return config.model_copy(update={"machine": machine, "data": images})
 
 
 def image_form(data: Data) -> Image:
@@ -142,17 +159,28 @@ def _named(config: Config, role: str) -> tuple[str, dict[str, Any]]:
     return teacher.network, {**teacher.arguments, **student.arguments}
 
 
-def given_teacher(config: Config, classes: int, image: Image) -> tuple[nn.Module, dict[str, str]]:
+def given_teacher(config: Config, data: Data) -> tuple[nn.Module, dict[str, str]]:
     """The teacher that was trained elsewhere, and what the records say of its weights.
 
     Raises:
-        InputError: neither its file nor its weights are named, or they do not fit.
+        InputError: neither its file nor its weights are named, or they do not fit, or it was trained for other classes,
+            or for the same in another order.
     """
-    section = config.teacher
+    section, image = config.teacher, image_form(data)
     if section.weights is not None:
-        model = new_teacher(config, classes, image)
+        model = new_teacher(config, len(data.classes), image)
         return model, load_weights(model, section.weights)
-    return load_trained(config, str(section.file), TEACHER, classes, image), {}
+    path = Path(str(section.file)).expanduser()
+    classes = describe(path).get("classes")
+    if classes is not None and tuple(classes) != tuple(data.classes):
+        pairs = zip_longest(classes, data.classes)
+        first = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise InputError(
+            f"`teacher.file` {path} was trained for the classes {_some(classes)}, but {data.name} has "
+            f"{_some(data.classes)}: number {first[0]} is {first[1][0]!r} there and {first[1][1]!r} here. A teacher of "
+            "other classes, or of the same in another order, would teach wrong labels."
+        )
+    return load_trained(config, path, TEACHER, len(data.classes), image), {}
 
 
 def new_student(
@@ -174,7 +202,10 @@ def new_student(
     model = _network(name, arguments, classes, image, (config.seed, "init", "student"))
     report = None if teacher is None else networks.init_from(model, teacher)
     if section.weight_bits < 32 or section.act_bits < 32:
-        quantize(model, section.weight_bits, section.act_bits, method=section.quantizer)
+        outer = section.first_last_bits
+        quantize(
+            model, section.weight_bits, section.act_bits, method=section.quantizer, first_last_bits=outer
+        )
     return model, report
 
 
@@ -209,20 +240,6 @@ def new_objective(config: Config, teacher: nn.Module) -> Objective:
     )
 
 
-def named_schedule(config: Config, role: str) -> Schedule | None:
-    """The schedule that the settings name for a role, by a file or by a name; None for none, or "none".
-
-    Raises:
-        InputError: neither a file nor a name of `rolewise.augment.NAMED`, or a file that holds no schedule.
-    """
-    section = config.role(role)
-    if section.schedule in (None, NO_SCHEDULE):
-        return None
-    if section.schedule in NAMED:
-        return Schedule.named(str(section.schedule), section.train.epochs, seed=config.seed)
-    return find_schedule(str(section.schedule))
-
-
 def warm_start(config: Config) -> Schedule | None:
     """The schedule whose file the settings name for members to begin with; None for none, or for the run's own A_T.
 
@@ -231,3 +248,7 @@ def warm_start(config: Config) -> Schedule | None:
     """
     named, epochs = config.search.warm_start, config.search.epochs
     return None if named in (None, A_T) else Schedule.load(Path(str(named)), epochs).stretch(epochs)
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

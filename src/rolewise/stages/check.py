@@ -18,6 +18,7 @@ from rolewise.own_code import find_own_code, is_own_code
 from rolewise.population import make_strategy
 from rolewise.runs import layout
 from rolewise.stages import build
+from rolewise.stages.schedules import named_schedule
 from rolewise.stages.trainings import searches, teacher_given
 from rolewise.trainer import TrainSettings, check_classes
 from rolewise.trainer.ladder import check_ladder
@@ -83,7 +84,9 @@ def _check_files(config: Config) -> None:
         if file is not None and not Path(file).is_file():
             raise InputError(f"There is no file {file}.")
     for role in ROLES:
-        build.named_schedule(config, role)
+        section = config.role(role)
+        if section.schedule is not None:
+            named_schedule(section.schedule, section.train.epochs)
     build.warm_start(config)
 
 
@@ -127,7 +130,7 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     few = data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
     classes, image, given = len(data.classes), build.image_form(data), teacher_given(config)
     if given:
-        teacher, _ = build.given_teacher(config, classes, image)
+        teacher, _ = build.given_teacher(config, data)
     else:
         teacher = build.new_teacher(config, classes, image)
     check_classes(teacher, few, torch.device("cpu"), role=TEACHER)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from rolewise._roles import A_T, ROLES, STUDENT, TEACHER
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.objective import CrossEntropy, Distill, Objective
@@ -16,7 +16,7 @@ from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
-from rolewise.stages.trainings import TRAININGS, has_a_t, searches, teacher_given
+from rolewise.stages.trainings import TRAININGS, searches, teacher_given, wanted_baselines
 from rolewise.trainer import Trainer, torch_threads
 
 _FLOAT = 4  # bytes
@@ -58,12 +58,10 @@ def estimate(config: Config, only: str | None = None) -> str:
             found = rehearsal.search(role)
             tell(f"search of the {role}'s schedule", str(found), found.seconds)
     if only is None:
-        for training in TRAININGS.values():
-            left_out = not config.baselines or (training.schedule == A_T and not has_a_t(config))
-            if (training.baseline and left_out) or (training.key == TEACHER and teacher_given(config)):
-                continue
+        stages = [] if teacher_given(config) else [TRAININGS[TEACHER]]
+        for training in (*stages, TRAININGS[STUDENT], *wanted_baselines(config)):
             takes = rehearsal.training(training.role, kd=training.kd)
-            tell(training.title, _about(takes), takes)
+            tell(training.foretold(config), _about(takes), takes)
         lines.append(f"together {_about(sum(seconds))}")
     return "\n".join(lines)
 

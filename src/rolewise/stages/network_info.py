@@ -32,18 +32,8 @@ def network_info(config: Config, data: Data, row: Mapping[str, Any] | None = Non
     """
     known = row or {}
     # The entries of a row that say what was done; figures have places of their own.
-    keys = (
-        "role",
-        "kd",
-        "loss_name",
-        "schedule",
-        "schedule_digest",
-        "teacher",
-        "initialisation",
-        "epochs",
-        "seed",
-    )
-    made = {key: known[key] for key in keys if isinstance(known.get(key), str | int) and key != "role"}
+    keys = ("kd", "quantizer", "init", "schedule", "schedule_sha256", "epochs", "seed")
+    made = {key: known[key] for key in keys if isinstance(known.get(key), str | int)}
     if row is not None:
         made = {"row": str(known.get("name", known.get("key"))), **made}
     return NetworkInfo(

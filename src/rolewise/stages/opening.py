@@ -5,28 +5,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rolewise._roles import STUDENT
+from rolewise._roles import ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.config import Config, changed, flat, load_config, parse_config
 from rolewise.data import Data
 from rolewise.errors import InputError, Interrupted
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run, read_config
 from rolewise.settings.search import PLACE
-from rolewise.stages import build, own
+from rolewise.stages import build, inputs, own
 from rolewise.stages.check import check
 from rolewise.stages.pipeline import Pipeline
+from rolewise.stages.trainings import TRAININGS
 from rolewise.trainer.parallel import Group
 
 Settings = Config | Mapping[str, Any]
 
-# What a resumed run may change: it does not move results.
+# What a resumed run may change at any time: it does not move results.
 _FREE = {
+    "preset",
+    "baselines",
+    "data.root",  # the fingerprint says whether the images are the same
     "machine.workers",
+    "machine.record_steps",
     "machine.checkpoint_seconds",
     *(f"search.{name}" for name in PLACE),
 }
-# Sections that the teacher's stage never reads.
-_STUDENT_ONLY = ("student.", "kd.", "baselines")
+_SEARCH, _TRAIN = "search", "train"
+# Which stages depend on a setting, by the beginning of its name: kinds, and role; the first that fits counts.
+_DEPENDS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
+    ("teacher.train.", (_SEARCH, _TRAIN), TEACHER),
+    ("teacher.search_data", (_SEARCH,), TEACHER),
+    ("student.", (_SEARCH, _TRAIN), STUDENT),
+    ("kd.", (_SEARCH, _TRAIN), STUDENT),
+    ("search.", (_SEARCH,), None),
+    ("data.search_", (_SEARCH,), None),
+)
 _RUNS = Path("runs")  # where directories without a name of their own go
 
 
@@ -77,16 +90,18 @@ def open_pipeline(
     data: Data | None = None
     if resume is None:
         data = check(settings, only=only)
-        settings = build.resolve(settings)
+        settings = inputs.absolute(build.resolve(settings, data))
     path = resume or out or _free_directory(settings.data.name)
     about, on = settings.model_dump(), resume is not None
     with open_run(path, about, resume=on, note=progress.note, should_stop=should_stop) as opened:
         assert opened.directory is not None
-        if resume is not None:
+        if resume is None:
+            inputs.keep(opened.directory, settings)
+        else:
             data = _resume(opened.directory, settings, only, progress)
         own.keep(opened.directory, settings, progress)
         pipeline = Pipeline(
-            settings,
+            inputs.placed(opened.directory, settings),
             opened.directory,
             data=data,
             progress=progress,
@@ -124,7 +139,8 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
         return config
     if resume is None:
         return load_config(options=config or {})
-    return changed(read_config(resume)["config"], config or {})
+    changes = config or {}
+    return inputs.absolute(changed(read_config(resume)["config"], changes), changes)
 
 
 @contextmanager
@@ -141,29 +157,59 @@ def _follow(group: Group) -> Iterator[Pipeline]:
 def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Progress) -> Data | None:
     """Takes the changes that the run's progress still allows, and checks what no stage has tried yet.
 
+    Args:
+        run: the run directory.
+        settings: all settings, changes included.
+        only: the one stage that is wanted.
+        progress: receives what a person should know.
+
     Raises:
         InputError: a change of what results were made with, or settings that cannot be.
     """
-    before, after = flat(run.config), flat(settings.model_dump())
-    begun = any(_begun(run, stage) for stage in (layout.search_stage(STUDENT), layout.train_stage(STUDENT)))
+    before, after = flat(parse_config(run.config).model_dump()), flat(settings.model_dump())
+    begun = [stage for stage in run.begun() if stage != layout.PREPARE]  # its file says what it depends on
+    rewritten = own.rewritten(run.path, settings)
     for key in sorted(before.keys() | after.keys()):
-        late = key.startswith(_STUDENT_ONLY) and not begun
-        moved = own.same_code(run.path, key, after.get(key))
-        if before.get(key) != after.get(key) and key not in _FREE and not late and not moved:
+        stage = next((stage for stage in begun if _depends(key, stage)), None)
+        other = before.get(key) != after.get(key) and not own.same_code(run.path, key, after.get(key))
+        if (other or key in rewritten) and stage is not None:
             raise InputError(
-                f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: results "
-                "of it are there already. Start another run with `--out`."
+                f"`{key}` is {before.get(key)!r} in {run.path} and cannot become {after.get(key)!r}: the stage "
+                f'"{stage}" was made with it. Start another run with `--out`; another schedule is a row of its own: '
+                "`--as NAME`."
             )
-    data = check(settings, only=only, begun=True) if before != after or not begun else None
+    student = any(_role(stage) != TEACHER for stage in begun)
+    data = None
+    if before != after or not student:
+        data = check(inputs.placed(run, settings), only=only, begun=True)
     if before != after:
         run.update_config(settings.model_dump())
+    inputs.keep(run, settings)
     for change in run.changes():
         progress.note(f"since this run was started: {change}")
     return data
 
 
-def _begun(run: RunDirectory, stage: str) -> bool:
-    return run.done(stage) or run.checkpoints(stage).folder.exists()
+def _depends(key: str, stage: str) -> bool:
+    """Whether the results of a stage depend on a setting."""
+    if key in _FREE:
+        return False
+    role = _role(stage)
+    kind = _SEARCH if role is not None and stage == layout.search_stage(role) else _TRAIN
+    if key.endswith(".schedule"):  # of final trainings alone: the role's own, and those that borrow it
+        names = SCHEDULES[key.removesuffix(".schedule")]
+        return any(training.stage == stage and training.schedule == names for training in TRAININGS.values())
+    for beginning, kinds, whose in _DEPENDS:
+        if key.startswith(beginning):
+            return kind in kinds and (whose is None or role in (whose, None))
+    return True
+
+
+def _role(stage: str) -> str | None:
+    """Whose stage it is; None where the name does not say."""
+    searched = next((role for role in ROLES if stage == layout.search_stage(role)), None)
+    trained = TRAININGS.get(layout.trained_in(stage) or "")
+    return searched if trained is None else trained.role
 
 
 def _free_directory(name: str) -> Path:

@@ -94,6 +94,16 @@ def check_unchanged(
             raise InputError(f"`{key}`: {folder} has no record of {path}. {again}")
 
 
+def rewritten(folder: str | Path, config: Config) -> set[str]:
+    """The settings whose file is where the run recorded it and holds other code now."""
+    known, found = read_records(folder), records(config)
+    return {
+        key
+        for key, one in found.items()
+        if key in known and one["path"] == known[key]["path"] and one["sha256"] != known[key]["sha256"]
+    }
+
+
 def same_code(folder: str | Path, key: str, spec: object) -> bool:
     """Whether a setting names the same code as the run's records, wherever the file lies now."""
     known = read_records(folder).get(key)

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rolewise._roles import STUDENT
-from rolewise.config import Config
 from rolewise.runs import RunDirectory, layout
-from rolewise.stages.trainings import Training
 from rolewise.trainer import Result
 
 
@@ -24,11 +21,14 @@ class Results:
         empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
         return self.run.read_json(layout.RESULTS) if self.run.file(layout.RESULTS).exists() else empty
 
-    def add_row(
-        self, training: Training, result: Result, config: Config, *, epochs: int, schedule: str | None
-    ) -> None:
-        """The test of a final training: a row of the result table, and a line of the metrics."""
-        low, kd = training.role == STUDENT, config.kd.loss
+    def add_result(self, row: Mapping[str, Any], result: Result, *, log: bool = True) -> None:
+        """The test of a final training: a row of the result table, and a line of the metrics.
+
+        Args:
+            row: what was trained, see `Training.describe`.
+            result: its figures.
+            log: whether the metrics get a line; they have one of a test that is made again.
+        """
         figures = {
             "accuracy": result.accuracy,
             "loss": result.loss,
@@ -36,30 +36,37 @@ class Results:
         }
         if result.averaged_accuracy is not None:
             figures["accuracy_averaged"] = result.averaged_accuracy
-        row = {
-            "key": training.key,
-            "name": training.title,
-            "role": training.role,
-            "weight_bits": config.student.weight_bits if low else 32,
-            "act_bits": config.student.act_bits if low else 32,
-            "kd": kd if training.kd and kd != "none" else None,
-            "schedule": schedule,
-            **figures,
-            "n": result.n,
-            "epochs": epochs,
-            "seed": config.seed,
-            "precision": result.precision,
-            "baseline": training.baseline,
-        }
-        self._put("rows", "key", row)
+        self.add_row({**row, **figures, "n": result.n, "precision": result.precision})
+        if not log:
+            return
         self.run.append_metrics(
-            stage=layout.train_stage(training.key),
-            role=training.role,
+            stage=layout.train_stage(row["key"]),
+            role=row["role"],
             member=None,
             split="test",
-            epoch=epochs,
+            epoch=row["epochs"],
             **figures,
         )
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """A row of the result table; one of the same key is replaced."""
+        self._put("rows", "key", row)
+
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The row of a training; None if there is none."""
+        rows: list[dict[str, Any]] = self.read()["rows"]
+        return next((row for row in rows if row["key"] == key), None)
+
+    def same(self, training: str, key: str) -> dict[str, Any] | None:
+        """The row of a training that was done and is the same, to the byte; None if there is none.
+
+        Args:
+            training: digest of all in which the trainings of this run differ.
+            key: of the training that asks.
+        """
+        rows: list[dict[str, Any]] = self.read()["rows"]
+        others = (row for row in rows if row["key"] != key and row.get("same_as") is None)
+        return next((row for row in others if row.get("training") == training), None)
 
     def add_search(self, role: str, summary: Mapping[str, Any]) -> None:
         """What the search of a role's schedule came to."""

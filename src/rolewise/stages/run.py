@@ -2,11 +2,19 @@
 
 from typing import Any
 
-from rolewise._roles import A_T, STUDENT, TEACHER
+from rolewise._roles import STUDENT, TEACHER
 from rolewise.augment import Schedule
+from rolewise.errors import InputError
 from rolewise.runs import layout
+from rolewise.stages.final import take_teacher, train_final
 from rolewise.stages.pipeline import Pipeline
-from rolewise.stages.trainings import TRAININGS, has_a_t, searches, teacher_given
+from rolewise.stages.trainings import (
+    TRAININGS,
+    further_training,
+    searches,
+    teacher_given,
+    wanted_baselines,
+)
 
 
 def search_role(pipeline: Pipeline, role: str) -> Schedule:
@@ -15,47 +23,62 @@ def search_role(pipeline: Pipeline, role: str) -> Schedule:
     return pipeline.search(role)
 
 
-def train_role(pipeline: Pipeline, role: str) -> None:
-    """The final training of one role; the student's takes a teacher that was trained elsewhere, if one is named."""
+def train_role(
+    pipeline: Pipeline, role: str, *, name: str | None = None, schedule: str | None = None
+) -> None:
+    """The final training of one role; the student's takes a teacher that was trained elsewhere, if one is named.
+
+    Args:
+        pipeline: the run.
+        role: "teacher" or "student".
+        name: makes it a further row of the results, with files of its own.
+        schedule: of the further row: "none", "trivialaugment", "randaugment", or a file.
+
+    Raises:
+        InputError: one of `name` and `schedule` without the other, or a name that is taken.
+    """
+    training = TRAININGS[role]
+    if name is not None:
+        if schedule is None:
+            raise InputError("`--as` names a further training under another schedule: give `--schedule` too.")
+        training = further_training(name, role, schedule)
     with pipeline.in_turn():
         _take_named_teacher(pipeline, role)
-    pipeline.train(role)
+    train_final(pipeline, training)
 
 
 def _take_named_teacher(pipeline: Pipeline, role: str) -> None:
     if role == STUDENT and teacher_given(pipeline.config):
-        pipeline.take_teacher()
+        take_teacher(pipeline)
 
 
 def stage_alpha(pipeline: Pipeline) -> None:
     """Search A_T for the teacher, train the teacher under it (or take a teacher that was trained elsewhere)."""
     if teacher_given(pipeline.config):
-        pipeline.take_teacher()
+        take_teacher(pipeline)
         return
     if searches(pipeline.config, TEACHER):
         pipeline.search(TEACHER)
-    pipeline.train(TEACHER)
+    train_final(pipeline, TRAININGS[TEACHER])
 
 
 def stage_beta(pipeline: Pipeline) -> None:
     """Search the student's own A_S with the fixed teacher, train the student under it."""
     if searches(pipeline.config, STUDENT):
         pipeline.search(STUDENT)
-    pipeline.train(STUDENT)
+    train_final(pipeline, TRAININGS[STUDENT])
 
 
 def baselines(pipeline: Pipeline) -> None:
-    """The students that the result is compared with; all start from the teacher's weights and see the same batches."""
-    for training in TRAININGS.values():
-        known = has_a_t(pipeline.config) or pipeline.run.file(layout.schedule_file(TEACHER)).exists()
-        if training.baseline and (training.schedule != A_T or known):
-            pipeline.train(training.key)
+    """The trainings that the result is compared with, as the settings name them; they see the same batches."""
+    searched = pipeline.run.file(layout.schedule_file(TEACHER)).exists()
+    for training in wanted_baselines(pipeline.config, searched=searched):
+        train_final(pipeline, training)
 
 
 def run_all(pipeline: Pipeline) -> dict[str, Any]:
     """Both stages and, unless switched off, the baselines; returns the results."""
     stage_alpha(pipeline)
     stage_beta(pipeline)
-    if pipeline.config.baselines:
-        baselines(pipeline)
+    baselines(pipeline)
     return pipeline.results()

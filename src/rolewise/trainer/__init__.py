@@ -5,6 +5,7 @@ from rolewise.trainer.classes import class_weights, confusion_matrix, per_class_
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.fit import Result, check_schedule, final_test, fit, train
+from rolewise.trainer.identity import describe_objective
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
@@ -22,6 +23,7 @@ __all__ = [
     "check_schedule",
     "class_weights",
     "confusion_matrix",
+    "describe_objective",
     "evaluate",
     "final_test",
     "fit",

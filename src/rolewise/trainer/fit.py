@@ -1,6 +1,7 @@
 """`train()`, and `fit()` on which it and the stages of the pipeline stand: epochs, log, checkpoints, resume."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,10 +14,12 @@ from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
 from rolewise.data import Data, Split, check_data
 from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
+from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
+from rolewise.trainer.identity import check_identity, training_identity
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.recorded import record
@@ -103,10 +106,12 @@ def train(
         raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {chosen.epochs}.")
     check_schedule(augment, epochs)
     group = join(chosen.device)
-    about = {"epochs": epochs, "seed": seed, "role": role}
+    about = training_identity(model, data, objective, augment, chosen, seed=seed, role=role)
     with torch_threads(chosen.threads), ExitStack() as stack:
         opened = _open(stack, out, resume=resume, config=about, group=group)
-        objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
+        watch = Preparation(should_stop=opened.should_stop)
+        with watched(watch):
+            objective.prepare(data.train, seed=seed, device=chosen.resolved().device)
         trainer = Trainer(
             model,
             objective,
@@ -118,7 +123,7 @@ def train(
             progress=progress,
             group=group,
         )
-        history = fit(trainer, augment, run=opened.directory, validation=validation)
+        history = fit(trainer, augment, run=opened.directory, identity=about, validation=validation)
         return final_test(
             trainer, data.test, history, policy=None if augment is None else augment[epochs - 1]
         )
@@ -169,6 +174,7 @@ def fit(
     *,
     run: RunDirectory | None = None,
     stage: str = layout.TRAIN,
+    identity: Mapping[str, Any] | None = None,
     validation: Split | None = None,
     save_seconds: float = 30.0,
 ) -> list[dict[str, float]]:
@@ -179,6 +185,7 @@ def fit(
         augment: one policy per epoch, or None.
         run: where the log and `checkpoints/<stage>` are.
         stage: name of the checkpoints and of the log's entries.
+        identity: all that the result depends on; a checkpoint of another training is refused.
         validation: held-out images, evaluated after each epoch.
         save_seconds: at least so much time lies between two checkpoints (0: one after every epoch).
 
@@ -186,7 +193,7 @@ def fit(
         One entry per epoch.
     """
     epochs = trainer.settings.epochs
-    log = TrainingLog(trainer, run, stage)
+    log = TrainingLog(trainer, run, stage, identity)
     log.resume()
     if trainer.placement.device.type == "cuda" and (reason := record(trainer)) is not None:
         trainer.progress.note(f"Steps are not recorded, which is slower: {reason}.")
@@ -247,4 +254,7 @@ def _open(
     """The run directory of one `train`: the first process makes or opens it, the others read what it wrote."""
     follows = group is not None and group.rank != 0
     with nullcontext() if group is None else group.in_turn():
-        return stack.enter_context(open_run(out, config, resume=resume, read_only=follows))
+        opened = stack.enter_context(open_run(out, {"train": config}, resume=resume, read_only=follows))
+    if opened.directory is not None:
+        check_identity(opened.directory.config.get("train", config), config, opened.directory.path)
+    return opened

@@ -1,8 +1,8 @@
 """`Trainer`: one epoch under one policy, an evaluation, the whole state. Teacher, student and members use it."""
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.progress import Progress
+from rolewise.seeds import derive_seed
 from rolewise.trainer.average import WeightAverage, estimate_statistics
 from rolewise.trainer.checks import check_classes, check_shared
 from rolewise.trainer.classes import class_weights
@@ -156,13 +157,15 @@ class Trainer:
         if self.levels is not None and self.step == 0:
             self.levels.begin()
         take = self.train_step if self.recorded is None else self.recorded
-        with nullcontext() if self.group is None else self.group.batch_norms(self._modules):
+        shared = nullcontext() if self.group is None else self.group.batch_norms(self._modules)
+        with shared, _own_generators(self.placement.device):
             for batch in self.feeder.batches(self.epoch, policy, self.step):
                 if self.should_stop():
                     self._gather()
                     raise Interrupted(
                         f"stopped in epoch {self.epoch + 1} after {self.step} of {self.steps} steps"
                     )
+                self._key_generators()
                 take(batch)
                 self.step += 1
                 self.progress.batch(self.settings.batch_size)
@@ -175,6 +178,13 @@ class Trainer:
         self._set_rung()
         set_lr(self.optimizer, self.settings.lr_at(self.epoch))
         self.objective.set_epoch(self.epoch, self.settings.passed(self.epoch))
+
+    def _key_generators(self) -> None:
+        """Keys torch's own generators by the step, for networks and losses that draw from them, such as dropout."""
+        rank = 0 if self.group is None else self.group.rank
+        key = derive_seed(self.seed, self.role, self.member, "step", self.epoch, self.step, rank)
+        for generator in _generators(self.placement.device):
+            generator.manual_seed(key)
 
     @property
     def _modules(self) -> list[nn.Module]:
@@ -291,3 +301,19 @@ class Trainer:
             part.load_state(state.part(name))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Torch's own generators that a step on `device` may draw from."""
+    found = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        found.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    return found
+
+
+@contextmanager
+def _own_generators(device: torch.device) -> Iterator[None]:
+    """What is keyed while the context lasts is the training's; the caller's random numbers go on as before."""
+    with torch.random.fork_rng(devices=[] if device.type != "cuda" else [device]):
+        yield

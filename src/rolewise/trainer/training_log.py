@@ -1,7 +1,11 @@
 """What a training writes into its run directory: log lines and checkpoints, consistent after a crash."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rolewise.runs import CheckpointStore, RunDirectory
 from rolewise.trainer.evaluation import Evaluation
+from rolewise.trainer.identity import check_identity
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.state import State
 
@@ -13,10 +17,17 @@ class TrainingLog:
         trainer: whose epochs are logged.
         run: the open run directory, or None.
         stage: name of the checkpoints, and of the stage in every line.
+        identity: all that the result depends on; a checkpoint that was saved under another is refused.
     """
 
-    def __init__(self, trainer: Trainer, run: RunDirectory | None, stage: str) -> None:
-        self.trainer, self.run, self.stage = trainer, run, stage
+    def __init__(
+        self,
+        trainer: Trainer,
+        run: RunDirectory | None,
+        stage: str,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.trainer, self.run, self.stage, self.identity = trainer, run, stage, identity
         self.store: CheckpointStore | None = None if run is None else run.checkpoints(stage)
         self.history: list[dict[str, float]] = []
 
@@ -49,6 +60,7 @@ class TrainingLog:
             "history": self.history,
             "marks": self.run.marks(),
             "threads": self.trainer.settings.threads,
+            "identity": self.identity,
         }
         step = state.info["epoch"] * self.trainer.steps + state.info["step"]
         self.store.save(step, {"trainer": state.tensors}, information, best=best)
@@ -59,10 +71,13 @@ class TrainingLog:
             return
         found = self.store.latest()
         if found is not None:
+            saved = found.state.get("identity")
+            if saved is not None and self.identity is not None:
+                check_identity(saved, self.identity, self.run.path)
             self.trainer.load_state(State(found.tensors("trainer"), found.state["trainer"]))
             self.history = list(found.state["history"])
-        if not self.run.read_only:
-            self.run.rewind(None if found is None else found.state["marks"])
+        if not self.run.read_only and not self.run.done(self.stage):  # a complete one is only tested again
+            self.run.rewind(None if found is None else found.state["marks"], stage=self.stage)
         if found is not None and found.state["threads"] != self.trainer.settings.threads:
             self.trainer.progress.note(
                 f"resumed with {self.trainer.settings.threads} threads instead of {found.state['threads']}: "

@@ -1,0 +1,144 @@
+"""The files that a run was given: copied into its directory, so that it can be moved and resumed from anywhere.
+
+Own code, which is run as a program, has rules of its own: `stages.own`.
+"""
+
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from rolewise._roles import A_T
+from rolewise.augment import NAMED
+from rolewise.config import Config, changed
+from rolewise.errors import InputError
+from rolewise.runs import RunDirectory, file_digest, layout
+
+_ROOT = "data.root"
+
+
+def _plain(value: str) -> str | None:
+    return value
+
+
+def _schedule(value: str) -> str | None:
+    return None if value in NAMED else value
+
+
+def _warm_start(value: str) -> str | None:
+    return None if value == A_T else value
+
+
+# Settings that may name a file, and which part of their value does; None where it is a word.
+_FILES: dict[str, Callable[[str], str | None]] = {
+    "teacher.file": _plain,
+    "teacher.weights": _plain,
+    "teacher.schedule": _schedule,
+    "student.schedule": _schedule,
+    "search.warm_start": _warm_start,
+}
+
+
+def _get(config: Config, setting: str) -> str | None:
+    section, name = setting.split(".")
+    value: str | None = getattr(getattr(config, section), name)
+    return value
+
+
+def _named(config: Config) -> dict[str, Path]:
+    """The files that the settings name, by setting."""
+    found = {}
+    for setting, part in _FILES.items():
+        value = _get(config, setting)
+        file = None if value is None else part(value)
+        if file is not None:
+            found[setting] = Path(file)
+    return found
+
+
+def _with_files(config: Config, files: dict[str, Path]) -> Config:
+    """The settings with other files in the place of those that they name."""
+    before = _named(config)
+    values = {
+        setting: str(_get(config, setting)).replace(str(before[setting]), str(file), 1)
+        for setting, file in files.items()
+    }
+    return changed(config.model_dump(), values) if values else config
+
+
+def absolute(config: Config, only: Collection[str] | None = None) -> Config:
+    """The settings with absolute names of files, and of the folder of the data.
+
+    Args:
+        config: settings.
+        only: dotted names of the settings to look at; None is all.
+    """
+    wanted = {name: file for name, file in _named(config).items() if only is None or name in only}
+    config = _with_files(config, {name: file.expanduser().resolve() for name, file in wanted.items()})
+    root = config.data.root
+    if root is None or (only is not None and _ROOT not in only):
+        return config
+    return changed(config.model_dump(), {_ROOT: str(Path(root).expanduser().resolve())})
+
+
+def keep(run: RunDirectory, config: Config) -> None:
+    """Copies the files that the settings name into the run directory, with their SHA-256; those there already stay."""
+    known = _records(run)
+    records: dict[str, Any] = {}
+    for setting, file in _named(config).items():
+        record = known.get(setting)
+        stale = record is None or record["path"] != str(file)
+        if (
+            stale
+            and record is not None
+            and file.is_relative_to(run.file(layout.input_folder(setting)).resolve())
+        ):
+            records[setting] = {**record, "path": str(file)}  # the copy itself was named
+        else:
+            records[setting] = _copy(run, setting, file) if stale else record
+    if records != known:
+        run.write_json(layout.INPUTS, records)
+
+
+def _copy(run: RunDirectory, setting: str, file: Path) -> dict[str, Any]:
+    folder = run.file(layout.input_folder(setting))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    parts = sorted(file.iterdir()) if file.is_dir() else [file, file.with_suffix(".json")]
+    target = folder / file.name if file.is_dir() else folder
+    target.mkdir(exist_ok=True)
+    digests = {}
+    for part in parts:
+        if part.is_file():
+            shutil.copyfile(part, target / part.name)
+            digests[(target / part.name).relative_to(run.path).as_posix()] = file_digest(target / part.name)
+    return {
+        "path": str(file),
+        "name": (folder / file.name).relative_to(run.path).as_posix(),
+        "files": digests,
+    }
+
+
+def placed(run: RunDirectory, config: Config) -> Config:
+    """The settings with the copies in the place of the files that were named; own code stays where it was named.
+
+    Raises:
+        InputError: a copy was changed or lost since.
+    """
+    files, named = {}, _named(config)
+    for setting, record in _records(run).items():
+        if str(named.get(setting)) != record["path"]:
+            continue
+        for name, digest in record["files"].items():
+            path = run.file(name)
+            if not path.is_file() or file_digest(path) != digest:
+                raise InputError(
+                    f"{path} is not the copy of {record['path']} that the run was begun with: restore it, or start "
+                    "another run with `--out`."
+                )
+        files[setting] = run.file(record["name"])
+    return _with_files(config, files)
+
+
+def _records(run: RunDirectory) -> dict[str, Any]:
+    return dict(run.read_json(layout.INPUTS)) if run.file(layout.INPUTS).exists() else {}
