@@ -27,7 +27,7 @@ CASES = {
 BASE = "onnxruntime float32"
 
 
-def normalised(name: str) -> torch.nn.Module:
+def normalized(name: str) -> torch.nn.Module:
     """A network whose BatchNorm has seen data, as a trained one's has: weights and speed do not depend on training."""
     model = build(name, num_classes=100)
     generator = torch.Generator().manual_seed(0)
@@ -44,8 +44,8 @@ def measure(name: str, bits: int, *, rounds: int, batches: list[int], threads: i
     """All runtimes on one network: milliseconds, and speed relative to onnxruntime float32, turn by turn."""
     # CPU time of all threads of the process: where there is one thread, other processes do not move it.
     clock = time.process_time if threads == 1 else time.perf_counter
-    plain = normalised(name)
-    low = quantize(normalised(name), bits, bits)
+    plain = normalized(name)
+    low = quantize(normalized(name), bits, bits)
     with tempfile.TemporaryDirectory() as folder:
         runs, files, network = runtimes(plain, low, Path(folder), (32, 32), threads)
         assert network is not None

@@ -89,7 +89,7 @@ def describe_openvino(path: Path) -> dict[str, Any]:
 class OpenVinoNetwork(nn.Module):
     """A network that OpenVINO computes on the CPU, quantized layers in 8-bit integers. For inference.
 
-    `(n, 3, h, w)`, normalised, to `(n, k)`. `layers` says how each convolution and linear layer runs.
+    `(n, 3, h, w)`, normalized, to `(n, k)`. `layers` says how each convolution and linear layer runs.
     """
 
     layers: tuple[ExecutedLayer, ...]
