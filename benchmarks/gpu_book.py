@@ -121,9 +121,21 @@ def compared(figures: Figures) -> list[Figures]:
 
 
 def work(
-    book: Book, todo: Mapping[str, Unit], left: Callable[[], float], run_apart: Callable[..., Figures]
+    book: Book,
+    todo: Mapping[str, Unit],
+    left: Callable[[], float],
+    run_apart: Callable[[str, float], Figures],
+    slack: float = 2.0,
 ) -> int:
-    """Does unit after unit, as far as the time allows; returns the exit status."""
+    """Does unit after unit, as far as the time allows; returns the exit status.
+
+    Args:
+        book: where figures are kept.
+        todo: units by name, in their order.
+        left: seconds that are left of the call.
+        run_apart: does a unit, by name and end, in a process of its own.
+        slack: a unit should have ended after so many times its expected seconds.
+    """
     for name, unit in todo.items():
         if book.done(name):
             continue
@@ -131,7 +143,7 @@ def work(
             book.keep(name, {"left out": f"{left():.0f} s left, about {unit.seconds:g} s needed"})
             continue
         begun = time.monotonic()
-        until = begun + min(left(), 2 * unit.seconds)
+        until = begun + min(left(), slack * unit.seconds)
         try:
             found = run_apart(name, until) if unit.apart else unit.call(until)
         except (

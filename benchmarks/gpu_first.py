@@ -213,7 +213,7 @@ def main() -> int:
         alone = options.smoke or not options.device.startswith("cuda")
         here = {name: unit.call for name, unit in todo.items()}
         one = (lambda name, until: here[name](until)) if alone else partial(apart, options.out)
-        return work(book, todo, left, one)
+        return work(book, todo, left, one, slack=float("inf") if options.smoke else 2.0)
     except InputError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

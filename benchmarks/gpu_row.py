@@ -8,13 +8,11 @@ import copy
 import json
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
-from gpu_graph import graphed_trainers
 from gpu_parts import Figures, part_of_cifar100, wait
 
 import rolewise as rw
@@ -25,6 +23,7 @@ from rolewise.errors import Interrupted
 from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.progress import Progress
 from rolewise.trainer import Trainer, student_settings
+from rolewise.trainer.recorded import record
 
 FAST_ENOUGH = 8.0  # ms a step, up to which II-KD is the loss of the row; else soft labels
 ARMS = ("KD only", "A_S", "random", "A_T", "plain")
@@ -65,10 +64,22 @@ FULL = RowSize("cifar100", "resnet18", 128, 16, 12, 3, (4000, 4000), 15, 20, 100
 SMOKE = RowSize("digits", "cnn-tiny", 64, 4, 2, 1, (64, 64), 1, 1, 2)
 
 
-class _Deadline(Progress):
+class _Notes(Progress):
+    """Keeps why steps were not recorded."""
+
+    def __init__(self) -> None:
+        self.eager: list[str] = []
+
+    def note(self, text: str) -> None:
+        if text.startswith("Steps are not recorded"):
+            self.eager.append(text)
+
+
+class _Deadline(_Notes):
     """Ends what it hears of when the time is up."""
 
     def __init__(self, until: float) -> None:
+        super().__init__()
         self.until = until
 
     def batch(self, images: int) -> None:
@@ -135,9 +146,6 @@ class Row:
     def _student(self, task: Distill) -> Any:
         return rw.quantize(copy.deepcopy(task.teacher), 4, 4)
 
-    def _steps(self) -> Any:
-        return graphed_trainers() if self.recorded and self.device.startswith("cuda") else nullcontext([])
-
     def _schedule(self, name: str) -> Schedule | None:
         """What a search found, maybe on another machine."""
         unit = {"A_T": "row: search alpha", "A_S": "row: search beta"}[name]
@@ -153,21 +161,23 @@ class Row:
         size = self.size
         task = self._task() if name == "A_S" else None
         model = self._network(0) if task is None else self._student(task)
-        with self._steps() as reasons:
-            found = rw.search(
-                model,
-                self.data,
-                objective=task,
-                population=size.population,
-                epochs=size.epochs,
-                interval=size.interval,
-                train_images=size.images[0],
-                validation_images=size.images[1],
-                batch_size=size.batch,
-                device=self.device,
-                should_stop=lambda: time.monotonic() > until,
-                details=True,
-            )
+        notes = _Notes()
+        found = rw.search(
+            model,
+            self.data,
+            objective=task,
+            population=size.population,
+            epochs=size.epochs,
+            interval=size.interval,
+            train_images=size.images[0],
+            validation_images=size.images[1],
+            batch_size=size.batch,
+            device=self.device,
+            record_steps=self.recorded,
+            should_stop=lambda: time.monotonic() > until,
+            progress=notes,
+            details=True,
+        )
         path = self.out / f"{name}.json"
         found.schedule.save(path)
         moves = [[move.epoch, move.target, move.source] for move in found.lineage.exploits]
@@ -178,7 +188,7 @@ class Row:
             "scores": list(found.scores),
             "moves (epoch, target, source)": moves,
             "schedule": json.loads(path.read_text("utf-8")),
-            "stayed eager": sorted(set(reasons)),
+            "stayed eager": notes.eager,
         }
 
     def teacher(self, until: float) -> Figures:
@@ -193,21 +203,21 @@ class Row:
         """Seconds of a student's step under the loss, and how many epochs of each arm fit into what is left."""
         task, size = self._task(), self.size
         task.prepare(self.data.train, seed=0, device=self.device)
-        settings = student_settings(1, batch_size=size.batch, device=self.device)
-        with self._steps():
-            one = Trainer(self._student(task), task, self.data.train, settings, role="student")
-            one.model.train()
-            task.set_epoch(0, 0)
-            begun, steps = time.perf_counter(), 0
-            for index, batch in enumerate(one.feeder.batches(0, None)):
-                one.train_step(batch)
-                if index == 2:  # recorded, and warm
-                    wait(self.device)
-                    begun, steps = time.perf_counter(), 0
-                steps += 1
-                if index == 2 + size.timed_steps or time.monotonic() > until:
-                    break
-            wait(self.device)
+        settings = student_settings(1, batch_size=size.batch, device=self.device, record_steps=self.recorded)
+        one = Trainer(self._student(task), task, self.data.train, settings, role="student")
+        record(one)
+        one.begin_epoch()
+        take = one.train_step if one.recorded is None else one.recorded
+        begun, steps = time.perf_counter(), 0
+        for index, batch in enumerate(one.feeder.batches(0, None)):
+            take(batch)
+            if index == 2:  # warm
+                wait(self.device)
+                begun, steps = time.perf_counter(), 0
+            steps += 1
+            if index == 2 + size.timed_steps or time.monotonic() > until:
+                break
+        wait(self.device)
         seconds = (time.perf_counter() - begun) / max(1, steps - 1)
         epoch = max(seconds * one.steps, 1e-9)
         most = (
@@ -251,18 +261,19 @@ class Row:
     ) -> Figures:
         if schedule is not None and len(schedule) != epochs:
             schedule = schedule.stretch(epochs)
-        with self._steps() as reasons:
-            result = rw.train(
-                model,
-                self.data,
-                objective=task,
-                augment=schedule,
-                epochs=epochs,
-                seed=seed,
-                progress=_Deadline(until),
-                batch_size=self.size.batch,
-                device=self.device,
-            )
+        progress = _Deadline(until)
+        result = rw.train(
+            model,
+            self.data,
+            objective=task,
+            augment=schedule,
+            epochs=epochs,
+            seed=seed,
+            progress=progress,
+            batch_size=self.size.batch,
+            device=self.device,
+            record_steps=self.recorded,
+        )
         return {
             "accuracy": result.accuracy,
             "loss": result.loss,
@@ -271,5 +282,5 @@ class Row:
             "epochs": epochs,
             "seed": seed,
             "training accuracy": [round(entry["accuracy"], 4) for entry in result.history],
-            "stayed eager": sorted(set(reasons)),
+            "stayed eager": progress.eager,
         }

@@ -279,7 +279,7 @@ def _line(worker: "subprocess.Popen[str]", until: float) -> str:
     import select
 
     assert worker.stdout is not None
-    ready, _, _ = select.select([worker.stdout], [], [], max(0.0, min(until - time.monotonic(), 120.0)))
+    ready, _, _ = select.select([worker.stdout], [], [], max(0.0, min(until - time.monotonic(), 500.0)))
     return worker.stdout.readline().strip() if ready else ""
 
 

@@ -2,7 +2,8 @@
 
 The rule, stated before any of it was run: the plain teacher's training accuracy (on the images as they are) is above
 95 %, its accuracy on held-out training images at least 10 points lower; the plain 2-bit student from scratch is at
-least 2 points below the teacher on the held-out images. Of those that keep it, the one whose training is shortest.
+least 2 points below the teacher on the held-out images. Of the candidates that keep it, the one whose training takes
+the least time is chosen.
 
 No test image is read: the held-out images stand in the place of the test part.
 """

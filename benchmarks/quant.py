@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from rolewise import networks
 from rolewise.quant import quantize, quantize_activation, quantize_weight
-from rolewise.quant.layers import QuantizedActivation, QuantizedConv2d
+from rolewise.quant.activations import QuantizedActivation
+from rolewise.quant.layers import QuantizedConv2d
 
 
 class _Round(torch.autograd.Function):

@@ -91,6 +91,9 @@ class StudentConfig(Section):
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
     weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
     act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    first_last_bits: int = Field(
+        32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
+    )
     quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
     init: Literal["teacher", "random"] = Field(
         "teacher", description="initial weights: those of the teacher that fit, or random ones"
@@ -107,7 +110,7 @@ class StudentConfig(Section):
         """A partial section keeps the student's own defaults."""
         return {**STUDENT, **value} if isinstance(value, Mapping) else value
 
-    @field_validator("weight_bits", "act_bits")
+    @field_validator("weight_bits", "act_bits", "first_last_bits")
     @classmethod
     def _bits(cls, bits: int) -> int:
         if not (1 <= bits <= 8 or bits == 32):

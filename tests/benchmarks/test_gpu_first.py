@@ -52,7 +52,7 @@ def python(few_packages, *arguments):
     """Runs without the site's packages."""
     environment = {**os.environ, "PYTHONPATH": str(few_packages), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-S", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
 
 
 def test_other_packages_are_not_there(few_packages):
@@ -153,10 +153,10 @@ def test_nothing_keeps_a_unit_from_its_turn(book, capsys):
     todo = {
         "check": lambda until: {"ok": False},
         "broken": broken,
-        "speed": lambda until: ran.append(until) or {"a": 1},
+        "speed": lambda until: ran.append(until - time.monotonic()) or {"a": 1},
     }
     assert done(book(), todo) == 1
-    assert 0 < ran[0] - time.monotonic() <= 2
+    assert ran[0] <= 2  # seconds: twice what it should take
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "failed, wrong or left out: check",
         "failed, wrong or left out: broken",

@@ -187,3 +187,35 @@ def test_options_of_folders_are_refused_elsewhere() -> None:
         load_data("cifar10", "x", skip_bad=True)
     with pytest.raises(InputTypeError, match="`root` must be a path, got 3"):
         inspect.unwrap(load_data)("cifar10", 3)  # type: ignore[arg-type]  # unwrapped: without the tests' own check
+
+
+def test_limited_trains_on_the_images_of_the_search() -> None:
+    whole = Data("some", make(), CountingTest())
+    limited = whole.limited(10)
+    searched, held_out = whole.reduced(10, 20)
+    assert torch.equal(limited.train.ids, searched.ids)
+    assert limited.train.mean == searched.mean
+    # The division is that of all images still, so that held-out images were never trained on.
+    again, held_out_again = limited.reduced(10, 20)
+    assert torch.equal(again.ids, searched.ids)
+    assert torch.equal(held_out_again.ids, held_out.ids)
+    assert not set(held_out.ids.tolist()) & set(limited.train.ids.tolist())
+
+
+def test_limited_reads_the_test_part_only_when_it_is_asked_for() -> None:
+    reader = CountingTest()
+    limited = Data("some", make(), reader).limited(test=3)
+    assert reader.calls == 0
+    assert torch.equal(limited.test.images, make(7, seed=1).images[:3])
+    assert len(limited.train) == 40
+    assert reader.calls == 1
+
+
+def test_limits_out_of_range_are_refused() -> None:
+    data = Data("some", make(), CountingTest())
+    with pytest.raises(InputError, match="`train` must be an integer from 1 to 40, got 41"):
+        data.limited(41)
+    with pytest.raises(InputError, match="`test` must be an integer at least 1, got 0"):
+        data.limited(test=0)
+    with pytest.raises(InputError, match="`test` must be at most 7, the test images of some, got 8"):
+        _ = data.limited(test=8).test

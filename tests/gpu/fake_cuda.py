@@ -234,6 +234,17 @@ def fake_cuda() -> Iterator[Watch]:
         with watch.phase("recording", capturing=True):
             yield
 
+    run = threading.Thread.run
+    one_lane = threading.Lock()
+
+    def run_seen(thread: threading.Thread) -> None:
+        """The lanes of a search compute on the device as well; modes are a thread's own, so one lane at a time."""
+        if not thread.name.startswith("rolewise-lane"):
+            run(thread)
+            return
+        with one_lane, mode, watch:
+            run(thread)
+
     properties = types.SimpleNamespace(
         name="fake", total_memory=2**36, multi_processor_count=132, major=9, minor=0
     )
@@ -256,6 +267,7 @@ def fake_cuda() -> Iterator[Watch]:
         (FakeTensorMode, "avoid_device_init", True),  # torch.tensor(..., device="cuda") goes by way of the CPU
         (torch._C, "_conv_determine_backend_memory_format", conv_format),
         (torch.Tensor, "pin_memory", pin), (torch.Tensor, "record_stream", nothing), (torch.nn.Module, "_apply", apply),
+        (threading.Thread, "run", run_seen),
     ]  # fmt: skip
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, value in patches:

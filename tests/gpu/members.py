@@ -5,7 +5,6 @@
 A process of its own, because the device that it registers stays.
 """
 
-import contextlib
 import json
 import sys
 import traceback
@@ -21,7 +20,7 @@ from rolewise.data import Data
 from rolewise.population import make_plan
 from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import make_engine
-from rolewise.population.gpu_engine import GpuEngine, _Lane
+from rolewise.population.gpu_engine import GpuEngine
 from rolewise.population.member import Task
 from rolewise.progress import Progress
 from rolewise.settings import SearchSettings
@@ -44,7 +43,7 @@ def plan(loss, network, bits):
     return make_plan(
         model,
         data,
-        SearchSettings(population=4, epochs=2, interval=1, lanes=1),
+        SearchSettings(population=4, epochs=2, interval=1),
         objective=objective(loss, teacher, prepared=True),
         changes={"batch_size": BATCH, "device": "cuda"},
         images=(2 * BATCH, 2 * BATCH),
@@ -83,26 +82,10 @@ def swaps(watch, one):
     return {"held": sorted(held), "saved": sorted(resumed), "eager": runner.eager_because}
 
 
-@contextlib.contextmanager
-def lanes_that_see(watch):
-    """The fake device is a thread's own: lanes enter it as well."""
-    work = _Lane.work
-
-    def watched(lane, *arguments):
-        with watch._mode, watch:
-            work(lane, *arguments)
-
-    _Lane.work = watched
-    try:
-        yield
-    finally:
-        _Lane.work = work
-
-
-def engine(watch, one):
-    """A round of all members, one lane."""
+def engine(one):
+    """A round of all members in two lanes."""
     progress = Notes()
-    with lanes_that_see(watch), make_engine(one.spec, one.settings, progress=progress) as found:
+    with make_engine(one.spec, one.settings, progress=progress) as found:
         assert isinstance(found, GpuEngine)
         policies = tuple(Schedule.none(1))
         tasks = [Task(member, None, policies, evaluate=True) for member in range(4)]
@@ -121,7 +104,7 @@ def result(case):
     with fake_cuda.fake_cuda() as watch:
         try:
             one = plan(loss, network, int(bits))
-            found = {"swaps": swaps(watch, one), "engine": engine(watch, one)}
+            found = {"swaps": swaps(watch, one), "engine": engine(one)}
         except Exception as raised:
             error = "".join(traceback.format_exception(raised))[-6000:]
         allowed = {"evaluation": ("evaluate",), "finite": ("is_finite",)}

@@ -60,4 +60,4 @@ def test_a_swap_is_a_few_launches_and_a_step_is_one_graph(found, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_cuda_device_gets_lanes_of_one_process(found, case):
-    assert found[case]["engine"] == {"lanes": 1, "members": [0, 1, 2, 3], "finished": True, "notes": []}
+    assert found[case]["engine"] == {"lanes": 2, "members": [0, 1, 2, 3], "finished": True, "notes": []}

@@ -21,7 +21,8 @@ from rolewise.networks import build
 from rolewise.pretrained import NetworkInfo, Preprocessing, describe, export, openvino_network
 from rolewise.pretrained.openvino_file import settings
 from rolewise.quant import frozen_weights, quantize
-from rolewise.quant.layers import quantized_activations, quantized_weights
+from rolewise.quant.activations import quantized_activations
+from rolewise.quant.layers import quantized_weights
 
 INTEGER = [(m, bits) for m in ("dorefa", "pact") for bits in range(1, 8)] + [("lsq", b) for b in range(2, 9)]
 

@@ -1,7 +1,9 @@
 """Operators of classifiers in both exported forms, against PyTorch."""
 
 import copy
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,10 @@ def test_classifiers(tmp_path: Path, name: str, suffix: str):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", ["ResNeXt", "MobileNetV3", "ConvNeXt"])
 def test_classifiers_with_low_bit_weights(tmp_path: Path, name: str, suffix: str):
+    """Their activations stay float, so that OpenVINO executes them in float, and says so."""
     model = quantize(drawn(CLASSIFIERS[name]()), 4, 32)
-    compare(model, tmp_path / f"net{suffix}", 64)
+    with pytest.warns(UserWarning, match="not executed in 8-bit") if suffix == ".xml" else nullcontext():
+        compare(model, tmp_path / f"net{suffix}", 64)
 
 
 class Probe(nn.Module):
@@ -153,9 +157,10 @@ PARTS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
 @pytest.mark.parametrize("name", PARTS)
 def test_single_operators(tmp_path: Path, name: str, suffix: str):
     model = Probe(PARTS[name]())
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of PyTorch, about the cost of padding even kernels
         model(torch.zeros(1, 3, 18, 18))
-    compare(drawn(model), tmp_path / f"net{suffix}", 18)
+        compare(drawn(model), tmp_path / f"net{suffix}", 18)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_its_own_earlier_output(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("name", [*NAMES, "net.json", "net.bin"])
 def test_nothing_of_others(tmp_path: Path, name: str):
-    (tmp_path / name).write_bytes(b"somebody's own file, longer than a short one")
+    (tmp_path / name).write_bytes(b"somebody else's file, longer than a short one")
     target = {"net.json": "net.safetensors", "net.bin": "net.xml"}.get(name, name)
     with pytest.raises(InputError, match=f"`path`: .*{name} is there and is not an earlier export"):
         export(build("cnn-tiny"), tmp_path / target)
@@ -103,7 +103,7 @@ def test_modules_registered_twice_and_tied_weights(tmp_path: Path):
 
 
 def test_tied_weights_of_different_bits_are_not_mixed_up(tmp_path: Path):
-    low = quantize(Twice(), 4, 32, layers={"two": (2, 32)}).eval()
+    low = quantize(Twice(), 4, 32, act_points=[], layers={"two": (2, 32)}).eval()
     path = export(low, tmp_path / "net.safetensors")
     with pytest.raises(InputError, match="different weights where the network shares one"):
         load_network(path, model=Twice())

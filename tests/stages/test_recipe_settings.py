@@ -10,8 +10,9 @@ from rolewise.augment import NAMED
 from rolewise.config import load_config
 from rolewise.errors import InputError
 from rolewise.pretrained import load_network
-from rolewise.quant import quantization
+from rolewise.quant import lift_bits, quantization, quantized_layers
 from rolewise.stages import build, check, open_pipeline, train_role
+from rolewise.stages.schedules import named_schedule
 
 QUICK = {
     "teacher.train.epochs": 2, "student.train.epochs": 2, "machine.threads": 1, "machine.precision": "fp32",
@@ -27,14 +28,12 @@ def trained(out, role, **changes):
 
 
 def test_a_schedule_by_name(tmp_path):
-    config = load_config(
-        options={**QUICK, "teacher.schedule": "trivialaugment", "student.schedule": "random", "seed": 3}
-    )
-    assert build.named_schedule(config, "teacher") == NAMED["trivialaugment"](2, 0)
-    assert build.named_schedule(config, "student") == NAMED["random"](2, 3)
+    assert named_schedule("trivialaugment", 2).schedule == NAMED["trivialaugment"](2, 0)
+    assert named_schedule("random", 2, seed=3).schedule == NAMED["random"](2, 3)
     plain = trained(tmp_path / "plain", "teacher", **{"teacher.schedule": "none"})
     named = trained(tmp_path / "named", "teacher", **{"teacher.schedule": "trivialaugment"})
     assert plain[0]["loss"] != named[0]["loss"]
+    assert (plain[0]["schedule"], named[0]["schedule"]) == (None, "trivialaugment")
 
 
 def test_an_unknown_name_is_refused_before_any_work(tmp_path):
@@ -86,6 +85,25 @@ def test_averaged_networks_and_low_bit_teachers(tmp_path):
 def test_what_cannot_be_is_found_before_any_work(settings, words):
     with pytest.raises(InputError, match=words):
         check(load_config(options={**QUICK, **settings}))
+
+
+def test_first_and_last_layers_at_8_bits():
+    """On a ladder they keep their bits, and all else goes down."""
+    config = load_config(
+        options={"student.first_last_bits": 8, "student.weight_bits": 2, "student.act_bits": 2}
+    )
+    model, _ = build.new_student(config, 10, (3, 32, 32), None)
+    found = [bits.weights for bits in quantized_layers(model).values() if bits.weights]
+    assert found[0] == found[-1] == 8
+    assert set(found[1:-1]) == {2}
+    lift_bits(model, 4)
+    assert [bits.weights for bits in quantized_layers(model).values() if bits.weights][1:-1] == [4] * len(
+        found[1:-1]
+    )
+    lift_bits(model, 1)
+    assert [bits.weights for bits in quantized_layers(model).values() if bits.weights] == found
+    with pytest.raises(InputError, match="first_last_bits.*bits must be 1 to 8, or 32"):
+        load_config(options={"student.first_last_bits": 16})
 
 
 class TestMembers:

@@ -120,6 +120,7 @@ def test_a_step_that_cannot_be_recorded_stays_as_it_was():
 def test_what_is_not_recorded_says_why():
     assert record(trainer("teacher")) == 'the device "cpu" records nothing'
     assert record(trainer("teacher", compile=True), TapeRecorder()) == "the networks are compiled"
+    assert record(trainer("teacher", record_steps=False), TapeRecorder()) == "`record_steps` is off"
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])

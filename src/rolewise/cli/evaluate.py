@@ -89,7 +89,7 @@ def _measure(
 
     about = describe(file)
     role = TEACHER if file.stem == TEACHER else STUDENT
-    config = checked_run(file, {f"{role}.network": network, "data.name": name})
+    config = checked_run(file, role, network, name)
     name, data = data_for(about, config, name, root, file=file)
     model = open_network(file, about, config, network)
     # An exported file computes in float32, and a file of weights is measured as its owner would use it: float32 too.

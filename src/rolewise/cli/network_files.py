@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rolewise._roles import ROLES
+from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.errors import InputError
 from rolewise.own_code import find_own_code, is_own_code
 
@@ -59,25 +59,28 @@ def run_settings_of(file: Path) -> "Config | None":
     return run_settings(folder)
 
 
-def checked_run(file: Path, named: Mapping[str, Any]) -> "Config | None":
+def checked_run(file: Path, role: str, network: str | None, data: str | None = None) -> "Config | None":
     """The settings of the run that a file lies in, after its own code was compared with the run's records.
 
     Args:
         file: a network's file.
-        named: own code that the user names now, by setting; see `rolewise.stages.own.check_unchanged`.
+        role: its role in the run.
+        network: own code of the network that the user names now, in place of the run's.
+        data: data set that the user names now.
 
     Raises:
         InputError: own code that is about to be run and is not what the run recorded.
     """
     config = run_settings_of(file)
-    if config is not None:
-        from rolewise.config import changed
-        from rolewise.stages.own import check_unchanged
+    if config is None:
+        return None
+    from rolewise.config import changed
+    from rolewise.stages.own import check_unchanged
 
-        # Another data set is no change of the run's settings.
-        given = {key: value for key, value in named.items() if value is not None and key != "data.name"}
-        config = changed(config.model_dump(), given)
-        check_unchanged(file.parent, config, named, only=("data.name", "teacher.network", "student.network"))
+    key = f"{STUDENT}.network" if role == STUDENT and config.student.network else f"{TEACHER}.network"
+    if network is not None:
+        config = changed(config.model_dump(), {key: network})
+    check_unchanged(file.parent, config, {key: network, "data.name": data}, only=("data.name", key))
     return config
 
 
@@ -153,9 +156,9 @@ def data_for(
 
 def _form(name: str, steps: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """The options that bring the images of a folder into the form that the file asks for."""
-    size = max(steps.get("size") or about.get("image_size") or [32])
     if name != "folder":
-        return {} if is_own_code(name) else {"size": size}
+        return {}  # their images have a size of their own, which `_check_fits` looks at
+    size = max(steps.get("size") or about.get("image_size") or [32])
     return {"size": size, "resize": steps.get("resize"), "channels": 1 if steps.get("channels") == "L" else 3}
 
 

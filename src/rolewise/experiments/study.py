@@ -6,7 +6,7 @@ from rolewise.experiments.recipes import Tree
 from rolewise.experiments.setups import FULL, Cell, Setup, Start
 
 DATA, NETWORK = "cifar10", "cnn-small"
-# Chosen by the rule in results/study/README.md, on held-out training images alone.
+# Chosen by the rule in results/study/rule.md, on held-out training images alone.
 EPOCHS, IMAGES, HELD_OUT, BATCH = 100, 1000, 1000, 64
 LOSSES = ("soft", "ii-kd")
 BITS = (4, 2)

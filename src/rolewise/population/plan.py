@@ -200,7 +200,11 @@ def _identity(spec: SearchSpec, strategy: Strategy, data: Data) -> dict[str, Any
         "weights": digest(spec.model) if spec.init == "given" else None,  # else they are not used
         "quantization": quantization(spec.model),
         "objective": describe_objective(spec.objective),
-        "settings": {one.name: getattr(spec.settings, one.name) for one in fields(TrainSettings)},
+        "settings": {
+            one.name: getattr(spec.settings, one.name)
+            for one in fields(TrainSettings)
+            if one.name != "record_steps"  # how a step is started, not what it computes
+        },
         "init": spec.init,
         "seed": spec.seed,
         "role": spec.role,

@@ -1,6 +1,5 @@
 """Multiply-accumulates of a network, by layer and by bit-width."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rolewise.pretrained.tracing import plain_module
+from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant.activations import activation_bits, quantized_activations
 from rolewise.quant.dorefa import FULL
 from rolewise.quant.layers import quantized_weights
@@ -45,7 +44,7 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
     whose levels hold every value. So it is right through pooling and shuffling, which keep levels, and through sums
     and averages, which do not.
     """
-    low = copy.deepcopy(plain_module(model)).cpu().float().eval()
+    low = copy_module(model).cpu().float().eval()
     grids = _grids(low)
     found: list[LayerCost] = []
     names = {module: name for name, module in low.named_modules()}
@@ -69,7 +68,7 @@ def layer_costs(model: nn.Module, image_size: tuple[int, int] = (32, 32)) -> lis
 
     kinds = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear)
     handles = [module.register_forward_hook(measure) for module in low.modules() if isinstance(module, kinds)]
-    images = torch.randn(2, 3, *image_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, image_channels(low), *image_size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             low(images)

@@ -71,9 +71,8 @@ def read_state(path: PathLike) -> dict[str, Tensor]:
             KeyError,
             IndexError,
         ) as error:
-            raise InputError(
-                f"{file} cannot be read as tensors: {str(error).splitlines()[0][:200]}."
-            ) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(f"{file} cannot be read as tensors: {reason}.") from error
     return _plain_names(_state(found, file))
 
 

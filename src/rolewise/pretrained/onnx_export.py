@@ -21,7 +21,7 @@ from rolewise.pretrained.description import canonical, file_description
 from rolewise.pretrained.low_bit import STORAGE, OnnxForm
 from rolewise.pretrained.onnx_graph import Graph, check_opset
 from rolewise.pretrained.onnx_writer import write_program
-from rolewise.pretrained.tracing import inference_copy, trace
+from rolewise.pretrained.tracing import image_channels, inference_copy, trace
 from rolewise.pretrained.verify import check_file
 from rolewise.quant import Grid
 from rolewise.quant.layers import quantized_weights
@@ -38,7 +38,7 @@ def export_onnx(
     opset: int | None = None,
     stated: Mapping[str, Any],
 ) -> Path:
-    """Writes one file: normalised `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
+    """Writes one file: normalized `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
 
     Weights of 2 bits or less are stored as UINT2 (opset 25), of 3 and 4 bits as UINT4 (opset 21), of 5 to 8 bits as
     UINT8. The file and the network are run once on random images before anything is written.
@@ -62,7 +62,7 @@ def export_onnx(
     check_opset(opset)
     graph = Graph(opset, OnnxForm("UINT2" if opset >= STORAGE["UINT2"][1] else "UINT4"))
     result, classes = write_program(low, trace(low, image_size), graph)
-    made = graph.finish(result, [3, *image_size], classes, __version__)
+    made = graph.finish(result, [image_channels(model), *image_size], classes, __version__)
     description = file_description(model, "onnx", image_size=list(image_size), **stated)
     onnx.helper.set_model_props(made, {STATED: canonical(description)})
     onnx.checker.check_model(made, full_check=True)

@@ -215,7 +215,7 @@ def upsample_bilinear(call: Call) -> str:
     return _resize(call, call.a["input"], _factors(call), "linear", corners=bool(call.a["align_corners"]))
 
 
-_PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
 def _pad(call: Call, mode: str) -> str:
@@ -228,7 +228,25 @@ def _pad(call: Call, mode: str) -> str:
 
 
 def pad(call: Call) -> str:
-    return _pad(call, _PADS[str(call.a.get("mode", "constant"))])
+    mode = str(call.a.get("mode", "constant"))
+    return _wrapped(call) if mode == "circular" else _pad(call, _PADS[mode])
+
+
+def _wrapped(call: Call) -> str:
+    """Circular padding: each axis between its own end and its own beginning; OpenVINO has no such mode."""
+    value, shape, given = str(call.a["self"]), call.shapes["self"], call.a["pad"]
+
+    def cut(source: str, begin: int, end: int, axis: int) -> str:
+        return call.add("Slice", source, *(call.graph.shape([one]) for one in (begin, end, axis)))
+
+    for index in range(len(given) // 2):  # the last dimension comes first
+        before, behind, axis = int(given[2 * index]), int(given[2 * index + 1]), len(shape) - 1 - index
+        if before < 0 or behind < 0:
+            raise refuse(call, "circular padding by negative widths")
+        parts = [cut(value, shape[axis] - before, shape[axis], axis)] if before else []
+        parts += [value, *([cut(value, 0, behind, axis)] if behind else [])]
+        value = call.add("Concat", *parts, axis=axis) if len(parts) > 1 else value
+    return value
 
 
 def reflection_pad(call: Call) -> str:

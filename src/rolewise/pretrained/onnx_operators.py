@@ -1,6 +1,5 @@
 """How the operators of an exported PyTorch graph are written in ONNX: the table, and what works element by element."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,15 +46,19 @@ def silu(call: Call) -> str:
 
 
 def elu(call: Call) -> str:
-    """PyTorch writes ELU, SELU and CELU as scale (max(x, 0) + alpha (exp(input_scale x) - 1) below 0)."""
-    alpha, scale, inner = (float(call.a[key]) for key in ("alpha", "scale", "input_scale"))
-    if inner == 1:
-        value = call.add("Elu", call.a["self"], alpha=alpha)
-    elif math.isclose(inner * alpha, 1):
-        value = call.add("Celu", call.a["self"], alpha=alpha)
-    else:
+    """scale (max(x, 0) + alpha (exp(x) - 1) below 0)."""
+    if float(call.a["input_scale"]) != 1:
         raise refuse(call, "ELU with `input_scale`")
+    value = call.add("Elu", call.a["self"], alpha=float(call.a["alpha"]))
+    scale = float(call.a["scale"])
     return value if scale == 1 else call.add("Mul", value, call.graph.number(scale))
+
+
+def celu(call: Call) -> str:
+    """alpha elu(x / alpha)."""
+    alpha = call.graph.number(float(call.a["alpha"]))
+    inner = call.add("Div", call.a["self"], alpha)
+    return call.add("Mul", call.add("Elu", inner, alpha=1.0), alpha)
 
 
 def prelu(call: Call) -> str:
@@ -132,6 +135,8 @@ OPERATORS: Mapping[Any, Operator] = {
     ),
     _aten.prelu.default: prelu,
     _aten.elu.default: elu,
+    _aten.celu.default: celu,
+    _aten.selu.default: _unary("Selu"),
     _aten.gelu.default: lambda call: call.add("Gelu", call.a["self"], approximate=str(call.a["approximate"])),
     _aten.mish.default: _unary("Mish"),
     _aten.softplus.default: softplus,
@@ -196,6 +201,7 @@ OPERATORS: Mapping[Any, Operator] = {
     _aten.select_scatter.default: shapes.select_scatter,
     _aten.expand.default: shapes.expand,
     _aten.repeat.default: shapes.repeat,
+    _aten.copy.default: shapes.copy,
     _aten.pixel_shuffle.default: shapes.pixel_shuffle,
     _aten.channel_shuffle.default: shapes.channel_shuffle,
     _aten.native_channel_shuffle.default: shapes.channel_shuffle,

@@ -4,6 +4,7 @@ The graph is written as for ONNX, with quantizers in the form that the plugin's 
 OpenVINO's ONNX front end.
 """
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,17 +20,18 @@ from rolewise.pretrained.low_bit import OpenVinoForm
 from rolewise.pretrained.onnx_graph import Graph
 from rolewise.pretrained.onnx_writer import write_program
 from rolewise.pretrained.openvino_file import STATED, load_openvino, seal, settings
-from rolewise.pretrained.tracing import inference_copy, trace
+from rolewise.pretrained.tracing import image_channels, inference_copy, trace
 from rolewise.pretrained.verify import Run, check_file
 from rolewise.runs import write_atomic
 
 OPSET = 21
+_COUNTED = re.compile(r"[A-Za-z]+_\d+")
 
 
 def export_openvino(
     model: nn.Module, path: Path, *, image_size: tuple[int, int], stated: Mapping[str, Any]
 ) -> Path:
-    """Writes `X.xml` and `X.bin`: normalised `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
+    """Writes `X.xml` and `X.bin`: normalized `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
 
     Weights of up to 4 bits lie packed in bytes and are decoded to int8 when the file is compiled; 5 to 7 bits, and 8
     bits of LSQ, lie as int8. DoReFa's and PACT's 8-bit weights, (2 c - 255) / 255, do not fit int8: they are
@@ -49,7 +51,7 @@ def export_openvino(
     low = inference_copy(model)
     graph = Graph(OPSET, OpenVinoForm())
     result, classes = write_program(low, trace(low, image_size), graph)
-    made = graph.finish(result, [3, *image_size], classes, __version__)
+    made = graph.finish(result, [image_channels(model), *image_size], classes, __version__)
     description = file_description(model, "openvino", image_size=list(image_size), **stated)
     text, weights = _serialize(_read(core, made.SerializeToString()), description)
     plain = _read(core, graph.unrounded(made).SerializeToString())
@@ -68,6 +70,10 @@ def _read(core: Any, data: bytes) -> Any:
     for node in network.get_ordered_ops():
         if node.get_type_name() == "GroupConvolution":
             _group_codes(node)
+    # Names that OpenVINO counts up from file to file: the same network always gives the same bytes.
+    for index, node in enumerate(network.get_ordered_ops()):
+        if _COUNTED.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}.{index}")
     return network
 
 
@@ -116,8 +122,13 @@ def model_info(description: Mapping[str, Any]) -> dict[str, str]:
         found["scale_values"] = " ".join(f"{255 * one:.9g}" for one in steps["std"])
         found["reverse_input_channels"] = "False"
     if info.get("classes"):
-        found["labels"] = " ".join(str(one).replace(" ", "_") for one in info["classes"])
+        found["labels"] = " ".join(_label(one) for one in info["classes"])
     return found
+
+
+def _label(name: object) -> str:
+    """A class name without spaces, and without what UTF-8 has no form for."""
+    return str(name).replace(" ", "_").encode("utf-8", "replace").decode()
 
 
 def _runner(core: Any, network: Any) -> Run:

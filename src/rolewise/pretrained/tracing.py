@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from rolewise.errors import InputError
 from rolewise.quant import decode_weights
@@ -74,14 +76,26 @@ def plain_module(model: nn.Module) -> nn.Module:
             return model
 
 
+def copy_module(model: nn.Module) -> nn.Module:
+    """A copy of the network within `plain_module`, also of one whose hooks leave computed tensors as attributes."""
+    model = plain_module(model)
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)
+
+
 def inference_copy(model: nn.Module) -> nn.Module:
     """A copy for export: float32, eval mode, decoded weights, activation quantizers as traceable operators.
 
     Raises:
         InputError: a quantized layer whose weight a hook recomputes.
     """
-    low = copy.deepcopy(plain_module(model)).cpu().float().eval()
-    check_own_weights(low)
+    check_own_weights(plain_module(model))
+    low = copy_module(model).cpu().float().eval()
     taken: set[int] = set()
     for layer in quantized_weights(low).values():
         if id(layer.weight) in taken:  # tied: the levels of one layer must not become the floats of another
@@ -125,22 +139,58 @@ def check_own_weights(model: nn.Module) -> None:
             )
 
 
+class _PlainDropout(TorchFunctionMode):
+    """Makes every dropout outside of training return its input itself, as PyTorch does.
+
+    torch.export takes it for a copy: what is written in place behind it would be lost for whoever reads the input.
+    """
+
+    _FUNCTIONS = frozenset(
+        getattr(F, name)
+        for name in (
+            "dropout",
+            "dropout1d",
+            "dropout2d",
+            "dropout3d",
+            "alpha_dropout",
+            "feature_alpha_dropout",
+        )
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._FUNCTIONS:
+            given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+            if given.get("training", func not in _QUIET) is False:
+                return given["input"]
+        return func(*args, **kwargs)
+
+
+_QUIET = (F.alpha_dropout, F.feature_alpha_dropout)  # whose `training` is False by default
+
+
 def set_rounding(model: nn.Module, rounds: bool) -> None:
     """Switches the rounding of an `inference_copy`'s activations."""
     for module in quantized_activations(model).values():
         module.rounds = rounds  # type: ignore[assignment]
 
 
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution; 3 without one."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
 def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The functional graph of an `inference_copy`, for (n, 3, h, w) with n free.
+    """The functional graph of an `inference_copy`, for (n, c, h, w) with n free.
 
     Raises:
         InputError: torch.export cannot trace the network.
     """
-    example = torch.zeros(2, 3, *image_size)
+    example = torch.zeros(2, image_channels(model), *image_size)
     try:
         batch = torch.export.Dim("n")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _PlainDropout():
             warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, about PyTorch's own use of pytrees
             program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
             functional: torch.export.ExportedProgram = program.run_decompositions({})

@@ -57,7 +57,7 @@ class _QuantizedGradient(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bits: int, key: int, counter: Tensor) -> Tensor:
         ctx.bits, ctx.key = bits, key
         ctx.save_for_backward(counter)
-        return x.view_as(x)
+        return x.clone()  # a view may not be written into by an in-place layer that follows
 
     @staticmethod
     @once_differentiable

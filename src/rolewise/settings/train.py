@@ -222,6 +222,10 @@ class ComputeSettings:
         default=False,
         description="torch.compile of the networks in the training step (a minute at the start)",
     )
+    record_steps: bool = Field(
+        default=True,
+        description="on a GPU record the training step once and repeat it; a step that cannot be stays",
+    )
     device: str = Field(default="cpu", description="`cpu`, `cuda`, `cuda:1`, or `auto`")
 
 
@@ -263,6 +267,7 @@ class TrainOptions(RecipeOptions, total=False):
     precision: Precision
     channels_last: bool | None
     compile: bool
+    record_steps: bool
     device: str
     threads: int
 

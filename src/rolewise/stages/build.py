@@ -202,7 +202,10 @@ def new_student(
     model = _network(name, arguments, classes, image, (config.seed, "init", "student"))
     report = None if teacher is None else networks.init_from(model, teacher)
     if section.weight_bits < 32 or section.act_bits < 32:
-        quantize(model, section.weight_bits, section.act_bits, method=section.quantizer)
+        outer = section.first_last_bits
+        quantize(
+            model, section.weight_bits, section.act_bits, method=section.quantizer, first_last_bits=outer
+        )
     return model, report
 
 

@@ -18,6 +18,7 @@ from rolewise.stages import build
 from rolewise.stages.check import check
 from rolewise.stages.trainings import TRAININGS, searches, teacher_given, wanted_baselines
 from rolewise.trainer import Trainer, torch_threads
+from rolewise.trainer.recorded import record
 
 _FLOAT = 4  # bytes
 _COPIES = 2  # of each parameter: itself and its momentum
@@ -147,11 +148,12 @@ class _Rehearsal:
 
 
 def _seconds_of_a_step(trainer: Trainer) -> float:
-    trainer.model.train()
-    trainer.objective.set_epoch(0, 0)
+    record(trainer)  # as the training will, on a GPU
+    trainer.begin_epoch()
+    take = trainer.train_step if trainer.recorded is None else trainer.recorded
     begun, steps = 0.0, -1  # the first step compiles and allocates, and is not counted
     for batch in trainer.feeder.batches(0, None):
-        trainer.train_step(batch)
+        take(batch)
         steps += 1
         if steps == 0:
             trainer.placement.wait()

@@ -26,6 +26,7 @@ _FREE = {
     "baselines",
     "data.root",  # the fingerprint says whether the images are the same
     "machine.workers",
+    "machine.record_steps",
     "machine.checkpoint_seconds",
     *(f"search.{name}" for name in PLACE),
 }

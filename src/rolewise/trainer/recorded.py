@@ -174,6 +174,8 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
     """
     if trainer.group is not None:
         return "several processes share the batches"
+    if not trainer.settings.record_steps:
+        return "`record_steps` is off"
     if trainer.settings.compile:
         return "the networks are compiled"
     if trainer.rung is not None:

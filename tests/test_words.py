@@ -1,0 +1,66 @@
+"""The project's words: one term for each thing (`docs/glossary.md`), American spelling, plain English."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# What crept in before -> what is said instead.
+WORDS = {
+    r"sittings?": "session",
+    r"anew": "again, from scratch",
+    r"go(?:es|ing)? on (?:in|with|after|from)": "resume, continue",
+    r"one's own": "your own",
+    r"heed(?:s|ed)?": "handle",
+    r"tells? (?:how|what|whether|that)": "says, states, describes",
+    r"by hand written": "hand-written",
+    r"normalis\w*": "normaliz-",
+    r"colou?rs? ?plane": "color plane",
+    r"colour\w*": "color",
+    r"neighbour\w*": "neighbor",
+    r"initialis\w*": "initializ-",
+    r"optimis(?:e|ed|er|ation|ing)\w*": "optimiz-",
+    r"quantis\w*": "quantiz-",
+    r"minimis\w*|maximis\w*": "minimiz-, maximiz-",
+    r"behaviour\w*": "behavior",
+    r"licence\b": "license",
+    r"centre[ds]?": "center",
+    r"synchronis\w*": "synchroniz-",
+    r"serialis\w*": "serializ-",
+    r"generalis\w*|specialis\w*": "generaliz-, specializ-",
+    r"recognis\w*|organis\w*": "recogniz-, organiz-",
+    r"randomis\w*|standardis\w*": "randomiz-, standardiz-",
+    r"orthonormalis\w*|parametris\w*|summaris\w*": "-iz-",
+}
+PATTERN = re.compile("|".join(rf"(\b(?:{word})\b)" for word in WORDS), re.IGNORECASE)
+# Names that are not ours to spell: arguments and packages of others, and the setting that the design fixes.
+FOREIGN = re.compile(r"`[^`]*`|\"[^\"]*\"|https?://\S+|random_?resized_?crop", re.IGNORECASE)
+FILES = sorted(
+    path
+    for pattern in (
+        "src/**/*.py",
+        "src/**/*.j2",
+        "docs/**/*.md",
+        "*.md",
+        "examples/*.py",
+        "benchmarks/*.py",
+        "tests/**/*.py",
+    )
+    for path in ROOT.glob(pattern)
+    if path.name not in ("test_words.py",)
+)
+
+
+def test_files_are_found() -> None:
+    assert len(FILES) > 300
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_words(path: Path) -> None:
+    found = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        for match in PATTERN.finditer(line):
+            index = next(i for i, group in enumerate(match.groups()) if group is not None)
+            found.append(f"{number}: {match[0]!r} -> {list(WORDS.values())[index]}: {line.strip()[:100]}")
+    assert not found, "\n".join(found)
