@@ -173,7 +173,8 @@ class Estimate:
         )
         return (
             f"about {in_words(self.seconds)} with {self.workers} members at a time ({parts}); "
-            f"{self.images:,} training images, {self.evaluations:,} evaluations; states {self.state_bytes / 1e6:.1f} MB a member"
+            f"{self.images:,} training images, {self.evaluations:,} evaluations; "
+            f"states {self.state_bytes / 1e6:.1f} MB a member"
         )
 
 
