@@ -14,11 +14,11 @@ from rolewise.objective import CrossEntropy, Distill
 from rolewise.population import make_plan
 from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import InlineEngine, make_engine
-from rolewise.population.gpu_engine import GpuEngine
+from rolewise.population.gpu_engine import GpuEngine, obstacle
 from rolewise.population.member import Task
 from rolewise.population.runner import HostRunner
 from rolewise.settings import SearchSettings
-from rolewise.trainer import torch_threads
+from rolewise.trainer import student_settings, torch_threads
 from rolewise.trainer.recorded import NoRecorder
 
 NUMBERS = {"batch_size": 50, "precision": "fp32"}
@@ -198,3 +198,9 @@ def test_a_member_begins_and_continues_as_in_the_local_engine(data):
         ]
         last.tensors[weights[-1]].flatten()[-1] = float("inf")
         assert not ours.is_finite(last)
+
+
+def test_members_whose_networks_change_do_not_stay():
+    assert obstacle(student_settings(4)) is None
+    assert "ladder" in obstacle(student_settings(4, ladder=(8, 4)))
+    assert "level changes" in obstacle(student_settings(4, count_level_changes=True))

@@ -19,6 +19,7 @@ from rolewise.stages import build
 from rolewise.stages.check import check
 from rolewise.stages.trainings import TRAININGS, searches, teacher_given, wanted_baselines
 from rolewise.trainer import Trainer, torch_threads
+from rolewise.trainer.recorded import record
 
 _FLOAT = 4  # bytes
 _COPIES = 2  # of each parameter: itself and its momentum
@@ -199,15 +200,15 @@ class _Rehearsal:
 
     def _seconds_of_a_step(self, trainer: Trainer) -> float:
         """The shortest of up to eight samples, in a few seconds; the first step, which allocates, is none of them."""
-        trainer.model.train()
-        trainer.objective.set_epoch(0, 0)
-        many = (
-            _GPU_STEPS if trainer.placement.device.type == "cuda" else 1
-        )  # a device is not waited for at each step
+        record(trainer)  # as the training will, on a GPU
+        trainer.begin_epoch()
+        take = trainer.train_step if trainer.recorded is None else trainer.recorded
+        # A device is not waited for at each step.
+        many = _GPU_STEPS if trainer.placement.device.type == "cuda" else 1
         whole, samples = Stopwatch(), list[float]()
         watch, steps = whole, -1
         for batch in trainer.feeder.batches(0, None):
-            trainer.train_step(batch)
+            take(batch)
             steps += 1
             if steps % many == 0:
                 trainer.placement.wait()
