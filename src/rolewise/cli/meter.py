@@ -104,16 +104,18 @@ class Meter(Progress):
 
     @property
     def left_of_all(self) -> float | None:
-        """Seconds until the run is over: each stage to come at the pace of the last one of its kind, else of this one.
+        """Seconds until the run is over: each stage to come at the pace of the last one of its kind.
+
+        While there was none, a student's training counts as a teacher's, and anything else as the present stage.
 
         None without a plan, in its last stage, and while nothing is known.
         """
         number = self.number
         if number is None or number == len(self.steps) or self.left is None:
             return None
-        paces = {_kind(str(self.stage)): 1 / self.rate}
-        here = paces[_kind(str(self.stage))]
-        paces = {**self._pace, **paces}
+        here = 1 / self.rate
+        paces = {**self._pace, _kind(str(self.stage)): here}
+        paces.setdefault("student", paces.get("teacher", here))
         ahead = [step for step in self.steps[number:] if not step.done]
         return self.left + sum(step.images * paces.get(_kind(step.stage), here) for step in ahead)
 
