@@ -88,7 +88,8 @@ class Meter(Progress):
         if not self._marks:
             return 0.0
         now = self.clock()
-        old = [mark for mark in self._marks if now - mark[0] >= _WINDOW]
+        # Of the marks that are old enough, none after which nothing has happened yet.
+        old = [mark for mark in self._marks if now - mark[0] >= _WINDOW and mark[1] < self.count]
         at, count = old[-1] if old else self._marks[0]
         return (self.count - count) / (now - at) if now > at else 0.0
 
