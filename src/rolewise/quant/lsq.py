@@ -62,8 +62,8 @@ class _KernelStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, step = ctx.saved_tensors
-        passed, parts = kernels.step_gradient(aligned_as(x, grad), x, step, ctx.low, ctx.high)
-        return passed, parts.sum() * ctx.scale, None, None, None
+        passed, parts = kernels.step_gradient(aligned_as(x, grad), x, step, ctx.low, ctx.high, ctx.scale)
+        return passed, parts.sum(), None, None, None
 
 
 def _composed_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
