@@ -3,10 +3,11 @@
 import pytest
 from made_runs import make_runs
 
-from rolewise.experiments.claims import Claim, Comparison, Quantity, judge, verdicts
+from rolewise.experiments.claims import Claim, Comparison, Quantity, judge
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.results import collect, schedule_facts
+from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.site import Site
 
 NOISE = (0.000, 0.004, -0.003)
@@ -89,17 +90,17 @@ def test_the_scale_is_on_every_verdict(measure):
 
 def test_figure3_counts_changes_and_the_start(measure):
     results = measure({})
-    verdict = state_of(results, "figure3")
+    verdict = state_of(results, "figure3-soft")
     found = {one.comparison.title: one.difference for one in verdict.judged}
-    late = found["4 bit, Soft labels: part of A_S before its first augmentation, above 0.1"]
-    fewer = found["4 bit, Soft labels: changes of policy, A_T less A_S"]
+    late = found["4 bit: part of A_S before its first augmentation, above 0.1"]
+    fewer = found["4 bit: changes of policy, A_T less A_S"]
     assert late.mean == pytest.approx(0.6 - 0.1)
     assert fewer.mean == 2 - 1
 
 
 def test_margin_of_four_bits(measure):
     results = measure({("soft", "a_s"): 0.497, ("teacher", "none"): 0.5})
-    one = state_of(results, "four-bits").judged[0].difference
+    one = state_of(results, "four-bits-soft").judged[0].difference
     assert one.mean == pytest.approx(0.497 - 0.5 + 0.005 + 2 * 0.001 / 3)
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from rolewise.errors import InputError
-from rolewise.experiments.claims import CLAIMS
 from rolewise.experiments.plan import all_cells, plan, select, training, with_arms
+from rolewise.experiments.sentences import CLAIMS
 from rolewise.experiments.tables import TABLES
 from rolewise.kd import LOSSES
 from rolewise.networks import NETWORKS

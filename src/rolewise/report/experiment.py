@@ -1,11 +1,13 @@
 """Writes every output of an experiment from its directory alone."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rolewise.errors import InputError
-from rolewise.experiments.claims import verdicts
 from rolewise.experiments.results import Results
+from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.tabulate import arm_groups, costs, grids, raw
 from rolewise.report.arms_plot import arms_plot
 from rolewise.report.experiment_page import Commands, experiment_page
@@ -17,7 +19,7 @@ PAGE, TEXT, PICTURE = "report.html", "README.md", "arms.svg"
 
 
 def write_experiment(
-    results: Results, folder: Path, *, title: str = "The paper's tables, again", commands: Commands = ()
+    results: Results, folder: Path, *, title: str = "The paper's tables, regenerated", commands: Commands = ()
 ) -> list[Path]:
     """Writes page, Markdown, CSV, LaTeX, JSON, model index and the dot plot.
 
@@ -62,7 +64,7 @@ def _document(results: Results) -> str:
         "format_version": 1,
         "scale": results.title,
         "seeds": list(results.seeds),
-        "environments": list(results.environments),
+        "environments": [_environment(one) for one in results.environments],
         "costs": costs(results),
         "claims": [
             {
@@ -91,3 +93,9 @@ def _document(results: Results) -> str:
         "cells": raw(results),
     }
     return json.dumps(document, indent=1, sort_keys=False) + "\n"
+
+
+def _environment(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Commit, versions and hardware; the system's own name says nothing about results."""
+    hardware = {key: value for key, value in (one.get("hardware") or {}).items() if key != "platform"}
+    return {"commit": one.get("commit"), "versions": one.get("versions"), "hardware": hardware}

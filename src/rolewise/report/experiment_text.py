@@ -64,7 +64,8 @@ def _claims(verdicts: tuple[Verdict, ...]) -> str:
     for one in verdicts:
         state = f"**{one.state}** ({one.scale})"
         rows.append((one.claim.sentence, one.claim.source, state, one.reason))
-        rows += [(f"- {each.comparison.title}", "", words.judged(each), "") for each in one.judged]
+        if one.state != "not run":
+            rows += [(f"- {each.comparison.title}", "", words.judged(each), "") for each in one.judged]
     return _table(("claim", "paper", "found", "why"), rows)
 
 
