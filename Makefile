@@ -9,7 +9,7 @@ GPU_PYTHON ?= python3.12
 GPU_TORCH ?= 2.11.0
 GPU_VENV := .venv-gpu-software
 
-.PHONY: demo test test-gpu-software check exact bench soak clean
+.PHONY: demo test test-gpu-software check exact bench soak docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,11 @@ bench: $(STAMP)
 # Broken input of every kind and kills at random moments; an hour or two. A short form is part of `make test`.
 soak: $(STAMP)
 	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 40
+
+# The documentation as a site, in docs/_build; a dead link within it is an error.
+docs: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 clean:
 	rm -rf $(VENV) $(GPU_VENV)

@@ -13,7 +13,7 @@ def inference_part(result: dict[str, Any]) -> str:
     parts = ["## Inference\n", origin(result)]
     parts.append(
         f"32x32 pixels, 100 classes, {threads} thread, processor with {features}. All runtimes take turns in one\n"
-        "process; speed is relative to onnxruntime float32, turn by turn.\n"
+        "process; CPU time where there is one thread. Speed is relative to onnxruntime float32, turn by turn.\n"
     )
     for title, found in figures.items():
         batches = [key for key in found if key.startswith("batch")]

@@ -155,7 +155,7 @@ def floors_part(result: dict[str, Any]) -> str:
     parts.append(
         "The floor of a step: its floating-point operations, counted by PyTorch, at the rate of this core's largest\n"
         "matrix product, measured in the same run. Feeding: images per second of CPU time with policy, crop, flip and\n"
-        "normalisation. Evaluation: 4 bits, weights quantized once, against quantizing them with every batch of 128.\n"
+        "normalization. Evaluation: 4 bits, weights quantized once, against quantizing them with every batch of 128.\n"
     )
     for name in NETWORKS:
         rows = [

@@ -8,7 +8,9 @@ import openvino
 from PIL import Image
 
 model, image = openvino.Core().read_model(sys.argv[1]), Image.open(sys.argv[2])
-network = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+network = openvino.compile_model(
+    model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+)
 info = json.loads(model.get_rt_info(["rolewise"]).astype(str))["info"]
 steps = info["preprocessing"]
 side = min(image.size)  # the central square, scaled

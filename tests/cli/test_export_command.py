@@ -180,7 +180,7 @@ def test_eval_of_an_openvino_file_and_of_other_data(tmp_path: Path, capsys: pyte
     assert found[0]["accuracy"] == pytest.approx(found[1]["accuracy"], abs=0.01)
     assert main(["export", str(file), str(tmp_path / "small.onnx"), "--image-size", "16"]) == 0
     assert main(["eval", str(tmp_path / "small.onnx")]) == 2
-    assert "images of digits are 32 x 32, got 16" in capsys.readouterr().err
+    assert "takes images of 16x16 pixels and those of digits have 32x32" in capsys.readouterr().err
     three = save_network(build("cnn-tiny", num_classes=3), tmp_path / "three", extra={"data": "digits"})
     assert main(["eval", str(three)]) == 2
     assert "knows 3 classes and digits has 10" in capsys.readouterr().err

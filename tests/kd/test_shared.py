@@ -71,7 +71,7 @@ def test_import_is_lean() -> None:
         "print([m for m in ('numba', 'PIL', 'pydantic', 'matplotlib', 'yaml', 'safetensors') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines() == ["['rolewise.kd.base']", "[]"]
+    assert run.stdout.splitlines() == ["['rolewise.kd.base', 'rolewise.kd.kept']", "[]"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Search algorithms: one of one's own is a class and a row, and the loop takes whatever it decides."""
+"""Search algorithms: a new one is a class and a row, and the loop takes whatever it decides."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def script(tmp_path):
     return Script(tmp_path / "notes")
 
 
-def test_a_strategy_of_ones_own(script, tmp_path, monkeypatch):
+def test_a_new_strategy(script, tmp_path, monkeypatch):
     """All members are targets and sources at once, and begin with policies of their own."""
     monkeypatch.setitem(METHODS, "shift", Shift)
     numbers = {"population": 4, "epochs": 6, "interval": 2, "method": "shift"}

@@ -103,7 +103,7 @@ def test_a_worker_that_hangs_is_taken_for_dead(one, tmp_path):
 
 
 def test_a_stop_brings_back_all_members_within_a_batch(one, tmp_path):
-    """Stopped in the middle of an interval, with members ahead of others, it goes on from exactly there."""
+    """Stopped in the middle of an interval, with members ahead of others, it continues from exactly there."""
     slow = script_in(tmp_path, step_seconds=0.02)
     begun = time.monotonic()
 

@@ -77,7 +77,7 @@ def test_torchs_generator_is_left_as_it_was():
 
 
 def test_layers_are_drawn_as_torch_draws_them():
-    """Bounds of torch's own initialisation: uniform within 1 / sqrt(fan in)."""
+    """Bounds of torch's own initialization: uniform within 1 / sqrt(fan in)."""
     model = nn.Linear(100, 50)
     reinitialize(model, 1)
     weight = model.weight.detach()

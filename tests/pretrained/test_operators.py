@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,10 @@ def test_classifiers(tmp_path: Path, name: str, suffix: str):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", ["ResNeXt", "MobileNetV3", "ConvNeXt"])
 def test_classifiers_with_low_bit_weights(tmp_path: Path, name: str, suffix: str):
+    """Their activations stay float, so that OpenVINO executes them in float, and says so."""
     model = quantize(drawn(CLASSIFIERS[name]()), 4, 32)
-    compare(model, tmp_path / f"net{suffix}", 64)
+    with pytest.warns(UserWarning, match="not executed in 8-bit") if suffix == ".xml" else nullcontext():
+        compare(model, tmp_path / f"net{suffix}", 64)
 
 
 class Probe(nn.Module):

@@ -24,7 +24,7 @@ class Trained:
     students: dict[int, nn.Module] = field(default_factory=dict)
 
 
-def normalised(split: Split, constants: Split) -> Tensor:
+def normalized(split: Split, constants: Split) -> Tensor:
     pixels = split.images.float() / 255
     found = (pixels - torch.tensor(constants.mean)) / torch.tensor(constants.std)
     return found.permute(0, 3, 1, 2).contiguous()

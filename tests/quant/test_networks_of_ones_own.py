@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from rolewise.errors import InputError
-from rolewise.population.member import reinitialize
+from rolewise.population.runner import reinitialize
 from rolewise.quant import (
     LayerBits,
     calibrate,

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-from synthetic_run import make_run
-
-SMALL = {"population": 8, "epochs": 10, "interval": 2, "training": 20, "n": 360}
+from synthetic_run import SMALL, make_run
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ ENVIRONMENT = {
         "threads": 2,
     },
 }
+# Sizes of a run that a test makes in no time.
+SMALL = {"population": 8, "epochs": 10, "interval": 2, "training": 20, "n": 360}
 ROWS = [
     ("teacher", "Teacher after stage alpha", "teacher", "A_T", None, False, 0.972),
     ("student", "Student after stage beta", "student", "A_S", "ii-kd", False, 0.956),

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
-from synthetic_run import make_run
+from synthetic_run import SMALL, make_run
 
 from rolewise.augment import RandAugment, Schedule
 from rolewise.cli import main

@@ -12,6 +12,7 @@ from rolewise.errors import InputError
 from rolewise.pretrained import load_network
 from rolewise.quant import lift_bits, quantization, quantized_layers
 from rolewise.stages import build, check, open_pipeline, train_role
+from rolewise.stages.schedules import named_schedule
 
 QUICK = {
     "teacher.train.epochs": 2, "student.train.epochs": 2, "machine.threads": 1, "machine.precision": "fp32",
@@ -27,14 +28,12 @@ def trained(out, role, **changes):
 
 
 def test_a_schedule_by_name(tmp_path):
-    config = load_config(
-        options={**QUICK, "teacher.schedule": "trivialaugment", "student.schedule": "random", "seed": 3}
-    )
-    assert build.named_schedule(config, "teacher") == NAMED["trivialaugment"](2, 0)
-    assert build.named_schedule(config, "student") == NAMED["random"](2, 3)
+    assert named_schedule("trivialaugment", 2).schedule == NAMED["trivialaugment"](2, 0)
+    assert named_schedule("random", 2, seed=3).schedule == NAMED["random"](2, 3)
     plain = trained(tmp_path / "plain", "teacher", **{"teacher.schedule": "none"})
     named = trained(tmp_path / "named", "teacher", **{"teacher.schedule": "trivialaugment"})
     assert plain[0]["loss"] != named[0]["loss"]
+    assert (plain[0]["schedule"], named[0]["schedule"]) == (None, "trivialaugment")
 
 
 def test_an_unknown_name_is_refused_before_any_work(tmp_path):

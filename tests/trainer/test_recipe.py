@@ -16,6 +16,7 @@ import rolewise as rw
 from rolewise import kd
 from rolewise.augment import Mixing, Schedule, TrivialAugment, mix_images, mix_labels
 from rolewise.augment.mixing import partners
+from rolewise.data import Data
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import CrossEntropy, Distill, MutualLearning
 from rolewise.quant import quantized_layers, quantizer_parameters, weight_codes
@@ -444,12 +445,10 @@ class TestAverages:
 
 
 def _data():
-    class Both:
-        train = split()
-        test = split(32)
-        classes = train.classes
-
-    return Both()
+    train, test = split(), split(32)
+    return Data.from_arrays(
+        train=(train.images, train.labels), test=(test.images, test.labels), classes=train.classes
+    )
 
 
 class TestLadder:

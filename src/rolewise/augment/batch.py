@@ -221,6 +221,6 @@ def normalize(
     return result
 
 
-def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "3 256"]:
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "c 256"]:
     """What `normalize` makes of each value of each channel, for devices that look it up."""
     return torch.from_numpy(_table(mean, std))

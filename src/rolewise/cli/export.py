@@ -3,6 +3,8 @@
 import json
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,12 +45,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
 ) -> None:
     """Writes a trained network as packed safetensors, ONNX, OpenVINO or a Hub folder, and measures what it costs."""
-    if not target and not report:
-        raise InputError("Give a file or folder to write, or `--report`.")
-    if image_size is not None and not 1 <= image_size <= 4096:
-        raise InputError(f"`--image-size` must be 1 to 4096, got {image_size}.")
-    if threads < 1:
-        raise InputError(f"`--threads` must be at least 1, got {threads}.")
+    _check_numbers(target or [], report, image_size, threads)
     from rolewise import pretrained
 
     file = network_file(source, role)
@@ -59,8 +56,7 @@ def export(
     info = info_for(file, about, role, config)
     steps = info.preprocessing
     size = (image_size, image_size) if image_size else (32, 32) if steps is None else steps.size
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with _warnings_to_stderr():
         for path in target or []:
             print(_write(model, path, size=size, opset=opset, packed=packed, extra=about["extra"], info=info))
         if report:
@@ -68,6 +64,28 @@ def export(
             print(json.dumps(found) if as_json else pretrained.format_report(found))
     if info.preprocessing is None and target:
         print(f"{file} does not say how images are prepared, so the export does not either.", file=sys.stderr)
+
+
+def _check_numbers(targets: list[Path], report: bool, image_size: int | None, threads: int) -> None:
+    """Checks what can be checked before torch is imported.
+
+    Raises:
+        InputError: nothing to do, or a number out of range.
+    """
+    if not targets and not report:
+        raise InputError("Give a file or folder to write, or `--report`.")
+    if image_size is not None and not 1 <= image_size <= 4096:
+        raise InputError(f"`--image-size` must be 1 to 4096, got {image_size}.")
+    if threads < 1:
+        raise InputError(f"`--threads` must be at least 1, got {threads}.")
+
+
+@contextmanager
+def _warnings_to_stderr() -> Iterator[None]:
+    """Prints the warnings of what runs within, one line each, once it has succeeded."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
     for one in said:
         if issubclass(one.category, UserWarning):
             print(f"warning: {one.message}", file=sys.stderr)

@@ -156,9 +156,9 @@ def data_for(
 
 def _form(name: str, steps: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """The options that bring the images of a folder into the form that the file asks for."""
-    size = max(steps.get("size") or about.get("image_size") or [32])
     if name != "folder":
-        return {} if is_own_code(name) else {"size": size}
+        return {}  # their images have a size of their own, which `_check_fits` looks at
+    size = max(steps.get("size") or about.get("image_size") or [32])
     return {"size": size, "resize": steps.get("resize"), "channels": 1 if steps.get("channels") == "L" else 3}
 
 

@@ -63,7 +63,7 @@ class Forward:
 
 
 def _compile(model: nn.Module, taps: Sequence[str]) -> tuple[Compiled, list[RemovableHandle]]:
-    """Logits and features in one graph, and its hooks; shapes are static, another batch size compiles anew."""
+    """Logits and features in one graph, and its hooks; shapes are static, another batch size compiles again."""
     found: list[Tensor] = [torch.empty(0)] * len(taps)
     # The graph has no version counters: what the network may write into later is copied.
     copied = [may_be_overwritten(model.get_submodule(name)) for name in taps]

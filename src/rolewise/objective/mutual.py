@@ -107,7 +107,7 @@ class MutualLearning(Objective):
 
 @contextmanager
 def _kept_buffers(model: nn.Module) -> Iterator[None]:
-    """A second pass over the same batch must not move batch normalisation's averages a second time."""
+    """A second pass over the same batch must not move batch normalization's averages a second time."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield

@@ -148,7 +148,7 @@ def search(
             automatically only with `out`.
         details: whether to return a `SearchResult`, which holds more than the schedule.
         options: further numbers of the search (`rolewise.settings.search.SearchSettings`: `quantile`,
-            `resample`, `early_stop`, `engine`, `ray_address`, `gpus_per_member`), and single numbers of the
+            `resample`, `early_stop`, `engine`, `ray_address`, `gpus_per_member`, `lanes`), and single numbers of the
             training (`TrainSettings`), such as `batch_size=64`.
 
     Returns:

@@ -148,7 +148,7 @@ class Lineage:
         return [Branch(*part) for part in zip(members, starts, ends, vectors, strict=True)]
 
     def trace(self, member: int) -> list[Segment]:
-        """(number of epochs, vector) of the history that ends in `member`; equal neighbours are one
+        """(number of epochs, vector) of the history that ends in `member`; equal neighbors are one
         segment."""
         segments: list[Segment] = []
         for branch in self.branches(member):

@@ -149,7 +149,7 @@ def _preparation(steps: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     mean, std = (", ".join(f"{one:.6g}" for one in steps[key]) for key in ("mean", "std"))
     return [
         ("Input", f"{height} x {width} pixels, {steps['channels']}, channels first"),
-        ("Normalisation", f"(pixels / 255 - mean) / std, mean ({mean}), std ({std})"),
+        ("Normalization", f"(pixels / 255 - mean) / std, mean ({mean}), std ({std})"),
     ]
 
 

@@ -63,6 +63,17 @@ def export(
     stated: dict[str, Any] = {"extra": check_extra(extra)}
     if info is not None:
         stated["info"] = check_info(info.at_size(size), count_classes(model))
+    return _export_graph(model, target, size, opset, stated)
+
+
+def _export_graph(
+    model: nn.Module, target: Path, size: tuple[int, int], opset: int | None, stated: Mapping[str, Any]
+) -> Path:
+    """Writes ONNX or OpenVINO.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+    """
     try:
         import onnx  # noqa: F401 - both forms are made from an ONNX graph
 

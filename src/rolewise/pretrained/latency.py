@@ -97,7 +97,13 @@ def _torch_run(model: nn.Module) -> Run:
 
 
 def in_turns(
-    runs: Mapping[str, Run], images: Tensor, *, rounds: int, seconds: float, threads: int
+    runs: Mapping[str, Run],
+    images: Tensor,
+    *,
+    rounds: int,
+    seconds: float,
+    threads: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of one batch for each runtime, which take turns, so that a load on the machine meets all alike.
 
@@ -107,6 +113,7 @@ def in_turns(
         rounds: turns at least.
         seconds: go on for so long, up to 1,000 turns.
         threads: of PyTorch.
+        clock: reads seconds; `time.process_time` on a machine that others load too, where there is one thread.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -120,9 +127,9 @@ def in_turns(
             if turn >= rounds and time.perf_counter() - begin >= seconds:
                 break
             for name, run in runs.items():
-                start = time.perf_counter()
+                start = clock()
                 run(images)
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(clock() - start)
     finally:
         torch.set_num_threads(before)
     return taken

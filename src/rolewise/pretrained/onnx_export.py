@@ -38,7 +38,7 @@ def export_onnx(
     opset: int | None = None,
     stated: Mapping[str, Any],
 ) -> Path:
-    """Writes one file: normalised `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
+    """Writes one file: normalized `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
 
     Weights of 2 bits or less are stored as UINT2 (opset 25), of 3 and 4 bits as UINT4 (opset 21), of 5 to 8 bits as
     UINT8. The file and the network are run once on random images before anything is written.

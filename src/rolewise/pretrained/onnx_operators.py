@@ -201,6 +201,7 @@ OPERATORS: Mapping[Any, Operator] = {
     _aten.select_scatter.default: shapes.select_scatter,
     _aten.expand.default: shapes.expand,
     _aten.repeat.default: shapes.repeat,
+    _aten.copy.default: shapes.copy,
     _aten.pixel_shuffle.default: shapes.pixel_shuffle,
     _aten.channel_shuffle.default: shapes.channel_shuffle,
     _aten.native_channel_shuffle.default: shapes.channel_shuffle,

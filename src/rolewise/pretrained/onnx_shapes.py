@@ -134,6 +134,14 @@ def expand(call: Call) -> str:
     return call.add("Expand", call.a["self"], call.graph.shape([max(size, 1) for size in call.result]))
 
 
+def copy(call: Call) -> str:
+    """`src` in the shape of `self`, whose values are overwritten."""
+    if call.shapes.get("src") == call.result:
+        return str(call.a["src"])
+    zeros = call.add("Mul", call.a["self"], call.graph.number(0))
+    return call.add("Add", zeros, call.a["src"])
+
+
 def repeat(call: Call) -> str:
     if len(call.a["repeats"]) != len(call.shapes["self"]):
         raise refuse(call, "a repetition that adds dimensions")

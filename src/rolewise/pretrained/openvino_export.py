@@ -31,7 +31,7 @@ _COUNTED = re.compile(r"[A-Za-z]+_\d+")
 def export_openvino(
     model: nn.Module, path: Path, *, image_size: tuple[int, int], stated: Mapping[str, Any]
 ) -> Path:
-    """Writes `X.xml` and `X.bin`: normalised `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
+    """Writes `X.xml` and `X.bin`: normalized `images` (n, 3, h, w) in, `logits` (n, k) out, n free.
 
     Weights of up to 4 bits lie packed in bytes and are decoded to int8 when the file is compiled; 5 to 7 bits, and 8
     bits of LSQ, lie as int8. DoReFa's and PACT's 8-bit weights, (2 c - 255) / 255, do not fit int8: they are

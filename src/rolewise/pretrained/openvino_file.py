@@ -30,7 +30,12 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
         threads: number of threads; None leaves it the choice.
         precision: "f32" or "bf16", of what is not computed in integers.
     """
-    found: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    found: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Else float inputs of linear layers with low-bit weights are rounded to 8 bits, which no network asked for.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
     if threads is not None:
         found["INFERENCE_NUM_THREADS"] = threads
     return found

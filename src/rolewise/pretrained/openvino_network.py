@@ -38,7 +38,7 @@ class ExecutedLayer:
     @property
     def integer(self) -> bool:
         """Whether it multiplies 8-bit integers."""
-        return self.precision in ("u8", "i8")
+        return self.precision in ("u8", "i8") and self.primitive.upper().endswith(("_I8", "_U8"))
 
 
 def read_openvino(path: Path) -> tuple[bytes, bytes, dict[str, Any]]:
@@ -89,7 +89,7 @@ def describe_openvino(path: Path) -> dict[str, Any]:
 class OpenVinoNetwork(nn.Module):
     """A network that OpenVINO computes on the CPU, quantized layers in 8-bit integers. For inference.
 
-    `(n, 3, h, w)`, normalised, to `(n, k)`. `layers` says how each convolution and linear layer runs.
+    `(n, 3, h, w)`, normalized, to `(n, k)`. `layers` says how each convolution and linear layer runs.
     """
 
     layers: tuple[ExecutedLayer, ...]

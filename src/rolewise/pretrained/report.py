@@ -11,9 +11,9 @@ from torch import nn
 
 from rolewise.pretrained.costs import LayerCost, layer_costs, macs_by_bits, weight_bytes
 from rolewise.pretrained.files import save_network
-from rolewise.pretrained.latency import in_turns, medians, processor_features, runtimes
+from rolewise.pretrained.latency import Run, in_turns, medians, processor_features, runtimes
 from rolewise.pretrained.openvino_network import OpenVinoNetwork
-from rolewise.pretrained.tracing import copy_module, image_channels
+from rolewise.pretrained.tracing import copy_module
 from rolewise.quant import quantization, remove_quantizers
 from rolewise.quant.dorefa import FULL
 from rolewise.quant.layers import quantized_weights
@@ -53,14 +53,7 @@ def cost_report(
     costs = layer_costs(model, image_size)
     with tempfile.TemporaryDirectory() as folder:
         runs, files, network = runtimes(plain, low, Path(folder), image_size, threads)
-        latency: dict[str, dict[str, float]] = {name: {} for name in runs}
-        for batch in batches:
-            images = torch.randn(
-                batch, image_channels(model), *image_size, generator=torch.Generator().manual_seed(0)
-            )
-            taken = in_turns(runs, images, rounds=rounds, seconds=seconds, threads=threads)
-            for name, value in medians(taken).items():
-                latency[name][str(batch)] = value
+        latency = _latency(runs, batches, image_size, threads=threads, seconds=seconds, rounds=rounds)
         sizes = _sizes(plain, low, files, Path(folder))
     return {
         "image_size": list(image_size),
@@ -77,6 +70,18 @@ def cost_report(
         "features": processor_features(),
         "hardware": environment().get("hardware", {}),
     }
+
+
+def _latency(
+    runs: Mapping[str, Run], batches: tuple[int, ...], image_size: tuple[int, int], **options: Any
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds of each runtime at each batch size; the options are those of `in_turns`."""
+    found: dict[str, dict[str, float]] = {name: {} for name in runs}
+    for batch in batches:
+        images = torch.randn(batch, 3, *image_size, generator=torch.Generator().manual_seed(0))
+        for name, value in medians(in_turns(runs, images, **options)).items():
+            found[name][str(batch)] = value
+    return found
 
 
 def _sizes(

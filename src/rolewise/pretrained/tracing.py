@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from rolewise.errors import InputError
 from rolewise.quant import decode_weights
@@ -137,6 +139,36 @@ def check_own_weights(model: nn.Module) -> None:
             )
 
 
+class _PlainDropout(TorchFunctionMode):
+    """Makes every dropout outside of training return its input itself, as PyTorch does.
+
+    torch.export takes it for a copy: what is written in place behind it would be lost for whoever reads the input.
+    """
+
+    _FUNCTIONS = frozenset(
+        getattr(F, name)
+        for name in (
+            "dropout",
+            "dropout1d",
+            "dropout2d",
+            "dropout3d",
+            "alpha_dropout",
+            "feature_alpha_dropout",
+        )
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self._FUNCTIONS:
+            given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+            if given.get("training", func not in _QUIET) is False:
+                return given["input"]
+        return func(*args, **kwargs)
+
+
+_QUIET = (F.alpha_dropout, F.feature_alpha_dropout)  # whose `training` is False by default
+
+
 def set_rounding(model: nn.Module, rounds: bool) -> None:
     """Switches the rounding of an `inference_copy`'s activations."""
     for module in quantized_activations(model).values():
@@ -158,7 +190,7 @@ def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.Exporte
     example = torch.zeros(2, image_channels(model), *image_size)
     try:
         batch = torch.export.Dim("n")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _PlainDropout():
             warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, about PyTorch's own use of pytrees
             program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
             functional: torch.export.ExportedProgram = program.run_decompositions({})

@@ -25,7 +25,7 @@ def check_file(model: nn.Module, unrounded: Run, rounded: Run, image_size: tuple
     A sum in another order may round to another level, and one level more or less spreads through a deep low-bit
     network. So the strict comparison is made without the rounding of activations, on the same graph; with rounding
     the file must run and be near. Some networks amplify every error (one before its training, whose BatchNorm does not
-    normalise yet): how much is measured by the network itself, in float32 against float64.
+    normalize yet): how much is measured by the network itself, in float32 against float64.
 
     Args:
         model: the `inference_copy` that was written.

@@ -88,3 +88,12 @@ def _computes_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def __getattr__(name: str) -> object:
+    """`make_optimizer`, which has a file of its own, for programs outside this package that import it from here."""
+    if name == "make_optimizer":
+        from rolewise.trainer.optimizer import make_optimizer
+
+        return make_optimizer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
