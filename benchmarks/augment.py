@@ -80,7 +80,7 @@ def ops(policy: Policy, images: np.ndarray, rounds: int, repeats: int) -> dict[s
 
 
 def whole(policy: Policy, images: np.ndarray, rounds: int, dtype: torch.dtype, last: bool) -> dict[str, Any]:
-    """Policy, crop, flip, cutout, normalisation."""
+    """Policy, crop, flip, cutout, normalization."""
     published = Published(slots(policy), MEAN, STD)
     floats = (images / 255.0 - MEAN) / STD
     augmenter, ids = BatchAugmenter(MEAN, STD, cutout=16), np.arange(len(images))

@@ -207,7 +207,7 @@ def feeding(size: Size, until: float) -> Figures:
 
 
 def evaluation(size: Size, until: float) -> Figures:
-    """Images a second of an evaluation in 4 bits, all of it: normalisation, transport, network."""
+    """Images a second of an evaluation in 4 bits, all of it: normalization, transport, network."""
     images, found = split(size), {}
     for batch in (1000, 4000):
         one = trainer(size, "4-bit", eval_batch=batch)

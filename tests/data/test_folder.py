@@ -155,7 +155,7 @@ def exif(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_an_animation_gives_its_first_frame(root: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ((200, 0, 0), (0, 200, 0))]
+    frames = [Image.new("RGB", (32, 32), color) for color in ((200, 0, 0), (0, 200, 0))]
     path = root / "train" / "cat" / f"3.{suffix}"
     frames[0].save(
         path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {})

@@ -1,4 +1,4 @@
-"""Training batches: policy, crop, flip, cutout and normalisation in one pass over the images."""
+"""Training batches: policy, crop, flip, cutout and normalization in one pass over the images."""
 
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -89,18 +89,18 @@ def check_shares(shares: Sequence[float]) -> tuple[float, float]:
 
 
 class BatchAugmenter:
-    """Makes training batches of uint8 images: policy, padding and crop, flip, cutout, normalisation.
+    """Makes training batches of uint8 images: policy, padding and crop, flip, cutout, normalization.
 
-    Exposed pixels (alpha 0 after the last op) and the crop's padding are 0 after normalisation, the data
+    Exposed pixels (alpha 0 after the last op) and the crop's padding are 0 after normalization, the data
     set's mean. The crop's offset is uniform over 0 .. 2 * crop in each axis. The ops are those of
     `policy.apply` with the same seed, epoch and ids.
 
     Args:
-        mean, std: per channel, of values within 0..1; the normalised value is (v / 255 - mean) / std, rounded
+        mean, std: per channel, of values within 0..1; the normalized value is (v / 255 - mean) / std, rounded
             once.
         crop: padding on each side in pixels, 0 for no crop.
         flip: whether half of the images are mirrored left to right.
-        cutout: side of a zero square in pixels, its centre uniform over the image, clipped; 0 for none.
+        cutout: side of a zero square in pixels, its center uniform over the image, clipped; 0 for none.
         threads: over how many threads the images are spread; does not change a byte.
         size: (height, width) of the result where the stored images are larger; None is their own size. A part of
             this size is then cut at a uniform place before the policy.

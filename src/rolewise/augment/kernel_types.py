@@ -19,7 +19,7 @@ class Program(NamedTuple):
         signed: 1 where the strength is negated for half of the images.
         numbers: `(slots, 2, 6)`, by sign (+, -): six affine coefficients, or [0] a mask, a threshold, a half side.
         factor: `(slots, 2)` float32, of blends, by sign.
-        given: `(n, amount, 4)` with `GIVEN`: slot, sign (0 is +, 1 is -), x and y of Cutout's centre.
+        given: `(n, amount, 4)` with `GIVEN`: slot, sign (0 is +, 1 is -), x and y of Cutout's center.
     """
 
     mode: int
@@ -58,7 +58,7 @@ class Tail(NamedTuple):
         crop: padding in pixels.
         flip: 1 for mirroring half of the images.
         cutout: side in pixels, 0 for none.
-        table: `(channels, 256)` float32, the normalised value of each byte; 3 channels, or 1 for grey.
+        table: `(channels, 256)` float32, the normalized value of each byte; 3 channels, or 1 for grey.
     """
 
     crop: int

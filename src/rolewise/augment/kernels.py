@@ -89,11 +89,11 @@ def choose(program: Any, row: Any, start: Any, h: Any, w: Any, order: Any, chose
                 continue
         else:
             slot = draw(start, index, slots)
-        centred = program.kernel[slot] == CUTOUT
+        centered = program.kernel[slot] == CUTOUT
         chosen[count, 0] = slot
         chosen[count, 1] = draw(start, index + 1, 2) if program.signed[slot] else 0
-        chosen[count, 2] = draw(start, index + 2, w) if centred else -1
-        chosen[count, 3] = draw(start, index + 3, h) if centred else -1
+        chosen[count, 2] = draw(start, index + 2, w) if centered else -1
+        chosen[count, 3] = draw(start, index + 3, h) if centered else -1
         index += 3
         count += 1
     return count
@@ -107,7 +107,7 @@ def inside(x: Any, y: Any, h: Any, w: Any) -> Any:
 
 @compiled
 def affine(a: Any, b: Any, h: Any, w: Any, c: Any) -> None:
-    """Nearest-neighbour affine map of planes a to b: per row the interval that lies inside, then no more tests."""
+    """Nearest-neighbor affine map of planes a to b: per row the interval that lies inside, then no more tests."""
     size = h * w
     for y in range(h):
         xx = c[2] + y * c[1]
@@ -204,7 +204,7 @@ def sharpen(f: Any, a: Any, b: Any, h: Any, w: Any) -> None:
 
 @compiled
 def histogram(a: Any, base: Any, size: Any, counts: Any) -> None:
-    """Counts of one plane's values; in four tables, so that equal neighbours do not wait for each other."""
+    """Counts of one plane's values; in four tables, so that equal neighbors do not wait for each other."""
     counts[:] = 0
     for i in range(0, size, 4):
         for k in range(min(4, size - i)):
@@ -453,7 +453,7 @@ def store(a: Any, size: Any, row: Any, out: Any) -> None:
 def finish(
     a: Any, h: Any, w: Any, start: Any, tail: Any, exposing: Any, result: Any, base: Any, along: Any
 ) -> None:
-    """Crop, flip, cutout and normalisation of one image; exposed pixels and padding become 0.
+    """Crop, flip, cutout and normalization of one image; exposed pixels and padding become 0.
 
     It is written to `result` from position `base`, one pixel `along` after the other. `exposing`: whether there may
     be exposed pixels.

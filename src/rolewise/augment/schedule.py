@@ -105,7 +105,7 @@ class Schedule(Sequence[BasePolicy]):
 
     @classmethod
     def from_policies(cls, policies: Iterable[BasePolicy], **about: Any) -> "Schedule":
-        """From one policy per epoch; equal neighbours become one segment. `about`: role and provenance."""
+        """From one policy per epoch; equal neighbors become one segment. `about`: role and provenance."""
         return cls([(len(list(group)), policy) for policy, group in groupby(policies)], **about)
 
     @classmethod

@@ -70,7 +70,7 @@ class AugmentedDataset(Dataset[Any]):
     Args:
         dataset: gives `(image, ...)` at each position; the image a PIL image or a uint8 tensor or array.
         transform: augments the image; called with its position as id.
-        then: what follows (to tensor, crop, normalise), called with the augmented image; None for nothing.
+        then: what follows (to tensor, crop, normalize), called with the augmented image; None for nothing.
 
     Raises:
         InputError: a data set without a length, or, at an item, one that gives images alone.

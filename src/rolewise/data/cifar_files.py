@@ -52,7 +52,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Cifar:
-    """A CIFAR data set: its forms in order of preference, its classes, and the constants that normalise it.
+    """A CIFAR data set: its forms in order of preference, its classes, and the constants that normalize it.
 
     Args:
         name: as a person types it.
@@ -175,7 +175,7 @@ _CIFAR100 = Cifar(
     classes=tuple(_FINE_CLASSES.split()),
     label_key="fine_labels",
     label_bytes=2,
-    # The published settings normalise the 4,000 images of a search with the constants of all 50,000.
+    # The published settings normalize the 4,000 images of a search with the constants of all 50,000.
     constants={50000: _CIFAR100_CONSTANTS, 4000: _CIFAR100_CONSTANTS},
 )
 

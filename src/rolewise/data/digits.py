@@ -2,7 +2,7 @@
 
 Data: *Optical Recognition of Handwritten Digits*, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
     1998,
-https://doi.org/10.24432/C50P49, licence CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). The 1,797
+https://doi.org/10.24432/C50P49, license CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). The 1,797
 images are that set's test part, from 13 writers, as scikit-learn redistributes it; changed here: stored as a
 NumPy archive with a division into training and test images of our own, and enlarged when read.
 """
@@ -23,7 +23,7 @@ SIZES = (1077, 360)  # images of a search: to train on, to score on (36 of each 
 
 
 def enlarge(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n H W 3"]:
-    """Counts 0..16 scaled to 0..255 and enlarged four times, bilinear with half-pixel centres, to grey RGB.
+    """Counts 0..16 scaled to 0..255 and enlarged four times, bilinear with half-pixel centers, to grey RGB.
 
     Output pixel i lies at s = (i + 1/2) / 4 - 1/2 of the input, between floor(s) and floor(s) + 1, weighted
     by distance, edge pixels repeated beyond the border: Pillow's `resize` with BILINEAR, but for the

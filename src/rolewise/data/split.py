@@ -22,7 +22,7 @@ _CHUNK = 2**25  # bytes of images that are counted or hashed at a time
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, and the constants that normalise them: (x / 255 - mean) / std, per channel.
+    """Labelled images, and the constants that normalize them: (x / 255 - mean) / std, per channel.
 
     Args:
         images: RGB (3 channels) or grey (1); a tensor, or what reads like one and is stored in another form.
@@ -226,7 +226,7 @@ class Data:
 
         The training images are shuffled once by NumPy's legacy `RandomState(0)`; the first `train` of them
         are the one split, the `validation` next the other, so every member of every search sees the same. The
-        validation split carries the constants of the training split, since everything is normalised as the
+        validation split carries the constants of the training split, since everything is normalized as the
         network was trained.
 
         Source: section 4.1 of the role-wise paper (4,000 and 36,000 images), the shuffle of the released
@@ -351,7 +351,7 @@ def channel_statistics(images: UInt8[Tensor, "n h w c"] | StoredImages) -> tuple
 
     Counts of the 256 values make the sums exact integers, so neither the order of the images nor the number
     of threads matters. A channel with one value only gets 1 as standard deviation: it is 0 after
-    normalisation anyhow.
+    normalization anyhow.
     """
     channels = int(images.shape[3])
     table = torch.zeros(channels, 256, dtype=torch.int64)

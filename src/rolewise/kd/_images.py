@@ -26,7 +26,7 @@ def crop_and_flip(
 ) -> Float[Tensor, "n c h w"]:
     """Zero-pads by `margin` pixels, crops back at a random offset, mirrors half of the images.
 
-    The padding follows the normalisation, so that it has the mean color of the data set. All draws come from
+    The padding follows the normalization, so that it has the mean color of the data set. All draws come from
     `generator` (on the CPU), so they are the same on every device.
     """
     n, _, height, width = images.shape

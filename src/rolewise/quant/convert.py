@@ -61,7 +61,7 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
 
     Args:
         model: a quantized network.
-        images: `(n, 3, h, w)`, normalised.
+        images: `(n, 3, h, w)`, normalized.
     """
 
     def fit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:

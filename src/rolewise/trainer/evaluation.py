@@ -55,10 +55,10 @@ def evaluate(
     """Evaluates `model` on all images of `split`; its mode and its buffers are as before afterwards.
 
     Args:
-        mean, std: normalisation of the images, per channel.
+        mean, std: normalization of the images, per channel.
         placement: device, precision and memory format.
         batch: images at a time; None: what suits the device.
-        batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
+        batch_statistics: batch normalization uses each batch's own statistics (128 images, unshuffled), as the
             role-wise release did; for comparisons with the paper's numbers alone. One image that would be left over
             joins the batch before it: it has no statistics of its own.
         keep_logits: whether the result holds the logits.
@@ -141,7 +141,7 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
+    """Batch normalization in training mode, its buffers as before afterwards; all else in eval mode."""
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
     with eval_mode(model):

@@ -25,7 +25,7 @@ _MOST_THREADS = 8  # feed any network on one GPU
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images (normalised, on the device), labels and positions in the data set.
+    """One step's images (normalized, on the device), labels and positions in the data set.
 
     Labels are classes `(n,)`, or the probabilities `(n, k)` of mixed images. `plan` is there until they are mixed.
     """

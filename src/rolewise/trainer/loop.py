@@ -56,7 +56,7 @@ class Trainer:
     Args:
         model: trained in place, moved to the settings' device.
         objective: forward and backward of a batch; already prepared.
-        split: training images; their mean and std normalise whatever this trainer evaluates.
+        split: training images; their mean and std normalize whatever this trainer evaluates.
         settings: numbers of the training.
         seed: of every random stream.
         role: "teacher" or "student".

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 -m rolewise.cli train --role student --out runs/two ...
 
 Each process takes its part of every global batch; order and augmentation of the images are functions of their ids, so
-all processes together see what one would. Gradients are averaged before they are clipped or used, batch normalisation
+all processes together see what one would. Gradients are averaged before they are clipped or used, batch normalization
 takes the statistics of the global batch, metrics and evaluations are summed over the processes: up to rounding the
 result does not depend on how many there are. `docs/parallel.md` says what does.
 """
@@ -209,7 +209,7 @@ class Group:
             self.barrier()
 
     def batch_norms(self, modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
-        """While the context lasts, batch normalisation in training mode takes the global batch's statistics."""
+        """While the context lasts, batch normalization in training mode takes the global batch's statistics."""
         return synchronized(modules, self.mean_, self.size)
 
 
