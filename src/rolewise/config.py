@@ -42,7 +42,7 @@ class DataConfig(Section):
         le=2048,
         description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
     )
-    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (gray)")
     store: str | None = Field(
         None,
         description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "

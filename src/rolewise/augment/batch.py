@@ -30,7 +30,7 @@ def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
             or len(values) not in (1, 3)
             or not np.isfinite(np.asarray(values, np.float64)).all()
         ):
-            raise InputError(f"`{name}` must be three finite numbers (one for grey), got {tuple(values)}.")
+            raise InputError(f"`{name}` must be three finite numbers (one for gray), got {tuple(values)}.")
     if min(std) <= 0:
         raise InputError(f"`std` must be above 0, got {tuple(std)}.")
     levels = np.arange(256, dtype=np.float64) / 255
@@ -67,7 +67,7 @@ def _check_channels(images: ImageBatch, tail: Tail) -> None:
     if images.channels != len(tail.table):
         raise InputError(
             f"`images` have {images.channels} channels, but `mean` and `std` are of {len(tail.table)}: "
-            "grey images need one number each, RGB three."
+            "gray images need one number each, RGB three."
         )
 
 
@@ -161,7 +161,7 @@ class BatchAugmenter:
         """One batch.
 
         Args:
-            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for grey.
+            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for gray.
             policy: of this epoch; None for none.
             seed, epoch, ids: the key of the random numbers; ids `(n,)`, the images' positions in the data
                 set.

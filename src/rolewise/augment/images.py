@@ -50,7 +50,7 @@ def image_batch(images: object, *, name: str = "images", channels: int = 3) -> I
 
     Args:
         images: uint8, NumPy or torch (on the CPU), `(n, h, w, c)`, `(n, c, h, w)`, or one image without n.
-        channels: 3, which takes grey images (1 channel) too, or 4 for `(n, h, w, 4)` alone.
+        channels: 3, which takes gray images (1 channel) too, or 4 for `(n, h, w, 4)` alone.
 
     Raises:
         InputTypeError: neither array nor tensor, or not uint8.

@@ -58,7 +58,7 @@ class Tail(NamedTuple):
         crop: padding in pixels.
         flip: 1 for mirroring half of the images.
         cutout: side in pixels, 0 for none.
-        table: `(channels, 256)` float32, the normalized value of each byte; 3 channels, or 1 for grey.
+        table: `(channels, 256)` float32, the normalized value of each byte; 3 channels, or 1 for gray.
     """
 
     crop: int
@@ -75,7 +75,7 @@ class Output(NamedTuple):
         single: float32 batch.
         half: bfloat16 batch, as the bits of uint16.
         interleaved: 1 for `(n, h, w, channels)` in memory, 0 for planes; all three are flat.
-        channels: of `pixels`, 3, 4 or 1 (grey).
+        channels: of `pixels`, 3, 4 or 1 (gray).
         exposed: bool `(n, h * w)`, where alpha is 0 at the end.
         trace: `(n, most ops, 4)`, which ops were applied, rows as of `Program.given`, -1 for none.
         fill: three bytes for exposed pixels; empty leaves what the ops left there.

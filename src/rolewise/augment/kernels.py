@@ -12,7 +12,7 @@ import numpy as np
 
 from rolewise.augment.compiling import compiled
 
-U = np.uint64  # An unsigned index spares the test for negative ones, without which loops vectorise.
+U = np.uint64  # An unsigned index spares the test for negative ones, without which loops vectorize.
 F = np.float32
 GOLDEN = U(0x9E3779B97F4A7C15)
 
@@ -31,7 +31,7 @@ ONE = 65536  # 1.0 in Pillow's 16.16 fixed point
 
 @compiled
 def mixed(z: Any) -> Any:
-    """The finaliser of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that scatters."""
+    """The finalizer of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that scatters."""
     z = (z ^ (z >> U(30))) * U(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> U(27))) * U(0x94D049BB133111EB)
     return z ^ (z >> U(31))
@@ -151,7 +151,7 @@ def cut(a: Any, h: Any, w: Any, x: Any, y: Any, half: Any) -> None:
 
 
 @compiled
-def grey(a: Any, i: Any, size: Any) -> Any:
+def gray(a: Any, i: Any, size: Any) -> Any:
     """Pillow's luma of pixel i (ITU-R 601-2 in 16 bits)."""
     return (a[U(i)] * 19595 + a[U(i + size)] * 38470 + a[U(i + 2 * size)] * 7471 + 32768) >> 16
 
@@ -169,7 +169,7 @@ def enhance(kind: Any, f: Any, a: Any, spare: Any, h: Any, w: Any) -> None:
     size = h * w
     if kind == COLOR:
         for i in range(size):
-            spare[U(i)] = grey(a, i, size)
+            spare[U(i)] = gray(a, i, size)
         for p in range(3):
             for i in range(size):
                 a[U(p * size + i)] = blend(spare[U(i)], a[U(p * size + i)], f)
@@ -178,7 +178,7 @@ def enhance(kind: Any, f: Any, a: Any, spare: Any, h: Any, w: Any) -> None:
     if kind == CONTRAST:
         total = 0
         for i in range(size):
-            total += grey(a, i, size)
+            total += gray(a, i, size)
         mean = np.uint8((2 * total + size) // (2 * size))
     for i in range(3 * size):
         a[U(i)] = blend(mean, a[U(i)], f)
@@ -227,7 +227,7 @@ def equalize(a: Any, base: Any, size: Any, counts: Any, lut: Any) -> Any:
     for v in range(256):
         counts[U(v + 256)] = before
         before += counts[U(v)]
-    for v in range(256):  # the float64 quotient of such integers truncates to the exact one, and vectorises
+    for v in range(256):  # the float64 quotient of such integers truncates to the exact one, and vectorizes
         lut[U(v)] = np.uint8(min(np.int32(np.float64(counts[U(v + 256)]) / np.float64(step)), np.int32(255)))
     return True
 
@@ -278,7 +278,7 @@ def load(images: Any, base: Any, interleaved: Any, channels: Any, size: Any, a: 
     if channels == 1:
         for i in range(size):
             a[U(i)] = a[U(i + size)] = a[U(i + 2 * size)] = images[U(base + i)]
-    elif interleaved == 1 and channels == 3:  # all planes in one loop: it vectorises with shuffles
+    elif interleaved == 1 and channels == 3:  # all planes in one loop: it vectorizes with shuffles
         for i in range(size):
             a[U(i)] = images[U(base + 3 * i)]
             a[U(i + size)] = images[U(base + 3 * i + 1)]
@@ -418,9 +418,9 @@ def working_memory(head: Any, height: Any, width: Any) -> Any:
 
 @compiled
 def luma(a: Any, size: Any) -> None:
-    """Makes the first plane the image in grey, as Pillow converts RGB; equal channels stay as they are."""
+    """Makes the first plane the image in gray, as Pillow converts RGB; equal channels stay as they are."""
     for i in range(size):
-        a[U(i)] = grey(a, i, size)
+        a[U(i)] = gray(a, i, size)
 
 
 @compiled

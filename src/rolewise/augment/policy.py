@@ -75,8 +75,8 @@ class BasePolicy(ABC):
 
         Args:
             images: uint8 `(n, h, w, 3)` or `(n, 3, h, w)`, or one image without n; NumPy or torch. A shape
-                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Grey images have 1 channel: the
-                ops see them as RGB with equal channels, the result is converted back to grey as Pillow does.
+                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Gray images have 1 channel: the
+                ops see them as RGB with equal channels, the result is converted back to gray as Pillow does.
             seed, epoch, ids: the key of the random numbers; ids are n integers (the images' positions in the
                 data set), so that an image gets the same ops in whatever batch it comes. None counts from 0.
             threads: over how many threads the images are spread; does not change a byte.

@@ -73,15 +73,15 @@ def blend(degenerate: np.ndarray, image: Image, factor: float) -> Image:
     return np.concatenate([mixed, image[..., 3:]], axis=-1)
 
 
-def grey(image: Image) -> np.ndarray:
+def gray(image: Image) -> np.ndarray:
     """Luma, `(h, w, 1)`."""
     r, g, b = (image[..., p : p + 1].astype(np.int64) for p in range(3))
     return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
 
 
 def contrast(image: Image, factor: float) -> Image:
-    """Away from the mean grey, exposed pixels counted as they are."""
-    return blend(np.array(math.floor(grey(image).mean() + 0.5)), image, factor)
+    """Away from the mean gray, exposed pixels counted as they are."""
+    return blend(np.array(math.floor(gray(image).mean() + 0.5)), image, factor)
 
 
 def sharpness(image: Image, factor: float) -> Image:
@@ -133,7 +133,7 @@ def autocontrast(rgb: np.ndarray, _: float) -> np.ndarray:
 
 
 def cutout(image: Image, side: float, center: tuple[int, int]) -> Image:
-    """A square about the center (x, y), clipped, in grey and exposed."""
+    """A square about the center (x, y), clipped, in gray and exposed."""
     (x, y), half = center, int(side) // 2
     result = image.copy()
     result[max(0, y - half) : max(0, y + half), max(0, x - half) : max(0, x + half)] = (125, 122, 113, 0)
@@ -145,7 +145,7 @@ REFERENCE: dict[str, Callable[[Image, float], Image]] = {
     "TranslateX": lambda image, t: affine(image, (1, 0, t, 0, 1, 0)),
     "TranslateY": lambda image, t: affine(image, (1, 0, 0, 0, 1, t)),
     "Brightness": lambda image, factor: blend(np.array(0), image, factor),
-    "Color": lambda image, factor: blend(grey(image), image, factor),
+    "Color": lambda image, factor: blend(gray(image), image, factor),
     "Invert": through_rgb(lambda rgb, _: 255 - rgb),
     "Sharpness": sharpness,
     "Posterize": through_rgb(lambda rgb, bits: rgb & (256 - 2 ** (8 - int(bits)))),

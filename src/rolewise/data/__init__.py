@@ -144,7 +144,7 @@ def load_data(
             it as `root`, if given.
         size: side in pixels of the images of a "folder", 1 to 1,024; the others have their own.
         resize: of a "folder": side to which images are scaled before the central part of `size` is taken.
-        channels: of a "folder": 3 for RGB, 1 for grey.
+        channels: of a "folder": 3 for RGB, 1 for gray.
         skip_bad: leave out files of a "folder" that are no readable image, instead of refusing the folder.
         store: where decoded images of a "folder" are kept: "auto", "always" (a mapped file), "never", or a folder.
         arguments: of own code, by name.

@@ -16,16 +16,16 @@ from torch import Tensor
 from rolewise.data.images import StoredImages
 from rolewise.errors import InputError, InputTypeError, check_integer
 
-Channels = tuple[float, ...]  # one number for grey, three for RGB
+Channels = tuple[float, ...]  # one number for gray, three for RGB
 _CHUNK = 2**25  # bytes of images that are counted or hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, and the constants that normalize them: (x / 255 - mean) / std, per channel.
+    """Labeled images, and the constants that normalize them: (x / 255 - mean) / std, per channel.
 
     Args:
-        images: RGB (3 channels) or grey (1); a tensor, or what reads like one and is stored in another form.
+        images: RGB (3 channels) or gray (1); a tensor, or what reads like one and is stored in another form.
         labels: 0 to the number of classes - 1.
         ids: position of each image in the training (or test) part of its data set; keys random streams.
         classes: names, by label.
@@ -75,12 +75,12 @@ class Split:
 
     def __repr__(self) -> str:
         n, height, width, channels = self.images.shape
-        kind = "grey" if channels == 1 else "RGB"
+        kind = "gray" if channels == 1 else "RGB"
         return f"Split({n:,} {kind} images, {height} x {width}, {self.num_classes} classes)"
 
     @property
     def channels(self) -> int:
-        """3 for RGB, 1 for grey."""
+        """3 for RGB, 1 for gray."""
         return int(self.images.shape[3])
 
     @property
@@ -162,14 +162,14 @@ class Data:
 
         Args:
             train: a pair (images, labels). Images: NumPy or torch, uint8 or floats within [0, 1], `(n, h, w)`,
-                `(n, h, w, c)` or `(n, c, h, w)` with 1 channel (grey) or 3 (RGB); what fits both is read as the
+                `(n, h, w, c)` or `(n, c, h, w)` with 1 channel (gray) or 3 (RGB); what fits both is read as the
                 former. Labels: n integers from 0.
             test: likewise, of the same form; used once, after a training.
             classes: names by label; None takes the numbers up to the largest training label.
             name: what results call the data set.
 
         Memory is shared with uint8 images whose channels come last. The images of a split have the form
-        `(n, h, w, c)`; grey ones keep 1 channel, and so must the network's first layer.
+        `(n, h, w, c)`; gray ones keep 1 channel, and so must the network's first layer.
 
         Raises:
             InputTypeError, InputError: another form; the message says what came and what to do.
@@ -200,7 +200,7 @@ class Data:
             classes: names by label; None takes `train.classes`, else numbers.
             name: what results call the data set.
             size: side to which the middle square of each image is scaled; None: all have one size already.
-            channels: 3 or 1; None: grey stays grey.
+            channels: 3 or 1; None: gray stays gray.
             store: a folder for a mapped file of the decoded images, made once and verified when it is used again;
                 None is memory. Of the datasets only the type and the length are compared: another content needs
                 another folder.

@@ -18,7 +18,7 @@ class Preprocessing:
         mean: mean of each channel, of values in [0, 1].
         std: standard deviation of each channel, of values in [0, 1], > 0.
         size: height and width in pixels.
-        channels: "RGB" or "L" (one grey channel).
+        channels: "RGB" or "L" (one gray channel).
         resize: side in pixels to which the central square of an image is scaled (bilinear), before the central part
             of `size` is taken; None: the greater side of `size`.
     """
