@@ -30,8 +30,7 @@ class Applied(NamedTuple):
     """One op as it was applied to one image.
 
     Fields: `op` its name; `strength` its value with its sign, in the op's unit, None where it has none;
-        `center`
-    (x, y) in pixels for Cutout, None otherwise.
+    `center` (x, y) in pixels for Cutout, None otherwise.
     """
 
     op: str

@@ -1,8 +1,7 @@
 """What the published CIFAR files are called, how many images each holds, and their digests.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html (names, MD5 sums of the archives), the data sets' own
-    lists (MD5
-sums of the files in the Python archives).
+lists (MD5 sums of the files in the Python archives).
 """
 
 from collections.abc import Mapping

@@ -51,9 +51,9 @@ def training_batches(
         split: the training images.
         batch: images a batch; a smaller split makes one batch.
         seed, stream, epoch: key of the order and of the augmentation.
-        device: of the batches.
+        device: device of the batches.
     Raises:
-        Interrupted: whoever watches the preparation said so.
+        Interrupted: the observer of the preparation asked for a stop.
     """
     generator = torch_generator(seed, stream, epoch)
     order = torch.randperm(len(split.images), generator=generator)

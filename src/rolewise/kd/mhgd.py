@@ -102,8 +102,8 @@ class MHGD(KDLoss):
 
     Args:
         heads: graphs per pair of layers.
-        trained: whether the heads are trained on the teacher; False leaves them random.
-        norm_eps, norm_momentum: of the heads' batch norm; momentum 0.1 is a decay of 0.9.
+        trained: True trains the heads on the teacher; False leaves them random.
+        norm_eps, norm_momentum: settings of the heads' batch norm; momentum 0.1 is a decay of 0.9.
         method, doubled_gradient: see `KDSVD`.
     Shape:
         at least 2 feature maps (n, c, h, w); c must agree between the networks; returns ().

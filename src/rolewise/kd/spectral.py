@@ -221,7 +221,7 @@ class _AlignedVectors(torch.autograd.Function):
 
 
 def _turned(x: Float[Tensor, "n c"], sign: Float[Tensor, "n 1"]) -> Float[Tensor, "n c"]:
-    """Rows times their sign; 0 where that is 0, whatever stands there."""
+    """Rows times their sign; 0 where the sign is 0, whatever the row holds."""
     return (x * sign).masked_fill_(sign == 0, 0)
 
 

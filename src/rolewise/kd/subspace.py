@@ -186,7 +186,7 @@ class _Tables(NamedTuple):
 
     Args:
         select: reads from a flat matrix, for each pair twice, two times the off-diagonal entry, then the gap.
-        phase: what makes a cosine of the first half of the sines.
+        phase: offset that turns the first half of the sines into cosines.
         assemble: writes the rotation, its columns permuted for the next round.
     """
 
