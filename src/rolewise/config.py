@@ -336,7 +336,7 @@ def _default_preset(tree: Mapping[str, Any]) -> str:
     section = tree.get("data")
     name = section.get("name") if isinstance(section, Mapping) else None
     if isinstance(name, str) and is_own_code(name):
-        name = "folder"  # one's own images as well
+        name = "folder"  # your own images as well
     return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 

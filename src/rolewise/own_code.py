@@ -144,7 +144,7 @@ def own_errors(path: Path, doing: str) -> Iterator[None]:
 def reduce_own(item: Any) -> Any:
     """How a class or function of own code travels to a process that has not run its file; for `reducer_override`.
 
-    Pickle finds classes by the name of their module, which such a process does not know: it is told the file.
+    Pickle finds classes by the name of their module, which such a process does not know: it receives the file.
     """
     module = getattr(item, "__module__", None)
     if not isinstance(item, type | FunctionType) or not str(module).startswith(_PREFIX):

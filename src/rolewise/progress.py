@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class Progress:
-    """Hears of a run's progress and shows nothing. Subclasses show it."""
+    """Receives a run's progress and shows nothing. Subclasses show it."""
 
     def start(self, stage: str, *, epochs: int, images: int, members: int = 0, done: int = 0) -> None:
         """A stage begins: `images` per epoch (of one member), `members` 0 outside a search, `done` epochs behind it."""

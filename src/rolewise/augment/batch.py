@@ -96,12 +96,12 @@ class BatchAugmenter:
     `policy.apply` with the same seed, epoch and ids.
 
     Args:
-        mean, std: per channel, of values within 0..1; the normalized value is (v / 255 - mean) / std, rounded
-            once.
+        mean, std: mean and standard deviation per channel, of values within 0..1; the normalized value is (v / 255 -
+            mean) / std, rounded once.
         crop: padding on each side in pixels, 0 for no crop.
-        flip: whether half of the images are mirrored left to right.
+        flip: True mirrors half of the images left to right.
         cutout: side of a zero square in pixels, its center uniform over the image, clipped; 0 for none.
-        threads: over how many threads the images are spread; does not change a byte.
+        threads: number of threads over which the images are spread; does not change a byte.
         size: (height, width) of the result where the stored images are larger; None is their own size. A part of
             this size is then cut at a uniform place before the policy.
         resized: shares (low, high] of the stored image's area for a random resized crop; None is off. Before the
@@ -162,12 +162,12 @@ class BatchAugmenter:
 
         Args:
             images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for gray.
-            policy: of this epoch; None for none.
+            policy: policy of this epoch; None for none.
             seed, epoch, ids: the key of the random numbers; ids `(n,)`, the images' positions in the data
                 set.
             index: `(n,)` positions in `images` of the batch's images; None takes all (n = m). Spares a
                 gathered copy.
-            out: a tensor to write, as would be returned; None makes one.
+            out: tensor to write to, of the form that is returned; None makes one.
             dtype: float32 or bfloat16.
             channels_last: memory format of the result.
 

@@ -20,9 +20,9 @@ class ImageBatch:
     Args:
         flat: all bytes, `n * height * width * channels`.
         interleaved: True for pixels one after the other `(n, h, w, c)`, False for planes `(n, c, h, w)`.
-        kind: the type it came as.
-        shape: the shape it came in.
-        nchw: whether that shape has the channels before height and width.
+        kind: type of the input.
+        shape: shape of the input.
+        nchw: True if that shape has the channels before height and width.
     """
 
     flat: np.ndarray

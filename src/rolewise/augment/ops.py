@@ -33,13 +33,13 @@ class Op:
     """One operation.
 
     Args:
-        name: as published.
-        unit: of the strength: "degrees", "pixels", "slope" (pixels per pixel), "bits kept", "threshold",
+        name: published name.
+        unit: unit of the strength: "degrees", "pixels", "slope" (pixels per pixel), "bits kept", "threshold",
             "factor" or "" (none).
         strengths: the strength at each magnitude, 0 to 9; None where the op has none.
-        signed: whether the strength is negated for half of the images.
-        resolve: (strength with its sign, height, width) -> what the kernel needs.
-        source: which Pillow call the op equals.
+        signed: True negates the strength for half of the images.
+        resolve: function of (strength with its sign, height, width) that gives the kernel's numbers.
+        source: the Pillow call that the op equals.
     """
 
     name: str

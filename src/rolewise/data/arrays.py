@@ -62,7 +62,7 @@ def uint8_images(images: Any, name: str) -> UInt8[Tensor, "n h w c"]:
     Args:
         images: NumPy or torch, uint8 or floats within [0, 1] (rounded to the nearest of 255 steps, half up);
             `(n, h, w)`, `(n, h, w, c)` or `(n, c, h, w)` with 1 or 3 channels. What fits both is read as the former.
-        name: for messages.
+        name: name for messages.
     Raises:
         InputTypeError: no array, or another type of values.
         InputError: another shape, no images, or floats outside [0, 1].

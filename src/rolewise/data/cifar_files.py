@@ -54,8 +54,8 @@ class Cifar:
     """A CIFAR data set: its forms in order of preference, its classes, and the constants that normalize it.
 
     Args:
-        name: as a person types it.
-        title: as a text names it.
+        name: name that a person types.
+        title: name in running text.
         label_key: key of the labels in the Python form.
         label_bytes: label bytes of one image in the binary form; the last of them is the class.
         constants: published (mean, std) by number of training images; the whole part's and the reduced

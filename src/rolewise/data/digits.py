@@ -1,7 +1,6 @@
 """The handwritten digits that ship with the package: 1,797 real images, enlarged from 8x8 to 32x32 RGB.
 
-Data: *Optical Recognition of Handwritten Digits*, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
-    1998,
+Data: *Optical Recognition of Handwritten Digits*, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49, license CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). The 1,797
 images are that set's test part, from 13 writers, as scikit-learn redistributes it; changed here: stored as a
 NumPy archive with a division into training and test images of our own, and enlarged when read.

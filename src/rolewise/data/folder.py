@@ -1,4 +1,4 @@
-"""One's own images: `root/{train,test}/<class>/*`, brought to one size and to RGB."""
+"""Your own images: `root/{train,test}/<class>/*`, brought to one size and to RGB."""
 
 import functools
 import warnings
@@ -45,7 +45,7 @@ def load_folder(
         resize: side to which images are scaled before the central part is taken; None is `size`, all of the square.
         channels: 3 for RGB, 1 for gray.
         skip_bad: leave out files that are no readable image (with a warning; `Data.skipped` lists them).
-        store: where decoded images are kept: "auto" (in memory, above 2 GiB in a mapped file in `root/.rolewise`),
+        store: place of the decoded images: "auto" (in memory, above 2 GiB in a mapped file in `root/.rolewise`),
             "always", "never", or a folder for the file.
     Raises:
         InputError: a missing or empty class, classes that differ, files that are no images.
@@ -141,7 +141,7 @@ def _read(
 
 
 def _listing(part: Path, files: Sequence[tuple[int, Path]]) -> list[list[Any]]:
-    """What tells whether files have changed since a store was made of them."""
+    """Names, sizes and times of the files, to detect changes since a store was made of them."""
     listed = []
     for label, entry in files:
         try:
@@ -231,7 +231,7 @@ def fit(image: Image.Image, size: int, *, channels: int = 3) -> UInt8[np.ndarray
     """The middle square of an upright image, scaled to the size (bilinear, antialiased), as RGB or gray.
 
     The square is cut first, so that of a large picture nothing is copied that is not used. Of the EXIF data the
-    orientation alone is read: writing all of them anew, as `ImageOps.exif_transpose` does, fails on odd entries.
+    orientation alone is read: rewriting all of them, as `ImageOps.exif_transpose` does, fails on odd entries.
     """
     turn, reversed_x, reversed_y = _UPRIGHT.get(_orientation(image), (None, False, False))
     image.load()

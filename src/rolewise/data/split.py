@@ -1,4 +1,4 @@
-"""Images in memory: a `Split` is what one trains or measures on, `Data` is a data set with its splits."""
+"""Images in memory: a `Split` is a set to train or measure on, `Data` is a data set with its splits."""
 
 import functools
 import hashlib
@@ -124,12 +124,12 @@ class Data:
     """A data set: its training images, and its test images, which are read at first access.
 
     Args:
-        name: as a person typed it.
+        name: name that a person typed.
         train: the whole training part.
         read_test: gives the test part; called once, at the first access to `test`.
         sizes: default numbers of images of `reduced`: (train, validation).
         constants: published (mean, std) by number of images of a reduced training part; others are computed.
-        source: where the images came from, for people.
+        source: origin of the images, for people.
         skipped: files that could not be read and were left out, where the caller asked for that.
     """
 
@@ -166,7 +166,7 @@ class Data:
                 former. Labels: n integers from 0.
             test: likewise, of the same form; used once, after a training.
             classes: names by label; None takes the numbers up to the largest training label.
-            name: what results call the data set.
+            name: name of the data set in results.
 
         Memory is shared with uint8 images whose channels come last. The images of a split have the form
         `(n, h, w, c)`; gray ones keep 1 channel, and so must the network's first layer.
@@ -198,13 +198,13 @@ class Data:
                 before normalization and without random transforms.
             test: likewise; decoded at the first access to `test`, but for its first item.
             classes: names by label; None takes `train.classes`, else numbers.
-            name: what results call the data set.
+            name: name of the data set in results.
             size: side to which the middle square of each image is scaled; None: all have one size already.
             channels: 3 or 1; None: gray stays gray.
             store: a folder for a mapped file of the decoded images, made once and verified when it is used again;
                 None is memory. Of the datasets only the type and the length are compared: another content needs
                 another folder.
-            progress: whether a bar is shown, on a terminal.
+            progress: True shows a progress bar on a terminal.
 
         Raises:
             InputTypeError, InputError: items of another form, of several sizes, or that differ when read twice.

@@ -17,7 +17,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @settings
 class TrainRecipe:
-    """What a training does: all that its result depends on besides network, data, objective and seed.
+    """What a training does: all that its result depends on, apart from network, data, objective and seed.
 
     Source of the defaults: role-wise paper, section 5.1.
     """

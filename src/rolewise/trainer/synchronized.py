@@ -87,9 +87,9 @@ def synchronized(modules: Sequence[nn.Module], mean_over: Mean, size: int) -> It
     """While the context lasts, the batch normalizations in `modules` share their statistics.
 
     Args:
-        modules: they stay what they are; the `forward` of batch normalizations is replaced for the time.
+        modules: modules of the network; the `forward` of batch normalizations is replaced within the context.
         mean_over: the mean of a tensor over all processes, in place.
-        size: how many processes there are.
+        size: number of processes.
     """
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
     for layer in layers:
