@@ -101,7 +101,7 @@ def write_pair(
     info: NetworkInfo | None = None,
     exported: bool = False,
 ) -> Path:
-    """Writes the tensors to `target` and the description to `beside`; `exported` marks files that may be overwritten."""
+    """Writes the tensors to `target` and the description to `beside`; `exported` marks overwritable files."""
     model = plain_module(model)
     stated: dict[str, Any] = {"form": "packed" if packed else "float", **describe_model(model)}
     if exported:
