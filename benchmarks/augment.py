@@ -179,7 +179,7 @@ for run in (
 
 
 def memory() -> dict[str, float]:
-    """MB that 50,000 images take beside their output, at the highest point (Linux)."""
+    """MB that 50,000 images take in addition to their output, at the peak (Linux)."""
     code = MEMORY.format(vector=VECTOR)
     shown = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True

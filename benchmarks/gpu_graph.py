@@ -69,7 +69,7 @@ class GraphedStep:
             self.graph.replay()
 
     def wait(self) -> None:
-        """The current stream goes on when what was replayed is done."""
+        """The current stream continues when the replay is done."""
         torch.cuda.current_stream().wait_stream(self.stream)
 
 

@@ -284,7 +284,7 @@ def _line(worker: "subprocess.Popen[str]", until: float) -> str:
 
 
 def _worker(device: str, kind: str, form: str) -> None:
-    """One of several processes: warm, then, once told to begin, the images a second of its own steps."""
+    """One of several processes: warms up, waits for the start signal, and returns the images a second of its steps."""
     size = smoke(device) if form == "smoke" else full(device)
     run = _stepper(replace(size, steps=2 * size.steps), kind, "eager")
     run()

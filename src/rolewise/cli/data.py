@@ -31,7 +31,7 @@ def check(
         int | None,
         typer.Option(help="Side to which images of a folder are scaled before the central part is taken."),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Of a folder: 3 for RGB, 1 for gray.")] = 3,
+    channels: Annotated[int, typer.Option(help="Channels of a folder's images: 3 for RGB, 1 for gray.")] = 3,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files of a folder that are no readable image.")
     ] = False,
@@ -93,7 +93,7 @@ def fetch(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Download CIFAR-10 or CIFAR-100, or go on with a download that broke off."""
+    """Download CIFAR-10 or CIFAR-100, or resume a download that broke off."""
     from rolewise.data.fetch import fetch as download
 
     if name == "digits":

@@ -35,7 +35,7 @@ Trial = Annotated[
     str | None, typer.Option("--trial", help="Whose schedule to read from a log of all trials.")
 ]
 Role = Annotated[
-    str | None, typer.Option("--role", help="Of a run directory only this one: teacher or student.")
+    str | None, typer.Option("--role", help="Only this role of a run directory: teacher or student.")
 ]
 
 

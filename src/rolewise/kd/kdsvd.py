@@ -64,7 +64,7 @@ def kernel_distance(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tenso
 
 
 def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
-    """The sum over neighboring layers and images of the squared differences of the kernels; dead images give 0."""
+    """The sum over adjacent layers and images of the squared differences of the kernels; dead images give 0."""
     dtype = vectors.student[0].dtype
     terms = 6 if dtype == torch.float32 else 12
     both = (*vectors.student, *vectors.teacher)

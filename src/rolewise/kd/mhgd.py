@@ -81,7 +81,7 @@ class HeadPair(nn.Module):
 
 
 def graph_loss(vectors: Aligned, pairs: nn.ModuleList) -> Float[Tensor, ""]:
-    """`graph_divergence` summed over neighboring layers; images without a direction give no row."""
+    """`graph_divergence` summed over adjacent layers; images without a direction give no row."""
     total = vectors.student[0].new_zeros(())
     for at, pair in enumerate(pairs, start=1):
         student = pair(vectors.student[at], vectors.student[at - 1])

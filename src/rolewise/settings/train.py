@@ -71,7 +71,7 @@ class TrainRecipe:
         default=None,
         gt=0,
         lt=1,
-        description="decay, per step, of an exponential average of the weights, which is tested and saved beside them",
+        description="decay, per step, of an exponential average of the weights, which is tested and saved next to them",
     )
     ema_epochs: Integer | None = Field(
         default=None,
