@@ -11,7 +11,7 @@ from rolewise.progress import Progress
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Seconds that pass on request."""
 
     def __init__(self) -> None:
         self.now = 0.0
