@@ -1,4 +1,4 @@
-"""`rolewise data`: is a data set there and whole, and where does one get it."""
+"""`rolewise data`: checks that a data set is present and complete, and fetches it."""
 
 import sys
 import time
