@@ -33,9 +33,9 @@ EXPECTED: Mapping[str, tuple[str, tuple[str, ...], float, float]] = {
         9_000,
         15_000,
     ),
-    "4 streams to one, float": ("lanes: plain", ("4 streams", "to one at a time"), 1.2, 1.2),
-    "4 streams to one, II-KD": ("lanes: 4-bit + ii-kd", ("4 streams", "to one at a time"), 1.9, 1.9),
-    "4 streams to one, small network": ("lanes: small network", ("4 streams", "to one at a time"), 3.0, 6.0),
+    "4 lanes to one, float": ("lanes: plain", ("4 lanes", "to one lane"), 1.2, 1.2),
+    "4 lanes to one, II-KD": ("lanes: 4-bit + ii-kd", ("4 lanes", "to one lane"), 1.9, 1.9),
+    "4 lanes to one, small network": ("lanes: small network", ("4 lanes", "to one lane"), 3.0, 6.0),
     "evaluation, batches of 4,000, images/s": ("evaluation", ("batch 4000", "images/s"), 110_000, 180_000),
 }
 

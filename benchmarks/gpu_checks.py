@@ -11,8 +11,7 @@ from contextlib import contextmanager
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
 import torch
-from gpu_graph import GraphedStep
-from gpu_parts import Figures, Size, batches, trainer, wait
+from gpu_parts import Figures, Size, batches, recorded, trainer, wait
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -251,10 +250,9 @@ def check_graph(size: Size, steps: int) -> Figures:
                         one.train_step(batch)
                 entry: Figures = {"eager to itself": _apart(again, eager)}
                 if graphs:
-                    step = GraphedStep(graphed, every[0])
+                    step = recorded(graphed, every[0])
                     for batch in every:
                         step(batch)
-                    step.wait()
                     wait(size.device)
                     entry["graph to eager"] = _apart(graphed, eager)
             noise = entry["eager to itself"]

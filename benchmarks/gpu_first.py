@@ -69,7 +69,7 @@ TESTS = (
 def measurements(size: Size, out: Path) -> dict[str, Unit]:
     """The first call's units, in this order."""
     small = parts.Size(
-        **{**vars(size), "network": size.small, "streams": (1, 4, 8) if size.members > 2 else (1, 2)}
+        **{**vars(size), "network": size.small, "lanes": (1, 4, 8) if size.members > 2 else (1, 2)}
     )
     profiled = ("plain", "4-bit", "4-bit + ii-kd") if len(size.kinds) > 2 else size.kinds
     made = {

@@ -14,7 +14,9 @@ import rolewise as rw
 from rolewise import kd, networks
 from rolewise.data import Data, Split, channel_statistics
 from rolewise.objective import CrossEntropy, Distill, Objective
+from rolewise.population.runner import SearchSpec
 from rolewise.trainer import Batch, Trainer, student_settings, teacher_settings
+from rolewise.trainer.recorded import GraphRecorder, RecordedStep
 
 Figures = dict[str, Any]
 
@@ -43,7 +45,7 @@ class Size:
         steps: steps of one timing.
         rounds: timings of each side.
         members: members of a population that are resident at once.
-        streams: over how many streams they are spread.
+        lanes: numbers of them that are trained at once.
         device: where all of it runs.
         kinds: what of `KINDS` is timed.
     """
@@ -55,7 +57,7 @@ class Size:
     steps: int
     rounds: int
     members: int
-    streams: tuple[int, ...]
+    lanes: tuple[int, ...]
     device: str
     kinds: tuple[str, ...]
 
@@ -111,8 +113,8 @@ def _objective(size: Size, loss: str, clip: bool | None) -> Objective:
     return made
 
 
-def trainer(size: Size, kind: str, *, seed: int = 0, **changes: Any) -> Trainer:
-    """Ready to step in epoch 5, where the clip's sigmoid is near 1."""
+def _training(size: Size, kind: str, seed: int, changes: dict[str, Any]) -> tuple[Any, Objective, Any]:
+    """Network, objective and settings of a kind."""
     bits, loss, clip = KINDS[kind]
     model = network(size, seed)
     if bits < 32:
@@ -120,10 +122,30 @@ def trainer(size: Size, kind: str, *, seed: int = 0, **changes: Any) -> Trainer:
     task = CrossEntropy() if loss is None else copy.deepcopy(_objective(size, loss, clip))
     settings = teacher_settings if bits == 32 else student_settings
     numbers = {"batch_size": size.batch, "precision": "bf16", "device": size.device, **changes}
-    made = Trainer(model, task, split(size), settings(10, **numbers), seed=0)
+    return model, task, settings(10, **numbers)
+
+
+def trainer(size: Size, kind: str, *, seed: int = 0, **changes: Any) -> Trainer:
+    """Ready to step in epoch 5, where the clip's sigmoid is near 1."""
+    model, task, settings = _training(size, kind, seed, changes)
+    made = Trainer(model, task, split(size), settings, seed=0)
     made.model.train()
     task.set_epoch(5, 0)
     return made
+
+
+def members(size: Size, kind: str) -> SearchSpec:
+    """A population of a kind, an epoch of which is as many steps as a timing."""
+    model, task, settings = _training(size, kind, 0, {"threads": 1})
+    images = split(size)
+    train = images.subset(torch.arange(size.steps * size.batch))
+    validation = images.subset(torch.arange(size.batch))
+    return SearchSpec(model, task, train, validation, settings.resolved(), 0, "teacher", "given")
+
+
+def recorded(one: Trainer, batch: Batch) -> RecordedStep:
+    """The trainer's step as a CUDA graph, as a training and a search record it."""
+    return RecordedStep(one, batch, GraphRecorder())
 
 
 def batches(one: Trainer, count: int) -> list[Batch]:

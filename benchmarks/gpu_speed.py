@@ -5,18 +5,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gpu_imports  # noqa: F401 - first: what follows may need its stand-in
 import torch
 from common import ratio, summary
-from gpu_graph import GraphedStep
-from gpu_parts import Figures, Size, batches, full, smoke, split, trainer, wait
+from gpu_parts import Figures, Size, batches, full, members, recorded, smoke, split, trainer, wait
 
 from rolewise.augment import Schedule
+from rolewise.population.gpu_engine import GpuEngine
+from rolewise.population.member import Task
+from rolewise.progress import Progress
 
 Sides = dict[str, Callable[[], None]]
 
@@ -37,15 +38,13 @@ def _stepper(size: Size, kind: str, mode: str) -> Callable[[], None]:
     with _tried("cuDNN tried" in mode):
         one = trainer(size, kind, compile="compiled" in mode)
         every = batches(one, 4)
-        step = GraphedStep(one, every[0]) if "graphed" in mode else one.train_step
+        step = recorded(one, every[0]) if "graphed" in mode else one.train_step
         if "compiled" in mode:
             step(every[0])
-    settle: Callable[[], None] = step.wait if isinstance(step, GraphedStep) else lambda: None
 
     def run() -> None:
         for index in range(size.steps):
             step(every[index % len(every)])
-        settle()
         wait(size.device)
 
     return run
@@ -135,36 +134,36 @@ def profile(size: Size, out: Path, kinds: tuple[str, ...]) -> Figures:
     return found
 
 
+class _Notes(Progress):
+    """Keeps why steps were not recorded."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def lanes(size: Size, kind: str, until: float) -> Figures:
-    """Members of a population, all resident, a step of each in turn over some streams, against as many of one."""
-    graphs = size.device.startswith("cuda")
-    trainers = [trainer(size, kind, seed=seed) for seed in range(size.members)]
-    every = batches(trainers[0], 4)
-    steps: list[Any] = [GraphedStep(one, every[0]) if graphs else one.train_step for one in trainers]
-    streams = [torch.cuda.Stream() for _ in range(max(size.streams))] if graphs else []
+    """An epoch of each member of a population, fed and swapped in and out, in lanes of the package's own engine."""
+    notes = _Notes()
+    tasks = [Task(member, None, tuple(Schedule.none(1)), evaluate=False) for member in range(size.members)]
+    with ExitStack() as stack:
+        engines = {
+            count: stack.enter_context(GpuEngine(members(size, kind), count, notes)) for count in size.lanes
+        }
 
-    def run(order: list[Any], count: int) -> None:
-        for index in range(size.steps):
-            for k, step in enumerate(order):
-                batch = every[index % len(every)]
-                if graphs:
-                    step(batch, streams[k % count])
-                else:
-                    step(batch)
-        for step in order if graphs else []:
-            step.wait()
-        wait(size.device)
+        def run(engine: GpuEngine) -> None:
+            for outcome in engine.run(tasks, lambda: False):
+                assert outcome.finished
 
-    sides: Sides = {"one": functools.partial(run, steps[:1] * size.members, 1)}
-    counts = size.streams if graphs else (1,)
-    sides |= {f"{count} streams": functools.partial(run, steps, count) for count in counts}
-    seconds = _turns(sides, size.rounds, until)
-    found: Figures = {"members": size.members, "steps": "graphs" if graphs else "eager: no CUDA device"}
-    found["one, so many times"] = _rates(seconds["one"], size, size.members)
-    for name in list(sides)[1:]:
-        found[name] = _rates(seconds[name], size, size.members)
-        found[name]["to one at a time"] = ratio(seconds["one"], seconds[name])
-    if graphs:
+        sides: Sides = {f"{count} lanes": functools.partial(run, engine) for count, engine in engines.items()}
+        seconds = _turns(sides, size.rounds, until)
+    found: Figures = {"members": size.members, "stayed eager": sorted(set(notes.notes))}
+    for name, each in seconds.items():
+        found[name] = _rates(each, size, size.members)
+        found[name]["to one lane"] = ratio(seconds[next(iter(seconds))], each)
+    if size.device.startswith("cuda"):
         found["GiB"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     return found
 

@@ -123,7 +123,7 @@ def test_it_runs_on_the_fake_device(tmp_path, units):
     losses = figures.get("check: losses", {})
     assert not any("failed" in loss for loss in losses.values() if isinstance(loss, dict))
     assert figures["row: teacher"]["stayed eager"] == []
-    assert figures["lanes: plain"]["steps"] == "graphs"
+    assert figures["lanes: plain"]["stayed eager"] == []
     assert "graph to eager" in figures["check: graph against eager"]["4-bit + ii-kd, deterministic"]
 
 
@@ -213,7 +213,7 @@ def test_what_was_expected_stands_beside_what_was_measured(book):
 
     one = book()
     one.keep("throughput: plain", {"graphed": {"images/s": {"median": 39_000}}})
-    one.keep("lanes: plain", {"4 streams": {"left out": "memory"}})
+    one.keep("lanes: plain", {"4 lanes": {"left out": "memory"}})
     assert one.content["expected"] == [
         {"what": "float, recorded, images/s", "expected": [40_000, 52_000], "measured": 39_000}
     ]

@@ -267,7 +267,8 @@ def fake_cuda() -> Iterator[Watch]:
         (FakeTensorMode, "avoid_device_init", True),  # torch.tensor(..., device="cuda") goes by way of the CPU
         (torch._C, "_conv_determine_backend_memory_format", conv_format),
         (torch.Tensor, "pin_memory", pin), (torch.Tensor, "record_stream", nothing), (torch.nn.Module, "_apply", apply),
-        (threading.Thread, "run", run_seen),
+        (threading.Thread, "run", run_seen), (cuda, "init", nothing), (cuda, "default_generators", [torch.Generator()]),
+        (cuda, "get_rng_state", lambda *_: torch.zeros(16, dtype=torch.uint8)), (cuda, "set_rng_state", nothing),
     ]  # fmt: skip
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, value in patches:

@@ -22,6 +22,7 @@ from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import make_engine
 from rolewise.population.gpu_engine import GpuEngine
 from rolewise.population.member import Task
+from rolewise.population.runner import HostRunner
 from rolewise.progress import Progress
 from rolewise.settings import SearchSettings
 
@@ -98,13 +99,24 @@ def engine(one):
     }
 
 
+def host(one):
+    """A worker whose states travel: two members in turn, each state out and in."""
+    runner = HostRunner(one.spec)
+    policy, states = Schedule.none(1)[0], {}
+    for member in (0, 1, 0):
+        runner.load_member(member, states.get(member)).train_epoch(policy)
+        states[member] = runner.take_state()
+    held = {tensor.device.type for state in states.values() for tensor in state.tensors.values()}
+    return {"recorded": runner.trainer.recorded is not None, "held": sorted(held)}
+
+
 def result(case):
     loss, network, bits = case.split("/")
     found, error = {}, None
     with fake_cuda.fake_cuda() as watch:
         try:
             one = plan(loss, network, int(bits))
-            found = {"swaps": swaps(watch, one), "engine": engine(one)}
+            found = {"swaps": swaps(watch, one), "engine": engine(one), "host": host(one)}
         except Exception as raised:
             error = "".join(traceback.format_exception(raised))[-6000:]
         allowed = {"evaluation": ("evaluate",), "finite": ("is_finite",)}

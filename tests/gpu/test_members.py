@@ -61,3 +61,8 @@ def test_a_swap_is_a_few_launches_and_a_step_is_one_graph(found, case):
 @pytest.mark.parametrize("case", CASES)
 def test_a_cuda_device_gets_lanes_of_one_process(found, case):
     assert found[case]["engine"] == {"lanes": 2, "members": [0, 1, 2, 3], "finished": True, "notes": []}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_worker_whose_states_travel_records_its_step_as_well(found, case):
+    assert found[case]["host"] == {"recorded": True, "held": ["cpu"]}

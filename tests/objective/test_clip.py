@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rolewise.objective import clip_and_add
+from rolewise.objective import clip, clip_and_add
 
 
 def scalar(value: float) -> torch.Tensor:
@@ -97,3 +97,25 @@ def test_zero_gradients_and_missing_ones():
     # No task gradient, no KD gradient: the bound is 0.
     assert [x.tolist() for x in sums] == [[0, 0], [0, 0], [1, 1], [0, 0]]
     assert dropped.item() == 0
+
+
+@pytest.mark.parametrize("mode", ["post_clip", "pre_clip", "ignored"])
+def test_all_tensors_at_once_equal_one_after_the_other(monkeypatch, mode):
+    """As on a GPU: gradients in other memory formats, one that is not finite, one that is missing, one of zeros."""
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(8, 4, 3, 3), (8, 4, 3, 3), (7,), (5, 2), (6, 4, 1, 1), (3,)]
+    task, kd = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    task[0] = task[0].contiguous(memory_format=torch.channels_last)
+    kd[1] = kd[1].contiguous(memory_format=torch.channels_last)
+    kd[2][3], kd[3], task[4] = math.inf, torch.zeros(5, 2), None
+    before = [None if t is None else t.clone() for t in (*task, *kd)]
+    numbers = {"weight": torch.tensor(0.4), "sigmoid": torch.tensor(0.7), "mode": mode}
+    expected, lost = clip_and_add(task, kd, **numbers)
+    monkeypatch.setattr(clip, "_are_flat", lambda tensors: True)
+    found, dropped = clip_and_add(task, kd, **numbers)
+    assert int(dropped) == int(lost) == 1
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    assert found[0].stride() == task[0].stride()
+    for given, kept in zip((*task, *kd), before, strict=True):
+        assert given is kept is None or torch.equal(given, kept)

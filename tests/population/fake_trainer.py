@@ -16,6 +16,7 @@ from torch import nn
 
 from rolewise.data import Data, Split
 from rolewise.errors import Interrupted
+from rolewise.objective import Placement
 from rolewise.trainer import State
 from rolewise.trainer.evaluation import Evaluation
 from rolewise.trainer.loop import EpochMetrics
@@ -70,6 +71,7 @@ class FakeTrainer:
         self.progress = None
         self.epoch = self.step = 0
         self.steps = STEPS
+        self.placement = Placement(torch.device("cpu"))
         self.ballast = torch.zeros(script.state_bytes, dtype=torch.uint8)
 
     def set_member(self, member):

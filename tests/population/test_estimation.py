@@ -1,6 +1,7 @@
 """The estimate of a search's time: what is computed from the speeds, and what comes true."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,16 @@ def test_a_search_takes_the_time_that_was_told(tmp_path, workers):
     assert f"{4 * 10 * 3 * 4:,} training images, 8 evaluations" in text
 
 
-def test_long_searches_are_told_in_minutes():
+def test_long_searches_are_told_in_hours():
     found = compute([SPEED], make_strategy(SearchSettings()), slots=4, start=0.0, batch_size=128)
-    minutes = found.seconds / 60
-    assert str(found).startswith(f"about {minutes:.1f} min with 4 members at a time")
+    assert str(found).startswith(f"about {found.seconds / 3600:.1f} hours with 4 members at a time")
+
+
+def test_a_busy_machine_slows_the_start_of_the_workers_too():
+    slow = replace(SPEED, slowdown=4.0)
+    found = compute([slow, slow], make_strategy(SearchSettings()), slots=2, start=8.0, batch_size=1)
+    assert found.slowdown == 4
+    assert found.start == 2
 
 
 def test_an_estimate_refuses_what_a_search_refuses():

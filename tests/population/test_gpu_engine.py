@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from searches import After, Heard, run_to_the_end, told
+from torch import nn
 
 import rolewise as rw
 from rolewise import networks
@@ -204,3 +205,36 @@ def test_members_whose_networks_change_do_not_stay():
     assert obstacle(student_settings(4)) is None
     assert "ladder" in obstacle(student_settings(4, ladder=(8, 4)))
     assert "level changes" in obstacle(student_settings(4, count_level_changes=True))
+
+
+class Dropped(nn.Module):
+    """A network whose steps draw from torch's own generator, and whose layers draw their weights from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.drop, self.fc = nn.Conv2d(3, 4, 3, 4), nn.Dropout(0.5), nn.Linear(4, 10)
+
+    def forward(self, x):
+        return self.fc(self.drop(self.conv(x).relu()).mean((2, 3)))
+
+
+class Plain(Dropped):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Identity()
+
+
+@pytest.mark.parametrize("network", [Dropped, Plain])
+def test_networks_that_draw_random_numbers(data, tmp_path, network):
+    """Lanes share torch's generators: with dropout there is one; initial weights are drawn before lanes work."""
+    settings = SearchSettings(population=4, epochs=2, interval=1, resample=0.5)
+    one = make_plan(network(), data, settings, seed=5, changes={**NUMBERS, "lr": 0.05}, images=(100, 60))
+    inline = lambda spec, *_, progress, **__: InlineEngine(spec, progress)  # noqa: E731
+    expected = told(*_run(one, tmp_path / "inline", inline))
+    progress = Heard()
+    before = torch.get_rng_state()
+    result, folder = _run(one, tmp_path / "lanes", lanes(3), progress=progress)
+    assert told(result, folder) == expected
+    assert torch.equal(torch.get_rng_state(), before)
+    noted = ["Members are trained one after the other: their steps draw random numbers."]
+    assert progress.notes == (noted if network is Dropped else [])

@@ -22,7 +22,7 @@ class Said(Progress):
 def test_every_network_can_be_counted(name):
     config = load_config(assignments=[f"teacher.network={name}", "search.population=4"])
     count = sum(p.numel() for p in networks.build(name, num_classes=10).parameters())
-    assert bytes_needed(config, 10) == 4 * 2 * 3 * (4 + 2) * 2 * count
+    assert bytes_needed(config, 10, (3, 32, 32)) == 4 * 2 * 3 * (4 + 2) * 2 * count
 
 
 @pytest.mark.parametrize(("free", "notes"), [(10_000, 1), (10**15, 0), (None, 0)])

@@ -48,6 +48,13 @@ TeacherWeights = Annotated[
         help="Trained weights of --network (.pth, .safetensors), instead of stage alpha.",
     ),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Live log in the run directory: csv or tensorboard; repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and how long it takes; write nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only results and errors.")]
 
 

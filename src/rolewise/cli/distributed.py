@@ -31,7 +31,13 @@ def refuse_torchrun(command: str) -> None:
 
 @contextmanager
 def open_pipeline(
-    settings: "Config | dict[str, Any]", *, out: Path | None, resume: Path | None, only: str, quiet: bool
+    settings: "Config | dict[str, Any]",
+    *,
+    out: Path | None,
+    resume: Path | None,
+    only: str,
+    quiet: bool,
+    logs: list[str],
 ) -> Iterator["Pipeline"]:
     """`stages.open_pipeline`, shared by the processes that `torchrun` started, if it did.
 
@@ -48,7 +54,7 @@ def open_pipeline(
         # Where one process has ended, torchrun sends a signal to the others, which are about to end with the same
         # status.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(RESUMABLE))
-    progress = make_progress(quiet=quiet) if group is None or group.rank == 0 else None
+    progress = make_progress(quiet=quiet, logs=logs) if group is None or group.rank == 0 else None
     try:
         with stages.open_pipeline(
             settings, out=out, resume=resume, only=only, progress=progress, group=group

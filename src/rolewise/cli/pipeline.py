@@ -1,6 +1,7 @@
 """`rolewise run`, `search` and `train`: the pipeline, whole or stage by stage, on one run directory."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from rolewise._roles import STUDENT, TEACHER, check_role
 from rolewise.cli import common, distributed
 
 if TYPE_CHECKING:
+    from rolewise.config import Config
     from rolewise.stages import Pipeline
 
 Role = Annotated[str, typer.Option("--role", help="teacher or student.")]
@@ -46,28 +48,30 @@ def run(
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="The same as --baselines none.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
-    ] = False,
+    dry_run: common.DryRun = False,
+    log: common.Log = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Both stages: search and train the teacher, search and train the low-bit student, and a report.
 
     Without options: handwritten digits and a small network, in under three minutes.
     """
-    distributed.refuse_torchrun("run")
     options = _options(seed, data, data_root, device, workers, kd) | {
         **_networks(network, student_network, teacher, teacher_weights),
         "baselines": "none" if no_baselines else baselines,
     }
+    # Read before torch is imported, so that a mistyped setting is refused at once.
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
     if dry_run:
-        _estimate(preset, config, set_, options)
+        _estimate(settings, resume)
         return
     from rolewise.cli.display import make_progress
+
+    progress = make_progress(quiet=quiet, logs=log or ())
+    distributed.refuse_torchrun("run")
     from rolewise.stages import open_pipeline, run_all
 
-    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
-    with open_pipeline(settings, out=out, resume=resume, progress=make_progress(quiet=quiet)) as pipeline:
+    with open_pipeline(settings, out=out, resume=resume, progress=progress) as pipeline:
         run_all(pipeline)
         _show_results(pipeline)
         _write_report(pipeline)
@@ -106,14 +110,12 @@ def search(
     gpus_per_member: Annotated[
         float | None, typer.Option("--gpus-per-member", help="Share of a GPU for each member (Ray).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
-    ] = False,
+    dry_run: common.DryRun = False,
+    log: common.Log = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Searches one role's schedule: A_T.json of the teacher, or A_S.json of the student with its teacher."""
     check_role(role)
-    distributed.refuse_torchrun("search")
     options = _options(seed, data, data_root, device, workers, kd) | {
         **_networks(network, student_network, teacher, teacher_weights),
         "search.population": population,
@@ -124,15 +126,19 @@ def search(
         "search.ray_address": ray_address,
         "search.gpus_per_member": gpus_per_member,
     }
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
+    from rolewise.runs import layout
+
+    stage = layout.search_stage(role)
     if dry_run:
-        _estimate(preset, config, set_, options, only=role)
+        _estimate(settings, resume, only=stage)
         return
     from rolewise.cli.display import make_progress
-    from rolewise.runs import layout
+
+    progress = make_progress(quiet=quiet, logs=log or ())
+    distributed.refuse_torchrun("search")
     from rolewise.stages import open_pipeline, search_role
 
-    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
-    progress, stage = make_progress(quiet=quiet), layout.search_stage(role)
     with open_pipeline(settings, out=out, resume=resume, only=stage, progress=progress) as pipeline:
         search_role(pipeline, role)
         print(pipeline.run.file(layout.schedule_file(role)))
@@ -168,6 +174,8 @@ def train(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the training.")] = None,
+    dry_run: common.DryRun = False,
+    log: common.Log = None,
     quiet: common.Quiet = False,
 ) -> None:
     """Trains the teacher, or the student with its teacher, under a schedule, and tests it once at the end.
@@ -180,12 +188,16 @@ def train(
         f"{role}.schedule": schedule if name is None else None,
         f"{role}.train.epochs": epochs,
     }
+    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
     from rolewise.runs import layout
     from rolewise.stages import train_role
 
-    settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
+    stage = layout.train_stage(role)
+    if dry_run:
+        _estimate(settings, resume, only=stage)
+        return
     with distributed.open_pipeline(
-        settings, out=out, resume=resume, only=layout.train_stage(role), quiet=quiet
+        settings, out=out, resume=resume, only=stage, quiet=quiet, logs=log or []
     ) as pipeline:
         train_role(pipeline, role, name=name, schedule=schedule)
         if pipeline.leads:
@@ -221,19 +233,18 @@ def _networks(
     }
 
 
-def _estimate(
-    preset: str | None,
-    config: Path | None,
-    assignments: list[str] | None,
-    options: dict[str, Any],
-    only: str | None = None,
-) -> None:
-    """What a run would do, and about how long it would take here."""
-    from rolewise.config import load_config
-    from rolewise.stages import estimate
+def _estimate(settings: "Config | dict[str, Any]", resume: Path | None, only: str | None = None) -> None:
+    """What a run would do, and about how long it would take here, printed as it is measured."""
+    from rolewise.runs import RunDirectory
+    from rolewise.stages import estimate, inputs
+    from rolewise.stages.opening import settings_of
 
-    settings = load_config(preset=preset, file=config, assignments=assignments or (), options=options)
-    print(estimate(settings, only=only))
+    chosen, done = settings_of(settings, resume), None
+    if resume is not None:
+        run = RunDirectory.open(resume, read_only=True)
+        chosen, done = inputs.placed(run, chosen), run.done
+    print("A few steps of each stage are timed on this machine; nothing is written.", file=sys.stderr)
+    estimate(chosen, only=only, done=done, report=partial(print, flush=True))
 
 
 def _show_results(pipeline: "Pipeline") -> None:

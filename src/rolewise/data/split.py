@@ -221,6 +221,11 @@ class Data:
         """The test part; its files are opened at the first access and not before."""
         return self._read_test()
 
+    @property
+    def search_sizes(self) -> tuple[int, int]:
+        """How many images `reduced` takes by default, to train on and to score with."""
+        return self._sizes
+
     def reduced(self, train: int | None = None, validation: int | None = None) -> tuple[Split, Split]:
         """Two disjoint splits of *training* images: one to train on in a search, one to score its members.
 

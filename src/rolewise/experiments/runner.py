@@ -130,7 +130,10 @@ def _next(site: Site, work: Sequence[Work], summary: Summary) -> tuple[Work | No
     summary.blocked = []
     waiting = False
     for one in work:
-        if one.name in summary.failed or site.done(one):
+        if site.done(one):
+            summary.failed.pop(one.name, None)  # somebody else did it meanwhile
+            continue
+        if one.name in summary.failed:
             continue
         if any(name in summary.failed or name in summary.blocked for name in one.needs):
             summary.blocked.append(one.name)

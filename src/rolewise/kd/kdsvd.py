@@ -45,37 +45,42 @@ def kernel_features(vector: Float[Tensor, "n c"], terms: int) -> Float[Tensor, "
     return features
 
 
+def _moments(student: Float[Tensor, "n t c"], teacher: Float[Tensor, "n t c"]) -> Float[Tensor, "n 2*t c"]:
+    """Of a layer's kernel features the differences of the networks, and their mean with 1 added to phi_0."""
+    one = torch.zeros_like(teacher[:1, :, :1])
+    one[:, 0] = 1
+    return torch.cat((student - teacher, (student + teacher) / 2 + one), dim=1)
+
+
+def _distances(current: Float[Tensor, "*k t t"], previous: Float[Tensor, "*k t t"]) -> Float[Tensor, "*k"]:
+    """`kernel_distance` from the Gram matrices of `_moments`: of one, differences meet the means of the other."""
+    terms = current.shape[-1] // 2
+    return (current * previous.roll((terms, terms), (-2, -1))).sum((-2, -1))
+
+
 def kernel_distance(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Float[Tensor, " n"]:
     """sum_ij (R_S - R_T)^2 per image, R_ij = exp(-(a_i - b_j)^2 / 8), from `kernel_features` of a and b.
 
     R = A B^T with c rows and few columns. R_S - R_T = dA M^T + N dB^T with dA = A_S - A_T, M = (B_S + B_T) / 2 and so
-    on: every term is of second order in the differences, so that nothing cancels and float32 is enough; and the sum
-    of squares is a few products of small Gram matrices instead of a c x c' image per sample.
+    on: every term is of second order in the differences, so that nothing cancels and float32 is enough. The sum of
+    squares is tr(dA^T dA M^T M) + 2 tr(dA^T N dB^T M) + tr(N^T N dB^T dB), blocks of the Gram matrices of [dA, N] and
+    [M, dB], instead of a c x c image per sample.
     """
-    (a_s, b_s), (a_t, b_t) = student, teacher
-    da, db = a_s - a_t, b_s - b_t
-    one = torch.zeros_like(da[:1, :, :1])
-    one[:, 0] = 1
-    n, m = (a_s + a_t) / 2 + one, (b_s + b_t) / 2 + one
-    first = torch.bmm(da, da.mT) * torch.bmm(m, m.mT)
-    mixed = torch.bmm(da, n.mT) * torch.bmm(m, db.mT)
-    last = torch.bmm(n, n.mT) * torch.bmm(db, db.mT)
-    return (first + 2 * mixed + last).sum((1, 2))
+    both = [_moments(s, t) for s, t in zip(student, teacher, strict=True)]
+    return _distances(*(torch.bmm(x, x.mT) for x in both))
 
 
 def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
     """The sum over adjacent layers and images of the squared differences of the kernels; dead images give 0."""
-    dtype = vectors.student[0].dtype
-    terms = 6 if dtype == torch.float32 else 12
-    both = (*vectors.student, *vectors.teacher)
-    sizes = [v.shape[1] for v in both]
-    features = torch.split(kernel_features(torch.cat(both, dim=1), terms), sizes, dim=2)
-    student, teacher = features[: len(vectors.student)], features[len(vectors.student) :]
-    total = torch.zeros((), dtype=dtype, device=student[0].device)
-    for at in range(1, len(student)):
-        distance = kernel_distance((student[at], student[at - 1]), (teacher[at], teacher[at - 1]))
-        total = total + distance.masked_fill(~(vectors.alive[at] & vectors.alive[at - 1]), 0).sum()
-    return total
+    terms = 6 if vectors.student[0].dtype == torch.float32 else 12
+    student, teacher = (
+        kernel_features(torch.cat(v, dim=1), terms) for v in (vectors.student, vectors.teacher)
+    )
+    layers = torch.split(_moments(student, teacher), [v.shape[1] for v in vectors.student], dim=2)
+    grams = [torch.bmm(x, x.mT) for x in layers]
+    distances = _distances(torch.stack(grams[1:]), torch.stack(grams[:-1]))
+    alive = torch.stack(vectors.alive)
+    return distances.masked_fill(~(alive[1:] & alive[:-1]), 0).sum()
 
 
 class KDSVD(KDLoss):

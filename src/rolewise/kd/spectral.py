@@ -8,6 +8,7 @@ Computed as eigenvectors of the smaller Gram matrix, X^T X or X X^T, with a deri
 general SVD divides by the difference of every two squared singular values, and dead channels make some of them equal.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -104,7 +105,7 @@ def leading_vectors(
 ) -> tuple[Float[Tensor, "n _"], ...]:
     """The leading directions of one network's maps (the teacher's vectors of `aligned_vectors`), without history."""
     with torch.no_grad(), _full_precision():
-        maps = [_Maps(f.flatten(2)) for f in features]
+        maps, _ = _all_maps([f.flatten(2) for f in features])
         return tuple(_leading(maps, _decompose([], maps, settings)))
 
 
@@ -123,19 +124,22 @@ def _full_precision() -> Any:
 
 
 class _Maps:
-    """One layer's maps `(n, c, x)`, x positions, and their smaller Gram matrices, divided by the trace."""
+    """One layer's maps `(n, c, x)`, x positions, and their smaller Gram matrices; see `_all_maps` for the rest.
+
+    Attributes:
+        dead: `(n,)`, which maps are all zero or not finite.
+        scale: `(n,)`, reciprocals of the traces; 1 for dead maps.
+        root: `(n, 1)`, its root.
+    """
+
+    dead: Bool[Tensor, " n"]
+    scale: Float[Tensor, " n"]
+    root: Float[Tensor, "n 1"]
 
     def __init__(self, maps: Float[Tensor, "n c x"]) -> None:
         self.maps = maps
         self.wide = maps.shape[2] < maps.shape[1]
-        gram = torch.bmm(maps.mT, maps) if self.wide else torch.bmm(maps, maps.mT)
-        trace = gram.diagonal(dim1=1, dim2=2).sum(1)
-        self.alive = (trace > TRACE_FLOOR) & torch.isfinite(trace)
-        self.dead = (
-            ~self.alive
-        )  # `masked_fill` with it is one operation; `where` with a number makes a tensor of it first
-        self.scale = trace.masked_fill(self.dead, 1).reciprocal()
-        self.gram = gram.mul_(self.scale[:, None, None]).masked_fill_(self.dead[:, None, None], 0)
+        self.gram = torch.bmm(maps.mT, maps) if self.wide else torch.bmm(maps, maps.mT)
 
     def across(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n x"]:
         """X x: from channels to positions."""
@@ -147,7 +151,7 @@ class _Maps:
 
     def inward(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n m"]:
         """A channel vector in the space of the Gram matrix."""
-        return self.across(x) * self.scale.sqrt().unsqueeze(1) if self.wide else x
+        return self.across(x) * self.root if self.wide else x
 
     def outward(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n c"]:
         """The right singular vector that belongs to an eigenvector of the Gram matrix; 0 for dead maps."""
@@ -157,6 +161,19 @@ class _Maps:
             length = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
             vector = vector / length.clamp_min(torch.finfo(length.dtype).tiny)
         return vector.masked_fill(self.dead.unsqueeze(1), 0)
+
+
+def _all_maps(maps: Sequence[Float[Tensor, "n _ _"]]) -> tuple[list[_Maps], Bool[Tensor, "k n"]]:
+    """The layers, their Gram matrices divided by the trace, and which maps have a direction."""
+    layers = [_Maps(m) for m in maps]
+    traces = torch.stack([layer.gram.diagonal(dim1=1, dim2=2).sum(1) for layer in layers])
+    alive = (traces > TRACE_FLOOR) & (traces < math.inf)
+    dead = ~alive  # `masked_fill` with it is one operation; `where` with a number makes a tensor of it first
+    scale = traces.masked_fill(dead, 1).reciprocal()
+    for layer, *numbers in zip(layers, dead, scale, scale.sqrt().unsqueeze(2), strict=True):
+        layer.dead, layer.scale, layer.root = numbers
+        layer.gram.mul_(layer.scale[:, None, None]).masked_fill_(layer.dead[:, None, None], 0)
+    return layers, alive
 
 
 def _decompose(student: list[_Maps], teacher: list[_Maps], settings: Settings) -> Exact | Products:
@@ -182,25 +199,26 @@ class _AlignedVectors(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, settings: Settings, count: int, *maps: Tensor) -> tuple[Tensor, ...]:
-        layers = [_Maps(m) for m in maps]
+        layers, alive = _all_maps(maps)
         student, teacher = layers[:count], layers[count:]
         solver = _decompose(student, teacher, settings)
         targets = _leading(teacher, solver)
         probes = [s.inward(t) for s, t in zip(student, targets, strict=True)]
         choices = solver.choose(probes, [s.wide for s in student], CANDIDATES)
-        alive = [s.alive & t.alive for s, t in zip(student, teacher, strict=True)]
-        dead = [(~a).unsqueeze(1) for a in alive]
-        signs = [c.cosine.sign().unsqueeze(1).masked_fill(d, 0) for d, c in zip(dead, choices, strict=True)]
+        both = alive[:count] & alive[count:]
+        dead = ~both
+        signs = torch.stack([c.cosine for c in choices]).sign().masked_fill(dead, 0).unsqueeze(2)
+        unturned = signs == 0
         vectors = [s.outward(c.vector) for s, c in zip(student, choices, strict=True)]
         ctx.settings, ctx.solver, ctx.layers = settings, solver, student
-        ctx.signs, ctx.vectors, ctx.values = signs, vectors, [c.value for c in choices]
-        aligned = [_turned(v, sign) for sign, v in zip(signs, vectors, strict=True)]
-        targets = [t.masked_fill(d, 0) for d, t in zip(dead, targets, strict=True)]
-        ctx.mark_non_differentiable(*targets, *alive)
+        ctx.turns, ctx.vectors, ctx.values = (signs, unturned), vectors, [c.value for c in choices]
+        aligned = [_turned(*parts) for parts in zip(vectors, signs, unturned, strict=True)]
+        targets = [t.masked_fill(d, 0) for d, t in zip(dead.unsqueeze(2), targets, strict=True)]
+        ctx.mark_non_differentiable(*targets, *both)
         ctx.save_for_backward(*maps[:count])  # which notices if someone changes them in place
         for layer in student:
             layer.maps = layer.maps.new_empty(0)
-        return (*aligned, *targets, *alive)
+        return (*aligned, *targets, *both)
 
     @staticmethod
     @once_differentiable
@@ -209,7 +227,7 @@ class _AlignedVectors(torch.autograd.Function):
             count = len(ctx.layers)
             for layer, maps in zip(ctx.layers, ctx.saved_tensors, strict=True):
                 layer.maps = maps
-            arriving = [_turned(g, sign) for sign, g in zip(ctx.signs, gradients[:count], strict=True)]
+            arriving = [_turned(*parts) for parts in zip(gradients[:count], *ctx.turns, strict=True)]
             inward = [layer.inward(g) for layer, g in zip(ctx.layers, arriving, strict=True)]
             solved = ctx.solver.solve(inward)
             rows = ctx.solver.row_space(inward) if ctx.settings.doubled_gradient else solved
@@ -220,9 +238,11 @@ class _AlignedVectors(torch.autograd.Function):
         return (None, None, *result, *([None] * count))
 
 
-def _turned(x: Float[Tensor, "n c"], sign: Float[Tensor, "n 1"]) -> Float[Tensor, "n c"]:
-    """Rows times their sign; 0 where the sign is 0, whatever the row holds."""
-    return (x * sign).masked_fill_(sign == 0, 0)
+def _turned(
+    x: Float[Tensor, "n c"], sign: Float[Tensor, "n 1"], zero: Bool[Tensor, "n 1"]
+) -> Float[Tensor, "n c"]:
+    """Rows times their sign; 0 where `zero` is true, whatever the row holds."""
+    return (x * sign).masked_fill_(zero, 0)
 
 
 def _map_gradient(
@@ -237,7 +257,7 @@ def _map_gradient(
     outer = y  # what is multiplied with X v; the authors' gradient is not symmetric there
     if layer.wide:
         floored = value.clamp_min(RANK_FLOOR).unsqueeze(1)
-        root = layer.scale.sqrt().unsqueeze(1)
+        root = layer.root
         across = v * (v * g).sum(1, keepdim=True)
         y = g - across + root * layer.back(solved)
         if doubled:

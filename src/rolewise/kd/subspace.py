@@ -78,9 +78,8 @@ class Products:
             parts = torch.bmm(residual.unsqueeze(1), vectors).squeeze(1) * weights
             step = torch.baddbmm((outside * residual).unsqueeze(2), vectors, parts.unsqueeze(2))
             result = result + step.squeeze(2)
-            residual = torch.baddbmm(
-                (residual - value * step.squeeze(2)).unsqueeze(2), self._gram, step
-            ).squeeze(2)
+            rest = torch.addcmul(residual, value, step.squeeze(2), value=-1)
+            residual = torch.baddbmm(rest.unsqueeze(2), self._gram, step).squeeze(2)
         return self._split(result)
 
     def _join(self, parts: Sequence[Tensor]) -> Float[Tensor, "n m"]:
@@ -124,12 +123,13 @@ def _start(gram: Tensor, sizes: Sequence[int]) -> Float[Tensor, "n m p"]:
     m = gram.shape[1]
     p = min(VECTORS, m + m % 2)
     row = torch.arange(m, dtype=gram.dtype, device=gram.device).unsqueeze(1)
-    column = torch.arange(p, dtype=gram.dtype, device=gram.device)
-    waves = {
-        size: torch.cos(column * (row + 0.5) * (math.pi / size)) * ((row < size) & (column < size))
-        for size in set(sizes)
-    }
-    return torch.stack([waves[size] for size in sizes]).repeat_interleave(gram.shape[0] // len(sizes), dim=0)
+    phase = torch.arange(p, dtype=gram.dtype, device=gram.device) * (row + 0.5)
+    waves = gram.new_zeros(len(set(sizes)), m, p)
+    places = {size: index for index, size in enumerate(sorted(set(sizes)))}
+    for size, index in places.items():
+        waves[index, :size, :size] = torch.cos(phase[:size, :size] * (math.pi / size))
+    images = gram.shape[0] // len(sizes)
+    return torch.cat([waves[places[size]].expand(images, m, p) for size in sizes])
 
 
 def _orthonormal(block: Float[Tensor, "n m p"]) -> Float[Tensor, "n m p"]:

@@ -5,7 +5,8 @@ are static, so a whole step can be captured once and replayed.
 """
 
 from rolewise.objective.base import INITS, CrossEntropy, Init, Objective, Placement, checked
-from rolewise.objective.distill import Distill, clip_and_add
+from rolewise.objective.clip import clip_and_add
+from rolewise.objective.distill import Distill
 from rolewise.objective.mutual import MutualLearning
 
 __all__ = [

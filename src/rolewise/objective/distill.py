@@ -14,6 +14,7 @@ from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
 from rolewise.kd.trial import try_network
 from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
+from rolewise.objective.clip import clip_and_add
 from rolewise.objective.forward import Forward
 from rolewise.own_code import is_from_own_code, own_errors, own_file
 from rolewise.quant.layers import quantized_weights
@@ -251,54 +252,3 @@ def _copied(teacher: nn.Module) -> nn.Module:
             f"The teacher network {type(teacher).__name__} cannot be copied ({type(error).__name__}: {error}). A "
             "teacher can be any nn.Module that copy.deepcopy takes, or a TorchScript module."
         ) from error
-
-
-def clip_and_add(
-    task: Sequence[Tensor | None],
-    kd: Sequence[Tensor | None],
-    *,
-    weight: Tensor,
-    sigmoid: Tensor,
-    mode: str = "post_clip",
-) -> tuple[list[Tensor | None], Tensor]:
-    """Adds to each task gradient its KD gradient, shrunk to at most norm(task gradient) * sigmoid.
-
-    Source: Lee et al., ECCV 2018; `weight` (lambda) multiplies after the clip ("post_clip"), before it ("pre_clip") or
-    not at all ("ignored"). A KD gradient that is not finite is dropped, tensor by tensor.
-
-    Args:
-        task, kd: gradients per parameter tensor; None where a parameter does not take part.
-        weight, sigmoid: scalars on the device.
-
-    Returns:
-        The sums, and the number of KD gradients that were dropped (a scalar on the device).
-    """
-    total: list[Tensor | None] = [
-        torch.zeros_like(k) if t is None and k is not None else t for t, k in zip(task, kd, strict=True)
-    ]
-    pairs = [index for index, k in enumerate(kd) if k is not None]
-    if not pairs:
-        return total, torch.zeros_like(sigmoid)
-    base = [total[index] for index in pairs]
-    extra = [kd[index] for index in pairs]
-    base_norms = torch.stack(torch._foreach_norm(base))  # type: ignore[arg-type]
-    extra_norms = torch.stack(torch._foreach_norm(extra))  # type: ignore[arg-type]
-    finite = torch.isfinite(extra_norms)
-    if mode == "pre_clip":
-        extra_norms = extra_norms * weight
-    bound = base_norms * sigmoid
-    tiny = torch.finfo(bound.dtype).tiny  # where both norms are 0
-    scale = bound / torch.maximum(extra_norms, bound).clamp_min(tiny)
-    if mode != "ignored":
-        scale = scale * weight
-    scale = torch.where(finite, scale, torch.zeros_like(scale))
-    for position, index in enumerate(pairs):
-        gradient, kd_gradient = base[position], extra[position]
-        assert gradient is not None
-        assert kd_gradient is not None
-        # 0 * NaN is NaN, so the values are masked too; one pass over each tensor.
-        clean = torch.where(
-            finite[position], kd_gradient, torch.zeros((), dtype=kd_gradient.dtype, device=kd_gradient.device)
-        )
-        total[index] = torch.addcmul(gradient, clean, scale[position])
-    return total, (~finite).sum().to(sigmoid.dtype)

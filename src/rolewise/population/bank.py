@@ -1,6 +1,5 @@
 """The members of a search on one device: their states stay there, and are swapped in and out by copies on it."""
 
-import threading
 import weakref
 from collections.abc import Mapping
 
@@ -11,8 +10,6 @@ from rolewise.population.runner import Runner, SearchSpec, make_trainer, reiniti
 from rolewise.trainer import State, Trainer
 from rolewise.trainer.recorded import LiveTensors, Recorder, record, send
 
-_template = threading.Lock()  # one network is redrawn at a time, with torch's global generator
-
 
 class MemberBank:
     """Room for states on the device; what nothing refers to any more is used again.
@@ -22,7 +19,22 @@ class MemberBank:
 
     def __init__(self) -> None:
         self._free: list[dict[str, Tensor]] = []
+        self._initial: dict[int, dict[str, Tensor]] = {}
         self.made = 0
+
+    def draw(self, spec: SearchSpec, member: int) -> None:
+        """Draws the weights that a member begins with, on the CPU, and keeps them until `initial` takes them.
+
+        It uses torch's global generator, so nothing else may draw from it meanwhile.
+        """
+        reinitialize(spec.model, spec.seed, "init", spec.role, member)
+        self._initial[member] = {name: tensor.clone() for name, tensor in spec.model.state_dict().items()}
+
+    def initial(self, spec: SearchSpec, member: int) -> dict[str, Tensor]:
+        """The weights that a member begins with."""
+        if member not in self._initial:
+            self.draw(spec, member)
+        return self._initial.pop(member)
 
     def store(self, live: LiveTensors, info: Mapping[str, int]) -> State:
         """A copy of a trainer's tensors as a state."""
@@ -48,6 +60,7 @@ class ResidentRunner(Runner):
 
     Attributes:
         eager_because: why the step is not recorded; None if it is.
+        draws: whether a step draws from torch's own generators, as dropout does.
     """
 
     def __init__(
@@ -59,8 +72,7 @@ class ResidentRunner(Runner):
         self.trainer.set_member(None)
         begun = {name: tensor.detach().clone() for name, tensor in self.trainer.tensors().items()}
         self.eager_because = record(self.trainer, recorder)
-        if self.eager_because is not None:
-            _make_moments(self.trainer)
+        self.draws = _take_step(self.trainer)
         self._live = LiveTensors(self.trainer.tensors())
         self._live.copy_from(begun)
         self._fresh = bank.store(self._live, {"epoch": 0, "step": 0})
@@ -73,11 +85,8 @@ class ResidentRunner(Runner):
         info = (state or self._fresh).info
         trainer.epoch, trainer.step = int(info["epoch"]), int(info["step"])
         if state is None and self.spec.init == "random":
-            with _template:
-                template = self.spec.model
-                reinitialize(template, self.spec.seed, "init", self.spec.role, member)
-                for name, tensor in template.state_dict().items():
-                    send(tensor, self._live.tensors[f"model.{name}"])
+            for name, tensor in self._bank.initial(self.spec, member).items():
+                send(tensor, self._live.tensors[f"model.{name}"])
         return trainer
 
     def take_state(self) -> State:
@@ -91,9 +100,22 @@ class ResidentRunner(Runner):
         self._live.copy_from(self.take_state().tensors)
 
 
-def _make_moments(trainer: Trainer) -> None:
-    """A step whose effect is undone by the caller: it makes the tensors that states consist of."""
+def _take_step(trainer: Trainer) -> bool:
+    """Takes a step, whose effect is undone by the caller; returns whether it drew from torch's own generators.
+
+    It also makes the optimizer's moments, of which states consist.
+    """
     trainer.begin_epoch()
     batches = trainer.feeder.batches(0, None)
-    trainer.train_step(next(batches))
+    device = trainer.placement.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        before = _generator_states(device)
+        trainer.train_step(next(batches))
+        after = _generator_states(device)
     batches.close()
+    return not all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def _generator_states(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

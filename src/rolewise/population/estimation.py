@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 
+from rolewise._machine import Stopwatch, in_words
 from rolewise.augment import BasePolicy, Policy
+from rolewise.data import Split
 from rolewise.errors import Interrupted, RunError
 from rolewise.population.engine import make_engine
 from rolewise.population.member import Job, JobChannel
@@ -18,7 +21,9 @@ from rolewise.progress import Progress
 from rolewise.trainer import Trainer
 
 _MEASURED_SECONDS = 2.0  # enough to forget the start of an epoch
-_SCORED = 1000  # images
+_SCORED = 1000  # images, at most, of a timed evaluation
+_TRIED = 100  # images of the evaluation that says how many can be timed
+_EVALUATION_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Speed:
         evaluation_seconds: time of one evaluation of all validation images.
         exchange_seconds: time of loading a state and copying it out.
         state_bytes: size of one member's state.
-        measured_seconds: duration of the measurement.
+        measured_seconds: duration of the measurement, by the clock.
+        slowdown: how many times longer it took by the clock than it would have without other programs; the times
+            above are those without.
     """
 
     steps: int
@@ -40,6 +47,7 @@ class Speed:
     exchange_seconds: float
     state_bytes: int
     measured_seconds: float
+    slowdown: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,20 +70,28 @@ class SpeedTest(Job):
         return "the measurement of speed"
 
     def execute(self, runner: Runner, channel: JobChannel) -> Speed:
-        begun = time.monotonic()
+        whole_time = Stopwatch()
         trainer = runner.load_member(0, None)
         trainer.progress = Progress()
         watch = _Watch(channel, trainer.placement.wait)
         trainer.should_stop = watch.should_stop
         epoch_seconds = watch.epoch(trainer, self.policy)
         trainer.should_stop = channel.should_stop
-        whole = runner.validation
-        part = whole.subset(torch.arange(min(len(whole), _SCORED)))
-        evaluation = _median(lambda: trainer.evaluate(part)) * len(whole) / len(part)
+        evaluation = _evaluation_seconds(trainer, runner.validation)
         state = trainer.state()
-        exchange = _median(runner.exchange)
-        size, whole_time = len(state.to_bytes()), time.monotonic() - begun
-        return Speed(trainer.steps, epoch_seconds, evaluation, exchange, size, whole_time)
+        exchange = _least(runner.exchange)
+        size, wall = len(state.to_bytes()), whole_time.wall
+        slowdown = wall / max(whole_time.undisturbed, 1e-9)
+        return Speed(trainer.steps, epoch_seconds, evaluation, exchange, size, wall, slowdown)
+
+
+def _evaluation_seconds(trainer: Trainer, whole: Split) -> float:
+    """Seconds of an evaluation of all images, from as many as take about a second."""
+    tried = whole.subset(torch.arange(min(len(whole), _TRIED)))
+    first = _least(lambda: trainer.evaluate(tried), times=1)
+    images = min(len(whole), _SCORED, max(len(tried), int(len(tried) * _EVALUATION_SECONDS / first)))
+    part = whole.subset(torch.arange(images))
+    return _least(lambda: trainer.evaluate(part), times=2) * len(whole) / len(part)
 
 
 class _Watch:
@@ -83,38 +99,41 @@ class _Watch:
 
     def __init__(self, channel: JobChannel, wait: Callable[[], None]) -> None:
         self._channel, self._wait = channel, wait
+        self._clock = Stopwatch()
         self._times: list[float] = []
 
     def should_stop(self) -> bool:
         """Notes the beginning of a batch, when the device has done the one before."""
         self._wait()
-        self._times.append(time.monotonic())
-        enough = len(self._times) > 3 and self._times[-1] - self._times[1] > _MEASURED_SECONDS
+        self._times.append(self._clock.undisturbed)
+        enough = len(self._times) > 2 and self._clock.wall > _MEASURED_SECONDS
         return enough or self._channel.should_stop()
 
     def epoch(self, trainer: Trainer, policy: BasePolicy) -> float:
         """Seconds of one epoch, measured on whole ones where these are short; the first batch is not counted."""
         beginning = trainer.state()
+        self._clock = Stopwatch()
         try:
             trainer.train_epoch(policy)
         except Interrupted:
             trainer.load_state(beginning)
-            return (self._times[-1] - self._times[1]) / max(1, len(self._times) - 2) * trainer.steps
+            steps = [later - earlier for earlier, later in pairwise(self._times[1:])]
+            return min(steps) * trainer.steps
         trainer.should_stop = self._channel.should_stop
-        begin, epochs = time.monotonic(), 0
+        begin, epochs = time.monotonic(), []
         while time.monotonic() - begin < _MEASURED_SECONDS:
-            trainer.train_epoch(policy)
-            epochs += 1
-        return (time.monotonic() - begin) / epochs
+            epochs.append(_least(lambda: trainer.train_epoch(policy), times=1))
+        return min(epochs)
 
 
-def _median(call: Callable[[], Any], times: int = 3) -> float:
+def _least(call: Callable[[], Any], times: int = 3) -> float:
+    """The shortest of several times, seconds, without the share of other programs."""
     taken = []
     for _ in range(times):
-        begin = time.monotonic()
+        watch = Stopwatch()
         call()
-        taken.append(time.monotonic() - begin)
-    return sorted(taken)[len(taken) // 2]
+        taken.append(watch.undisturbed)
+    return max(min(taken), 1e-9)
 
 
 @dataclass(frozen=True)
@@ -132,6 +151,8 @@ class Estimate:
         evaluations: number of evaluations of a member on all validation images.
         images: number of training images seen by all members.
         state_bytes: size of one member's state; the search holds one for each member, a checkpoint likewise.
+        slowdown: how many times longer the measurement took by the clock than it would have without other programs;
+            the times above are those without.
     """
 
     seconds: float
@@ -144,15 +165,16 @@ class Estimate:
     evaluations: int
     images: int
     state_bytes: int
+    slowdown: float = 1.0
 
     def __str__(self) -> str:
-        minutes = f"{self.seconds / 60:.1f} min" if self.seconds >= 60 else f"{self.seconds:.0f} s"
-        parts = (
-            f"training {self.training:.0f} s, evaluation {self.evaluation:.0f} s, start {self.start:.0f} s"
+        parts = ", ".join(
+            f"{name} {in_words(getattr(self, name))}" for name in ("training", "evaluation", "start")
         )
         return (
-            f"about {minutes} with {self.workers} members at a time ({parts}); {self.images:,} training images, "
-            f"{self.evaluations:,} evaluations; states {self.state_bytes / 1e6:.1f} MB a member"
+            f"about {in_words(self.seconds)} with {self.workers} members at a time ({parts}); "
+            f"{self.images:,} training images, {self.evaluations:,} evaluations; "
+            f"states {self.state_bytes / 1e6:.1f} MB a member"
         )
 
 
@@ -194,6 +216,8 @@ def compute(
     def mean(name: str) -> float:
         return sum(float(getattr(speed, name)) for speed in speeds) / len(speeds)
 
+    slowdown = mean("slowdown")
+    start /= slowdown  # the workers' start was slowed down alike
     population, epochs = strategy.settings.population, strategy.settings.epochs
     slots = min(slots, population)
     turns = -(-population // slots)
@@ -213,4 +237,5 @@ def compute(
         evaluations=population * scored,
         images=steps * batch_size,
         state_bytes=speeds[0].state_bytes,
+        slowdown=slowdown,
     )

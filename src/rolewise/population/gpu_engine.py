@@ -15,7 +15,7 @@ import torch
 
 from rolewise.population.bank import MemberBank, ResidentRunner
 from rolewise.population.engine import Engine
-from rolewise.population.member import Job, JobChannel
+from rolewise.population.member import Job, JobChannel, Task
 from rolewise.population.runner import SearchSpec
 from rolewise.progress import Progress
 from rolewise.trainer import TrainSettings
@@ -55,12 +55,18 @@ class GpuEngine(Engine):
         self._cleanup = ExitStack()
         device = torch.device(spec.settings.device)
         self._cleanup.enter_context(_deterministic(device))
-        bank = MemberBank()
+        self._spec, self._device, self._bank = spec, device, MemberBank()
+        self._lanes: list[_Lane] = []
         try:
-            self._lanes = [
-                _Lane(spec, bank, device, lanes, None if recorder is None else recorder())
-                for _ in range(lanes)
-            ]
+            for _ in range(lanes):
+                own = None if recorder is None else recorder()
+                self._lanes.append(_Lane(spec, self._bank, device, lanes, own))
+                if self._lanes[0].runner.draws and lanes > 1:
+                    self.slots = 1
+                    self._progress.note(
+                        "Members are trained one after the other: their steps draw random numbers."
+                    )
+                    break
         except BaseException:
             self._cleanup.close()
             raise
@@ -69,6 +75,7 @@ class GpuEngine(Engine):
             self._progress.note(f"Steps are not recorded, which is slower: {reason}.")
 
     def run(self, jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[Any]:
+        self._draw_beginnings(jobs)
         waiting = deque(jobs)
         del jobs  # a job holds a state, which is not needed once the job is done
         channel, results = _LaneChannel(), queue.SimpleQueue[tuple[str, Any]]()
@@ -76,9 +83,13 @@ class GpuEngine(Engine):
             threading.Thread(target=lane.work, args=(waiting, channel, results), name="rolewise-lane")
             for lane in self._lanes[: len(waiting)]
         ]
+        working, error = len(threads), None
+        generators = ExitStack()  # each lane keys torch's own by its step
+        generators.enter_context(
+            torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
+        )
         for thread in threads:
             thread.start()
-        working, error = len(threads), None
         try:
             while working:
                 if not channel.stopped and should_stop():
@@ -101,8 +112,16 @@ class GpuEngine(Engine):
             channel.stop()
             for thread in threads:
                 thread.join()
+            generators.close()
         if error is not None:
             raise error
+
+    def _draw_beginnings(self, jobs: Sequence[Job]) -> None:
+        """Draws initial weights before the lanes work, because both use torch's global generator."""
+        if self._spec.init == "random":
+            for job in jobs:
+                if isinstance(job, Task) and job.state is None:
+                    self._bank.draw(self._spec, job.member)
 
     def close(self, *, failed: bool) -> None:
         self._lanes.clear()

@@ -14,6 +14,7 @@ from rolewise.errors import InputError
 from rolewise.objective import Init, Objective
 from rolewise.seeds import derive_seed, torch_generator
 from rolewise.trainer import State, Trainer, TrainSettings
+from rolewise.trainer.recorded import record
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class HostRunner(Runner):
     def __init__(self, spec: SearchSpec) -> None:
         self.spec, self.validation = spec, spec.validation
         self.trainer = make_trainer(spec)
+        if spec.settings.device.startswith("cuda"):
+            record(self.trainer)
         self._fresh = self.trainer.state()
 
     def load_member(self, member: int, state: State | None) -> Trainer:

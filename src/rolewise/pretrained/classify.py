@@ -82,12 +82,15 @@ def _sized(image: Image.Image, steps: Preprocessing) -> Image.Image:
     return square.crop((left, top, left + width, top + height))
 
 
-def predict(path: PathLike, images: Sequence[PathLike]) -> list[dict[str, float]]:
+def predict(
+    path: PathLike, images: Sequence[PathLike], *, model: nn.Module | None = None
+) -> list[dict[str, float]]:
     """The probabilities of the classes for each image, the most probable first.
 
     Args:
         path: a network file that says how images are prepared, and names its classes.
         images: image files.
+        model: the file's network where it is loaded already, or is none of the package's own.
 
     Raises:
         InputError: a file that cannot be read.
@@ -95,8 +98,9 @@ def predict(path: PathLike, images: Sequence[PathLike]) -> list[dict[str, float]
     info = network_info(path)
     assert info.preprocessing is not None
     inputs = torch.stack([prepare_image(Path(image), info.preprocessing) for image in images])
+    network = any_network(path) if model is None else model.eval()
     with torch.no_grad():
-        shares = any_network(path)(inputs).double().softmax(1)
+        shares = network(inputs).double().softmax(1)
     names = info.classes or tuple(str(index) for index in range(shares.shape[1]))
     found = []
     for row in shares.tolist():

@@ -4,20 +4,25 @@ What a quantizer learns are parameters of the modules; the classes hold no state
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from rolewise.quant.grid import Grid
+
+# Of layers, the type of the result, and a memory for what follows from their sizes: the quantized weights.
+Together = Callable[[Sequence[Any], torch.dtype, dict[Any, Any]], tuple[Tensor, ...]]
 
 
 class WeightQuantizer(ABC):
     """Quantizes the weight of a `Conv2d` or `Linear`.
 
-    `flat` says whether DoReFa's weights of 2 to 8 bits are meant, which a GPU makes for all layers at once.
+    `together`, if there is one, is how a GPU makes the weights of 2 to 8 bits of all layers at once.
     """
 
-    flat: ClassVar[bool] = False
+    together: ClassVar[Together | None] = None
 
     @abstractmethod
     def check(self, bits: int) -> None:

@@ -24,6 +24,7 @@ from rolewise.quant.base import ActivationQuantizer, WeightQuantizer
 from rolewise.quant.bits import FULL as FULL
 from rolewise.quant.bits import check_bits as check_bits
 from rolewise.quant.bits import levels as levels
+from rolewise.quant.flat import dorefa_together
 from rolewise.quant.grid import Grid
 from rolewise.quant.tracing import bare, composed, straight_through
 
@@ -237,7 +238,7 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
 class DoReFaWeights(WeightQuantizer):
     """Nothing learned beside the weights."""
 
-    flat = True
+    together = staticmethod(dorefa_together)
 
     def check(self, bits: int) -> None:
         """Every bit-width will do."""

@@ -1,8 +1,8 @@
-"""DoReFa's weights of all layers at once, from one flat tensor: seven launches a step instead of 26 a layer."""
+"""The weights of all layers at once, from one flat tensor: DoReFa's in seven launches a step instead of 26 a layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from rolewise.quant import kernels
 from rolewise.quant.bits import levels
+
+L = TypeVar("L")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,28 @@ def fits(weights: Sequence[Tensor]) -> bool:
     )
 
 
+def remembered(layers: Sequence[Any], layouts: dict[Any, Any], make: Callable[..., L]) -> L:
+    """The layout that `make` gives for the sizes and bits of these layers, made once and kept in `layouts`."""
+    weights = [layer.float_weight() for layer in layers]
+    sizes, bits, device = (
+        [one.numel() for one in weights],
+        [layer.weight_bits for layer in layers],
+        weights[0].device,
+    )
+    key = (make, device, *sizes, *bits)
+    if key not in layouts:
+        with torch.inference_mode(False):  # a later pass with gradients could not save an inference tensor
+            layouts[key] = make(sizes, bits, device)
+    found: L = layouts[key]
+    return found
+
+
+def dorefa_together(layers: Sequence[Any], dtype: torch.dtype, layouts: dict[Any, Any]) -> tuple[Tensor, ...]:
+    """The layers' weights as DoReFa quantizes them, see `base.Together`."""
+    weights = [layer.float_weight() for layer in layers]
+    return quantize_together(weights, remembered(layers, layouts, make_layout), dtype)
+
+
 def quantize_together(weights: Sequence[Tensor], layout: Layout, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The quantized weights, differentiable.
 
@@ -74,7 +98,7 @@ class _Together(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layout: Layout, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
-        tanh = torch.cat([_in_memory_order(one) for one in weights]).float().tanh_()
+        tanh = torch.cat([in_memory_order(one) for one in weights]).float().tanh_()
         maxima = kernels.block_maxima(tanh, layout.table)
         ctx.save_for_backward(tanh, maxima)
         ctx.layout, ctx.like = layout, [(one.shape, one.stride()) for one in weights]
@@ -92,7 +116,7 @@ class _Together(torch.autograd.Function):
         dtype = next(one.dtype for one in grads if one is not None)
         flat = torch.cat(
             [
-                tanh.new_zeros(shape.numel(), dtype=dtype) if one is None else _aligned(one, shape, strides)
+                tanh.new_zeros(shape.numel(), dtype=dtype) if one is None else aligned(one, shape, strides)
                 for one, (shape, strides) in zip(grads, ctx.like, strict=True)
             ]
         )
@@ -101,16 +125,23 @@ class _Together(torch.autograd.Function):
         return (None, None, *(None if one is None else part for one, part in zip(grads, found, strict=True)))
 
 
-def _in_memory_order(x: Tensor) -> Tensor:
+def in_memory_order(x: Tensor) -> Tensor:
     """All entries of a tensor without gaps, as they lie in memory."""
     return x.as_strided((x.numel(),), (1,))
 
 
-def _aligned(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+def aligned(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
     """The gradient's entries in the order in which the weight's lie in memory."""
     if _strides(grad) != _strides(grad, strides):
         grad = torch.empty_strided(shape, strides, dtype=grad.dtype, device=grad.device).copy_(grad)
-    return _in_memory_order(grad)
+    return in_memory_order(grad)
+
+
+def aligned_as(like: Tensor, grad: Tensor) -> Tensor:
+    """`grad`, whose entries lie in memory as those of `like` do."""
+    if _strides(grad) == _strides(grad, like.stride()):
+        return grad
+    return torch.empty_like(like, dtype=grad.dtype).copy_(grad)
 
 
 def _strides(x: Tensor, strides: tuple[int, ...] | None = None) -> list[int]:

@@ -20,6 +20,8 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 BLOCK = 4096
+PART = 1024  # entries of an activation whose sum is one of the partial sums
+SMALLEST_STEP, SMALLEST_CLIP = 1e-8, 1e-6  # what training drives below counts as these
 LARGEST = 8192 * BLOCK  # weights of a layer: the maxima of its blocks are read at once
 
 Flat = Float[Tensor, " n"]
@@ -31,6 +33,10 @@ _LIBRARY = torch.library.Library("rolewise", "FRAGMENT")  # type: ignore[no-unty
 _SCHEMAS = {
     "snapshot": "(Tensor x) -> Tensor",
     "activation_levels": "(Tensor x, int n) -> Tensor",
+    "step_levels": "(Tensor x, Tensor step, int low, int high) -> Tensor",
+    "step_gradient": "(Tensor grad, Tensor x, Tensor step, int low, int high) -> (Tensor, Tensor)",
+    "clip_levels": "(Tensor x, Tensor clip, int n) -> Tensor",
+    "clip_gradient": "(Tensor grad, Tensor x, Tensor clip) -> (Tensor, Tensor)",
     "block_maxima": "(Tensor tanh, Tensor table) -> Tensor",
     "weight_levels": "(Tensor tanh, Tensor maxima, Tensor table, Tensor steps, int chunk, ScalarType dtype) -> Tensor",
     "block_sums": "(Tensor grad, Tensor tanh, Tensor maxima, Tensor table, int chunk) -> Tensor",
@@ -74,6 +80,32 @@ def snapshot(x: Tensor) -> Tensor:
 def activation_levels(x: Float[Tensor, "..."], n: int) -> Float[Tensor, "..."]:
     """round(n clip(x, 0, 1)) / n in the type of `x`, half to even, computed in float32 and rounded once."""
     found: Tensor = torch.ops.rolewise.activation_levels(x if dense(x) else x.contiguous(), n)
+    return found
+
+
+def step_levels(x: Float[Tensor, "..."], step: Tensor, low: int, high: int) -> Float[Tensor, "..."]:
+    """round(clip(x/s, low, high)) s in the type of `x`, computed in float32; `x` as `dense` wants it."""
+    found: Tensor = torch.ops.rolewise.step_levels(x, step, low, high)
+    return found
+
+
+def step_gradient(
+    grad: Float[Tensor, "..."], x: Float[Tensor, "..."], step: Tensor, low: int, high: int
+) -> tuple[Tensor, Tensor]:
+    """The gradient of `x`, and parts whose sum is that of the step; `grad` lies in memory as `x` does."""
+    found: tuple[Tensor, Tensor] = torch.ops.rolewise.step_gradient(grad, x, step, low, high)
+    return found
+
+
+def clip_levels(x: Float[Tensor, "..."], clip: Tensor, n: int) -> Float[Tensor, "..."]:
+    """round(n clip(x, 0, c) / c) c / n in the type of `x`, computed in float32; `x` as `dense` wants it."""
+    found: Tensor = torch.ops.rolewise.clip_levels(x, clip, n)
+    return found
+
+
+def clip_gradient(grad: Float[Tensor, "..."], x: Float[Tensor, "..."], clip: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of `x`, and parts whose sum is that of the bound; `grad` lies in memory as `x` does."""
+    found: tuple[Tensor, Tensor] = torch.ops.rolewise.clip_gradient(grad, x, clip)
     return found
 
 
@@ -122,6 +154,32 @@ def _layers(table: Tensor) -> list[tuple[slice, slice]]:
 
 def _plain_activation_levels(x: Tensor, n: int) -> Tensor:
     return x.float().clamp(0, 1).mul_(n).round_().div_(n).to(x.dtype)
+
+
+def _plain_step_levels(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    safe = step.clamp_min(SMALLEST_STEP)
+    # Adding 0 makes +0 of -0, which no integer code tells apart.
+    return (x.float() / safe).clamp_(low, high).round_().add_(0).mul_(safe).to(x.dtype)
+
+
+def _plain_step_gradient(grad: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    scaled = x.float() / step.clamp_min(SMALLEST_STEP)
+    outside = (scaled <= low) | (scaled >= high)
+    slope = scaled.clamp(low, high).round_() - scaled.masked_fill(outside, 0)
+    return torch.where(outside, 0, grad), (grad.float() * slope).sum().reshape(1)
+
+
+def _plain_clip_levels(x: Tensor, clip: Tensor, n: int) -> Tensor:
+    bound = clip.clamp_min(SMALLEST_CLIP)
+    step = bound / n
+    return torch.minimum(x.float().clamp_min(0), bound).div_(step).round_().mul_(step).to(x.dtype)
+
+
+def _plain_clip_gradient(grad: Tensor, x: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+    wide = x.float()
+    beyond = wide >= clip.clamp_min(SMALLEST_CLIP)
+    passed = torch.where((wide >= 0) & ~beyond, grad, 0)
+    return passed, torch.where(beyond, grad, 0).float().sum().reshape(1)
 
 
 def _plain_block_maxima(tanh: Tensor, table: Tensor) -> Tensor:
@@ -185,8 +243,12 @@ def _shape_of_gradient(
     return torch.empty_like(tanh)
 
 
-def _shape_of_activation(x: Tensor, n: int) -> Tensor:
+def _shape_of_activation(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
+
+
+def _shape_of_parts(grad: Tensor, x: Tensor, step: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(grad), step.new_empty(-(-x.numel() // PART))
 
 
 def _on_cuda(name: str) -> Any:
@@ -195,11 +257,10 @@ def _on_cuda(name: str) -> Any:
     if name == "snapshot":
         return torch.clone
 
-    def launch(*arguments: Any) -> Tensor:
+    def launch(*arguments: Any) -> Any:
         from rolewise.quant import triton_kernels
 
-        found: Tensor = getattr(triton_kernels, name)(*arguments)
-        return found
+        return getattr(triton_kernels, name)(*arguments)
 
     return launch
 
@@ -207,6 +268,10 @@ def _on_cuda(name: str) -> Any:
 _FORMS = {
     "snapshot": (torch.clone, torch.clone),
     "activation_levels": (_plain_activation_levels, _shape_of_activation),
+    "step_levels": (_plain_step_levels, _shape_of_activation),
+    "step_gradient": (_plain_step_gradient, _shape_of_parts),
+    "clip_levels": (_plain_clip_levels, _shape_of_activation),
+    "clip_gradient": (_plain_clip_gradient, _shape_of_parts),
     "block_maxima": (_plain_block_maxima, _shape_of_maxima),
     "weight_levels": (_plain_weight_levels, _shape_of_levels),
     "block_sums": (_plain_block_sums, _shape_of_sums),

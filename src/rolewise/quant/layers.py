@@ -89,7 +89,7 @@ class QuantizedWeight(nn.Module):
         """Whether the weight can be quantized together with those of other layers."""
         if self.grid is not None or self.weight_bits < 2 or (self._frozen and not torch.is_grad_enabled()):
             return False
-        return METHODS[self.weight_method].weights.flat and "weight" in self._parameters
+        return METHODS[self.weight_method].weights.together is not None and "weight" in self._parameters
 
     def with_gradient(self, output: Tensor) -> Tensor:
         """The layer's output, whose gradient will be quantized if `grad_bits` says so."""

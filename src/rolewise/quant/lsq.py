@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputError
+from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, WeightQuantizer, parameter
 from rolewise.quant.dorefa import FULL, apply, levels
+from rolewise.quant.flat import aligned_as
+from rolewise.quant.flat_steps import lsq_together
 from rolewise.quant.grid import Grid
+from rolewise.quant.kernels import SMALLEST_STEP
 from rolewise.quant.tracing import bare, composed, straight_through
-
-_SMALLEST = 1e-8  # a step that training drives to 0 or below counts as this
 
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
         wide = x if x.dtype.itemsize > 2 else x.float()
-        safe = step.to(wide.dtype).clamp_min(_SMALLEST)
+        safe = step.to(wide.dtype).clamp_min(SMALLEST_STEP)
         scaled = wide / safe
         ctx.save_for_backward(scaled)
         ctx.low, ctx.high, ctx.scale, ctx.step_type = low, high, scale, step.dtype
@@ -46,13 +48,31 @@ class _LearnedStep(torch.autograd.Function):
         return passed, step, None, None, None
 
 
+class _KernelStep(torch.autograd.Function):
+    """`_LearnedStep` with one kernel in each direction."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
+        x = x if kernels.dense(x) else x.contiguous()
+        ctx.save_for_backward(x, step)
+        ctx.low, ctx.high, ctx.scale = low, high, scale
+        return kernels.step_levels(x, step, low, high)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, step = ctx.saved_tensors
+        passed, parts = kernels.step_gradient(aligned_as(x, grad), x, step, ctx.low, ctx.high)
+        return passed, parts.sum() * ctx.scale, None, None, None
+
+
 def _composed_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
     """`_LearnedStep` of plain operations."""
     if bare():
-        safe = step.clamp_min(_SMALLEST)
+        safe = step.clamp_min(SMALLEST_STEP)
         return x.div(safe).clamp(low, high).round().mul(safe)
     wide = x if x.dtype.itemsize > 2 else x.float()
-    safe = step.detach().to(wide.dtype).clamp_min(_SMALLEST)
+    safe = step.detach().to(wide.dtype).clamp_min(SMALLEST_STEP)
     scaled = wide.detach() / safe
     inside = (scaled > low) & (scaled < high)
     rounded = scaled.clamp(low, high).round()
@@ -72,11 +92,14 @@ def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: f
     """
     if composed():
         return _composed_step(x, step, low, high, scale)
-    return apply(_LearnedStep, x, step, low, high, scale)
+    one = _KernelStep if kernels.usable(x) and step.dtype == torch.float32 else _LearnedStep
+    return apply(one, x, step, low, high, scale)
 
 
 class LSQWeights(WeightQuantizer):
     """A learned step `weight_step`, `()`, beside the float weight; it starts at 2 mean|w| / sqrt(Q_P) as published."""
+
+    together = staticmethod(lsq_together)
 
     def check(self, bits: int) -> None:
         if bits < 2:
@@ -108,7 +131,7 @@ class LSQWeights(WeightQuantizer):
         return quantize_learned_step(weight, parameter(layer, "weight_step"), -high - 1, high, scale)
 
     def grid(self, layer: nn.Module, weight: Tensor, bits: int) -> Grid:
-        step = float(parameter(layer, "weight_step").detach().float().clamp_min(_SMALLEST))
+        step = float(parameter(layer, "weight_step").detach().float().clamp_min(SMALLEST_STEP))
         return Grid(bits, scale=step, zero_point=_high(bits) + 1)
 
 
@@ -145,7 +168,7 @@ class LSQActivations(ActivationQuantizer):
         return quantize_learned_step(activation, parameter(module, "act_step"), 0, high, scale)
 
     def step(self, module: nn.Module, bits: int) -> float:
-        return float(parameter(module, "act_step").detach().float().clamp_min(_SMALLEST))
+        return float(parameter(module, "act_step").detach().float().clamp_min(SMALLEST_STEP))
 
 
 def _high(bits: int) -> int:

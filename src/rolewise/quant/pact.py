@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, parameter
 from rolewise.quant.dorefa import apply, levels
+from rolewise.quant.flat import aligned_as
+from rolewise.quant.kernels import SMALLEST_CLIP
 from rolewise.quant.tracing import bare, composed, straight_through
-
-_SMALLEST = 1e-6  # a bound that training drives to 0 or below counts as this
 
 
 class _LearnedClip(torch.autograd.Function):
@@ -22,7 +23,7 @@ class _LearnedClip(torch.autograd.Function):
     def forward(ctx: Any, activation: Tensor, clip: Tensor, bits: int) -> Tensor:
         ctx.save_for_backward(activation, clip)
         wide = activation if activation.dtype.itemsize > 2 else activation.float()
-        bound = clip.to(wide.dtype).clamp_min(_SMALLEST)
+        bound = clip.to(wide.dtype).clamp_min(SMALLEST_CLIP)
         step = bound / levels(bits)
         rounded = torch.minimum(wide.clamp_min(0), bound).div_(step).round_()
         return rounded.mul_(step).to(activation.dtype)
@@ -32,20 +33,37 @@ class _LearnedClip(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         activation, clip = ctx.saved_tensors
         # One dimension, so that the half types are compared in float32, as they were clipped.
-        beyond = activation >= clip.clamp_min(_SMALLEST).reshape([1] * max(activation.ndim, 1))
+        beyond = activation >= clip.clamp_min(SMALLEST_CLIP).reshape([1] * max(activation.ndim, 1))
         bound = torch.where(beyond, grad, 0).sum(dtype=clip.dtype)
         return torch.where((activation >= 0) & ~beyond, grad, 0), bound, None
+
+
+class _KernelClip(torch.autograd.Function):
+    """`_LearnedClip` with one kernel in each direction."""
+
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor, clip: Tensor, bits: int) -> Tensor:
+        activation = activation if kernels.dense(activation) else activation.contiguous()
+        ctx.save_for_backward(activation, clip)
+        return kernels.clip_levels(activation, clip, levels(bits))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        activation, clip = ctx.saved_tensors
+        passed, parts = kernels.clip_gradient(aligned_as(activation, grad), activation, clip)
+        return passed, parts.sum(), None
 
 
 def _composed_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor:
     """`_LearnedClip` of plain operations."""
     if bare():
-        bound = clip.clamp_min(_SMALLEST)
+        bound = clip.clamp_min(SMALLEST_CLIP)
         step = bound / levels(bits)
         return torch.minimum(activation.clamp_min(0), bound).div(step).round().mul(step)
     wide = activation if activation.dtype.itemsize > 2 else activation.float()
     fixed = wide.detach()
-    bound = clip.detach().to(wide.dtype).clamp_min(_SMALLEST)
+    bound = clip.detach().to(wide.dtype).clamp_min(SMALLEST_CLIP)
     step = bound / levels(bits)
     value = (torch.minimum(fixed.clamp_min(0), bound) / step).round() * step
     beyond = fixed >= bound
@@ -63,7 +81,8 @@ def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor
     """
     if composed():
         return _composed_clip(activation, clip, bits)
-    return apply(_LearnedClip, activation, clip, bits)
+    kernel = kernels.usable(activation) and clip.dtype == torch.float32
+    return apply(_KernelClip if kernel else _LearnedClip, activation, clip, bits)
 
 
 class PACTActivations(ActivationQuantizer):
@@ -98,4 +117,4 @@ class PACTActivations(ActivationQuantizer):
 
     def step(self, module: nn.Module, bits: int) -> float:
         clip = parameter(module, "act_clip").detach().float()
-        return float(clip.clamp_min(_SMALLEST) / levels(bits))
+        return float(clip.clamp_min(SMALLEST_CLIP) / levels(bits))

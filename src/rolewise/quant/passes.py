@@ -6,13 +6,13 @@ they quantize the weights of all layers at once.
 """
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rolewise.quant.flat import Layout, fits, make_layout, quantize_together
+from rolewise.quant.flat import fits
+from rolewise.quant.method import METHODS
 from rolewise.quant.tracing import composed
 
 
@@ -25,7 +25,7 @@ class Passes(threading.local):
     def __init__(self) -> None:
         self.running: list[dict[int, Tensor]] = []
         self.grad: list[bool] = []
-        self.layouts: dict[Any, Layout] = {}
+        self.layouts: dict[Any, Any] = {}
 
     def __reduce__(self) -> tuple[type["Passes"], tuple[()]]:
         return Passes, ()
@@ -94,27 +94,20 @@ def _all_at_once(model: nn.Module, passes: Passes) -> dict[int, Tensor]:
     ]
     if not layers or not fits([layer.float_weight() for layer in layers]):
         return {}
-    return {id(layer): weight for layer, weight in zip(layers, _quantized(layers, passes), strict=True)}
+    found: dict[int, Tensor] = {}
+    for name in {layer.weight_method: None for layer in layers}:
+        some = [layer for layer in layers if layer.weight_method == name]
+        together = METHODS[name].weights.together
+        assert together is not None  # else they would not be flat
+        weights = together(some, some[0].computing_type(), passes.layouts)
+        found |= {id(layer): weight for layer, weight in zip(some, weights, strict=True)}
+    return found
 
 
 def _on_gpu(model: nn.Module) -> bool:
     """Whether the first parameter lies on a GPU: the others are asked only then."""
     first = next(model.parameters(), None)
     return first is not None and first.is_cuda
-
-
-def _quantized(layers: Sequence[Any], passes: Passes) -> tuple[Tensor, ...]:
-    weights = [layer.float_weight() for layer in layers]
-    device, dtype = weights[0].device, layers[0].computing_type()
-    key = (device, *((one.numel(), layer.weight_bits) for one, layer in zip(weights, layers, strict=True)))
-    if key not in passes.layouts:
-        with torch.inference_mode(
-            False
-        ):  # an inference tensor could not be saved by a later pass with gradients
-            passes.layouts[key] = make_layout(
-                [one.numel() for one in weights], [layer.weight_bits for layer in layers], device
-            )
-    return quantize_together(weights, passes.layouts[key], dtype)
 
 
 def _saving_hooks() -> bool:

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from rolewise.quant.kernels import BLOCK
+from rolewise.quant.kernels import BLOCK, PART, SMALLEST_CLIP, SMALLEST_STEP
 
 _MAGIC = tl.constexpr(12582912.0)
 
@@ -27,6 +27,72 @@ def _activation_levels(x_ptr, out_ptr, count, n, BLOCK: tl.constexpr):
     x = tl.where(x > 1.0, 1.0, tl.where(x < 0.0, 0.0, x))  # NaN stays
     level = tl.div_rn(_round(x * n), n + 0.0 * x)
     tl.store(out_ptr + index, level.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _some(count, BLOCK: tl.constexpr):
+    """Positions of this program's entries, and which of them exist."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    return index, index < count
+
+
+@triton.jit
+def _scaled(x_ptr, index, inside, step_ptr, smallest):
+    """x/s and s, both for each entry."""
+    x = tl.load(x_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    step = tl.load(step_ptr).to(tl.float32)
+    step = tl.where(step < smallest, smallest, step) + tl.where(inside, 0.0, 0.0)
+    return tl.div_rn(x, step), step
+
+
+@triton.jit
+def _clipped(x, low, high):
+    """NaN stays."""
+    return tl.where(x > high, high, tl.where(x < low, low, x))
+
+
+@triton.jit
+def _step_levels(x_ptr, step_ptr, out_ptr, count, low, high, smallest, BLOCK: tl.constexpr):
+    index, inside = _some(count, BLOCK)
+    scaled, step = _scaled(x_ptr, index, inside, step_ptr, smallest)
+    level = _round(_clipped(scaled, low, high)) * step
+    tl.store(out_ptr + index, level.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _step_gradient(
+    grad_ptr, x_ptr, step_ptr, out_ptr, sums_ptr, count, low, high, smallest, BLOCK: tl.constexpr
+):
+    index, inside = _some(count, BLOCK)
+    scaled, _step = _scaled(x_ptr, index, inside, step_ptr, smallest)
+    grad = tl.load(grad_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    outside = (scaled <= low) | (scaled >= high)
+    slope = _round(_clipped(scaled, low, high)) - tl.where(outside, 0.0, scaled)
+    tl.store(out_ptr + index, tl.where(outside, 0.0, grad).to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(sums_ptr + tl.program_id(0), tl.sum(tl.where(inside, grad * slope, 0.0), 0))
+
+
+@triton.jit
+def _clip_levels(x_ptr, clip_ptr, out_ptr, count, n, smallest, BLOCK: tl.constexpr):
+    index, inside = _some(count, BLOCK)
+    x = tl.load(x_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    bound = tl.load(clip_ptr).to(tl.float32)
+    bound = tl.where(bound < smallest, smallest, bound) + tl.where(inside, 0.0, 0.0)
+    step = tl.div_rn(bound, n + tl.where(inside, 0.0, 0.0))
+    level = _round(tl.div_rn(_clipped(x, 0.0, bound), step)) * step
+    tl.store(out_ptr + index, level.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _clip_gradient(grad_ptr, x_ptr, clip_ptr, out_ptr, sums_ptr, count, smallest, BLOCK: tl.constexpr):
+    index, inside = _some(count, BLOCK)
+    x = tl.load(x_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    grad = tl.load(grad_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    bound = tl.load(clip_ptr).to(tl.float32)
+    beyond = x >= tl.where(bound < smallest, smallest, bound)
+    passed = tl.where((x >= 0.0) & ~beyond, grad, 0.0)
+    tl.store(out_ptr + index, passed.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(sums_ptr + tl.program_id(0), tl.sum(tl.where(inside & beyond, grad, 0.0), 0))
 
 
 @triton.jit
@@ -119,6 +185,40 @@ def activation_levels(x, n):
             x, out, x.numel(), float(n), BLOCK=size, enable_fp_fusion=False, num_warps=4
         )
     return out
+
+
+_PARTS = {"BLOCK": PART, "enable_fp_fusion": False, "num_warps": 4}
+
+
+def step_levels(x, step, low, high):
+    out = torch.empty_like(x)
+    if x.numel():
+        numbers = x.numel(), float(low), float(high), SMALLEST_STEP
+        _step_levels[(triton.cdiv(x.numel(), PART),)](x, step, out, *numbers, **_PARTS)
+    return out
+
+
+def step_gradient(grad, x, step, low, high):
+    out, sums = torch.empty_like(grad), step.new_empty(triton.cdiv(x.numel(), PART))
+    if x.numel():
+        numbers = x.numel(), float(low), float(high), SMALLEST_STEP
+        _step_gradient[(len(sums),)](grad, x, step, out, sums, *numbers, **_PARTS)
+    return out, sums
+
+
+def clip_levels(x, clip, n):
+    out = torch.empty_like(x)
+    if x.numel():
+        grid = (triton.cdiv(x.numel(), PART),)
+        _clip_levels[grid](x, clip, out, x.numel(), float(n), SMALLEST_CLIP, **_PARTS)
+    return out
+
+
+def clip_gradient(grad, x, clip):
+    out, sums = torch.empty_like(grad), clip.new_empty(triton.cdiv(x.numel(), PART))
+    if x.numel():
+        _clip_gradient[(len(sums),)](grad, x, clip, out, sums, x.numel(), SMALLEST_CLIP, **_PARTS)
+    return out, sums
 
 
 def block_maxima(tanh, table):

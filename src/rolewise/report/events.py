@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rolewise.errors import InputError, missing_extra
+from rolewise.errors import InputError
+from rolewise.progress.tensorboard_log import check_tensorboard, summary_writer
 from rolewise.runs import read_config, read_metrics
 
 _MARK = "rolewise-events"  # in a folder that this wrote: it may be written anew
@@ -29,10 +30,7 @@ def write_events(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
         InputError: no run directory, or a folder that holds something else.
         MissingExtraError: the package tensorboard is missing or broken.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except (ImportError, RuntimeError, OSError) as error:
-        raise missing_extra("Writing TensorBoard events", "tensorboard", "tensorboard", error) from error
+    check_tensorboard()
     read_config(run_dir)
     lines, folder = read_metrics(run_dir), Path(path)
     _clear(folder)
@@ -43,7 +41,7 @@ def write_events(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
             if line.get("member") is not None:
                 name += f"/member-{line['member']:02d}"
             if name not in writers:
-                writers[name] = SummaryWriter(str(folder / name))
+                writers[name] = summary_writer(folder / name)
             for key, value in line.items():
                 if key not in _NO_FIGURES and isinstance(value, int | float):
                     writers[name].add_scalar(f"{line['split']}/{key}", value, line["epoch"])

@@ -82,10 +82,12 @@ def sentences(results: Results, verdicts: tuple[Verdict, ...]) -> list[str]:
         f"{filled} of {len(results.cells)} cells have results, {whole} of them all {seeds} "
         f"seed{'s' if seeds > 1 else ''} ({results.title})."
     ]
-    for state in ("verified", "contradicted", "undecided", "not run"):
+    for state in ("verified", "contradicted", "undecided"):
         found = [verdict.claim.sentence for verdict in verdicts if verdict.state == state]
         if found:
             said.append(f"{state.capitalize()}: {'; '.join(found)}.")
+    if idle := sum(verdict.state == "not run" for verdict in verdicts):
+        said.append(f"{idle} of {len(verdicts)} claims have no result yet.")
     if results.title != "full":
         said.append(
             "Smoke: tiny settings show that everything runs; no number here says anything about the paper."

@@ -1,13 +1,14 @@
 """What a run would take on this machine: time, measured on a few steps and then computed, and room on the disk."""
 
 import copy
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import nn
 
+from rolewise._machine import Stopwatch, in_words
 from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.config import Config
 from rolewise.data import Data
@@ -24,47 +25,76 @@ _FLOAT = 4  # bytes
 _COPIES = 2  # of each parameter: itself and its momentum
 _KEPT = 3  # checkpoints of a stage: the last two, and the one that is being written
 
-_TIMED_STEPS = 8
-_WARM, _TIMED = 256, 1024  # images on which the preparation of a loss is tried, and timed
+_SAMPLES = 8  # of a training step, at most
+_SAMPLE_SECONDS = 3.0  # by the clock, after which no further sample is taken
+_GPU_STEPS = 4  # of one sample
+_WARM, _TIMED, _FEW = 256, 1024, 32  # images on which the preparation of a loss is tried, and timed
+_BUSY = 1.5  # times as long by the clock: worth a word
 
 
-def estimate(config: Config, only: str | None = None) -> str:
-    """A text of one line a stage, and the sum.
+def estimate(
+    config: Config,
+    only: str | None = None,
+    *,
+    done: Callable[[str], bool] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> str:
+    """A text of one line a stage, and the sum; each sample is bounded, so that a large network takes no longer.
 
     Nothing is written and no test image is read. The teacher is untrained here, and a loss that trains parts of its own
-    on the teacher is given a short epoch of it; neither changes what a step costs.
+    on the teacher is given a short epoch of it; neither changes what a step costs. Times are the shortest of several
+    samples, without the share of other programs (`Stopwatch`); a last line says if these have slowed the samples down.
 
     Args:
         config: settings of a run; they are checked first, as those of a new run are.
-        only: "teacher" or "student": that role's search alone.
+        only: the one stage that is wanted, such as "search-teacher" or "train-student".
+        done: whether a stage is complete already, in a run that is resumed; None for a new run.
+        report: receives each line as soon as it is known.
 
     Raises:
         InputError: settings that cannot be.
     """
-    rehearsal = _Rehearsal(
-        build.resolve(config), check(config, only=None if only is None else layout.search_stage(only))
-    )
+    rehearsal = _Rehearsal(build.resolve(config), check(config, only=only, begun=done is not None))
+    complete = done or (lambda stage: False)
     seconds: list[float] = []
     lines: list[str] = []
 
-    def tell(what: str, text: str, takes: float) -> None:
-        lines.append(f"{what}: {text}")
-        seconds.append(takes)
+    def tell(text: str, takes: float | None = None) -> None:
+        lines.append(text)
+        seconds.append(takes or 0.0)
+        if report is not None:
+            report(text)
 
-    roles = [only] if only else ROLES
-    if STUDENT in roles and rehearsal.preparing:
-        tell("preparing the loss on the teacher", _about(rehearsal.preparing), rehearsal.preparing)
-    for role in roles:
-        if only or searches(config, role):
+    def wanted(stage: str) -> bool:
+        return only in (None, stage) and not complete(stage)
+
+    students = only is None or _role_of(only) == STUDENT
+    if students and not complete(layout.PREPARE) and rehearsal.preparing:
+        takes = rehearsal.preparing
+        tell(f"preparing the loss on the teacher: about {in_words(takes)}", takes)
+    for role in ROLES:
+        stage = layout.search_stage(role)
+        if wanted(stage) and (only or searches(config, role)):
             found = rehearsal.search(role)
-            tell(f"search of the {role}'s schedule", str(found), found.seconds)
-    if only is None:
-        stages = [] if teacher_given(config) else [TRAININGS[TEACHER]]
-        for training in (*stages, TRAININGS[STUDENT], *wanted_baselines(config)):
+            tell(f"search of the {role}'s schedule: {found}", found.seconds)
+    given = [TRAININGS[TEACHER]] if not teacher_given(config) else []
+    baselines = wanted_baselines(config) if only is None else []
+    for training in (*given, TRAININGS[STUDENT], *baselines):
+        if wanted(training.stage):
             takes = rehearsal.training(training.role, kd=training.kd)
-            tell(training.foretold(config), _about(takes), takes)
-        lines.append(f"together {_about(sum(seconds))}")
+            tell(f"{training.foretold(config)}: about {in_words(takes)}", takes)
+    if only is None:
+        tell(f"together about {in_words(sum(seconds))}")
+    if (slowdown := rehearsal.slowdown) > _BUSY:
+        tell(
+            f"other programs are at work: the samples took {slowdown:.1f} times as long by the clock; with them the "
+            "run takes longer by about that much"
+        )
     return "\n".join(lines)
+
+
+def _role_of(stage: str) -> str:
+    return STUDENT if STUDENT in stage else TEACHER
 
 
 def bytes_needed(config: Config, classes: int, image: build.Image) -> int:
@@ -83,6 +113,8 @@ class _Rehearsal:
     def __init__(self, config: Config, data: Data) -> None:
         self.config, self._data = config, data
         self._trainings: dict[tuple[str, bool], float] = {}
+        self._wall = self._undisturbed = 0.0
+        self._slowdowns: list[float] = []
 
     @cached_property
     def _distillation(self) -> tuple[Objective, float]:
@@ -96,11 +128,29 @@ class _Rehearsal:
         objective.prepare_epochs = 1
         device = build.train_settings(config, STUDENT, searching=False).device
         warm, timed = (images.subset(torch.arange(min(n, len(images)))) for n in (_WARM, _TIMED))
+        first = Stopwatch()
         copy.deepcopy(objective).prepare(warm, seed=config.seed, device=device)  # kernels are loaded
-        begun = time.monotonic()
-        objective.prepare(timed, seed=config.seed, device=device)
-        took = time.monotonic() - begun
-        return objective, took * config.kd.prepare_epochs * len(images) / len(timed)
+        took, many = first.undisturbed, len(warm)
+        if first.wall < _SAMPLE_SECONDS:  # else the first sample is long enough for the load not to count
+            second = Stopwatch()
+            objective.prepare(timed, seed=config.seed, device=device)
+            took, many = second.undisturbed, len(timed)
+            self._note(second)
+        else:
+            objective.prepare(
+                warm.subset(torch.arange(min(_FEW, len(warm)))), seed=config.seed, device=device
+            )
+        return objective, took * config.kd.prepare_epochs * len(images) / many
+
+    def _note(self, watch: Stopwatch) -> None:
+        self._wall += watch.wall
+        self._undisturbed += watch.undisturbed
+
+    @property
+    def slowdown(self) -> float:
+        """How many times longer the samples took by the clock than without other programs."""
+        own = self._wall / self._undisturbed if self._undisturbed else 1.0
+        return max([own, *self._slowdowns])
 
     @property
     def preparing(self) -> float:
@@ -127,7 +177,9 @@ class _Rehearsal:
             training=build.train_settings(config, role, searching=True),
             images=(config.data.search_train, config.data.search_validation),
         )
-        return measure(plan, workers=config.machine.workers)
+        found = measure(plan, workers=config.machine.workers)
+        self._slowdowns.append(found.slowdown)
+        return found
 
     def training(self, role: str, *, kd: bool) -> float:
         """Seconds of a final training, from the time of some steps."""
@@ -142,29 +194,28 @@ class _Rehearsal:
                     replace(settings, epochs=1),
                     seed=0,
                 )
-                step = _seconds_of_a_step(trainer)
+                step = self._seconds_of_a_step(trainer)
             self._trainings[role, kd] = step * settings.epochs * trainer.steps
         return self._trainings[role, kd]
 
-
-def _seconds_of_a_step(trainer: Trainer) -> float:
-    record(trainer)  # as the training will, on a GPU
-    trainer.begin_epoch()
-    take = trainer.train_step if trainer.recorded is None else trainer.recorded
-    begun, steps = 0.0, -1  # the first step compiles and allocates, and is not counted
-    for batch in trainer.feeder.batches(0, None):
-        take(batch)
-        steps += 1
-        if steps == 0:
-            trainer.placement.wait()
-            begun = time.monotonic()
-        if steps == _TIMED_STEPS:
-            break
-    trainer.placement.wait()
-    return (time.monotonic() - begun) / max(1, steps)
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    def _seconds_of_a_step(self, trainer: Trainer) -> float:
+        """The shortest of up to eight samples, in a few seconds; the first step, which allocates, is none of them."""
+        record(trainer)  # as the training will, on a GPU
+        trainer.begin_epoch()
+        take = trainer.train_step if trainer.recorded is None else trainer.recorded
+        # A device is not waited for at each step.
+        many = _GPU_STEPS if trainer.placement.device.type == "cuda" else 1
+        whole, samples = Stopwatch(), list[float]()
+        watch, steps = whole, -1
+        for batch in trainer.feeder.batches(0, None):
+            take(batch)
+            steps += 1
+            if steps % many == 0:
+                trainer.placement.wait()
+                if steps:
+                    samples.append(watch.undisturbed / many)
+                watch = Stopwatch()
+                if samples and (len(samples) == _SAMPLES or whole.wall > _SAMPLE_SECONDS):
+                    break
+        self._note(whole)
+        return min(samples, default=whole.undisturbed / max(1, steps + 1))

@@ -172,6 +172,7 @@ def _finish(
     answers = layout.test_file(training.key)
     pipeline.run.write_tensors(answers, {"logits": result.logits, "labels": result.labels})
     pipeline.records.add_result(row, result, log=not again)
+    pipeline.progress.result(training.stage, {"test_accuracy": result.accuracy})
     path = pipeline.run.file(training.file)
     path.parent.mkdir(exist_ok=True)
     extra: dict[str, Any] = {"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}

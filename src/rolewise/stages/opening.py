@@ -99,17 +99,28 @@ def open_pipeline(
             inputs.keep(opened.directory, settings)
         else:
             data = _resume(opened.directory, settings, only, progress)
+        progress.opened(opened.directory.path)
         own.keep(opened.directory, settings, progress)
         pipeline = Pipeline(
             inputs.placed(opened.directory, settings),
             opened.directory,
             data=data,
             progress=progress,
-            should_stop=opened.should_stop,
+            should_stop=_polled(opened.should_stop, progress),
             group=group,
         )
         with _leading(pipeline):
             yield pipeline
+
+
+def _polled(should_stop: Callable[[], bool], progress: Progress) -> Callable[[], bool]:
+    """`should_stop`, which is polled all the time, so that a display can be kept up to date by it."""
+
+    def poll() -> bool:
+        progress.beat()
+        return should_stop()
+
+    return poll
 
 
 @contextmanager

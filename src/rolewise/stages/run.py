@@ -5,11 +5,14 @@ from typing import Any
 from rolewise._roles import STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.errors import InputError
+from rolewise.progress import Step
 from rolewise.runs import layout
+from rolewise.stages import build
 from rolewise.stages.final import take_teacher, train_final
 from rolewise.stages.pipeline import Pipeline
 from rolewise.stages.trainings import (
     TRAININGS,
+    Training,
     further_training,
     searches,
     teacher_given,
@@ -76,8 +79,36 @@ def baselines(pipeline: Pipeline) -> None:
         train_final(pipeline, training)
 
 
+def planned(pipeline: Pipeline) -> list[Step]:
+    """All stages of a whole run, in their order, with their length in training images."""
+    config, run, data = pipeline.config, pipeline.run, pipeline.data
+
+    def step(stage: str, images: int) -> Step:
+        return Step(stage, images, run.done(stage))
+
+    def search_step(role: str) -> list[Step]:
+        if not searches(config, role):
+            return []
+        size = config.data.search_train or build.load_searched(config, role, data).search_sizes[0]
+        return [step(layout.search_stage(role), config.search.population * config.search.epochs * size)]
+
+    def training_step(training: Training) -> Step:
+        return step(training.stage, config.role(training.role).train.epochs * len(data.train))
+
+    steps = search_step(TEACHER)
+    if not teacher_given(config):
+        steps.append(training_step(TRAININGS[TEACHER]))
+    loss = build.new_loss(config)
+    if loss is not None and not loss.prepared:
+        steps.append(step(layout.PREPARE, config.kd.prepare_epochs * len(data.train)))
+    searched = searches(config, TEACHER) or run.file(layout.schedule_file(TEACHER)).exists()
+    students = (TRAININGS[STUDENT], *wanted_baselines(config, searched=searched))
+    return [*steps, *search_step(STUDENT), *map(training_step, students)]
+
+
 def run_all(pipeline: Pipeline) -> dict[str, Any]:
     """Both stages and, unless switched off, the baselines; returns the results."""
+    pipeline.progress.plan(planned(pipeline))
     stage_alpha(pipeline)
     stage_beta(pipeline)
     baselines(pipeline)

@@ -89,7 +89,7 @@ def train(
         validation: held-out images; then each epoch is validated and the best checkpoint kept.
         out: folder for log and checkpoints; an interrupted training there resumes with `resume=True`.
         resume: see `out`.
-        progress: receives every batch and epoch.
+        progress: listener for batches, epochs and the result; see `rolewise.progress.Progress`.
         changes: single fields of `TrainSettings`, such as `batch_size=64`.
 
     Raises:
@@ -125,9 +125,10 @@ def train(
             group=group,
         )
         history = fit(trainer, augment, run=opened.directory, identity=about, validation=validation)
-        return final_test(
-            trainer, data.test, history, policy=None if augment is None else augment[epochs - 1]
-        )
+        last = None if augment is None else augment[epochs - 1]
+        result = final_test(trainer, data.test, history, policy=last)
+        trainer.progress.result(layout.TRAIN, {"test_accuracy": result.accuracy})
+        return result
 
 
 def final_test(

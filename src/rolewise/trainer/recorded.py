@@ -186,8 +186,10 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
         recorder = GraphRecorder()
     trainer.begin_epoch()
     batches = trainer.feeder.batches(0, None)
+    device = trainer.placement.device
     try:
-        trainer.recorded = RecordedStep(trainer, next(batches), recorder)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            trainer.recorded = RecordedStep(trainer, next(batches), recorder)
     except RuntimeError as error:
         return str(error).splitlines()[0]
     finally:
