@@ -9,6 +9,7 @@ _OPTIONAL = {
     "ray": "ray",
     "onnx": "export",
     "onnxruntime": "export",
+    "openvino": "openvino",
     "tensorboard": "tensorboard",
     "torchvision": "vision",
     "huggingface_hub": "hub",
