@@ -60,17 +60,13 @@ def runtimes(
 ) -> tuple[dict[str, Run], dict[str, Path], OpenVinoNetwork | None]:
     """The networks to compare, by name, their files, and the low-bit network in OpenVINO.
 
-        Args:
-            plain: the float network.
-            low: the quantized network, if there is one.
-            folder: folder in which the files are written.
-            image_size: height and width.
-    <<<<<<< HEAD
-            threads: number of threads of each runtime.
-    =======
-            threads: of each runtime.
-            with_openvino: whether OpenVINO is among the runtimes.
-    >>>>>>> reporter
+    Args:
+        plain: the float network.
+        low: the quantized network, if there is one.
+        folder: folder in which the files are written.
+        image_size: height and width.
+        threads: number of threads of each runtime.
+        with_openvino: whether OpenVINO is among the runtimes.
     """
     runs: dict[str, Run] = {"PyTorch float32": _torch_run(plain)}
     files: dict[str, Path] = {}

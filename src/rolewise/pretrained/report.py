@@ -40,22 +40,18 @@ def cost_report(
 ) -> dict[str, Any]:
     """Bytes, multiply-accumulates and latency of a network and of its float form, as JSON.
 
-        Args:
-            model: a network, quantized or not.
-            image_size: height and width.
-            batches: batch sizes whose latency is measured.
-            threads: threads of each runtime.
-            seconds: time for each batch size, all runtimes together.
-    <<<<<<< HEAD
-            rounds: minimum number of turns of the runtimes, whatever time they take.
-    =======
-            rounds: turns of the runtimes at least, whatever time they take.
-            openvino: whether OpenVINO is measured; None measures it where it is installed.
-            clock: reads seconds; `time.process_time` on a machine that others load too, where there is one thread.
-    >>>>>>> reporter
+    Args:
+        model: a network, quantized or not.
+        image_size: height and width.
+        batches: batch sizes whose latency is measured.
+        threads: threads of each runtime.
+        seconds: time for each batch size, all runtimes together.
+        rounds: minimum number of turns of the runtimes, whatever time they take.
+        openvino: whether OpenVINO is measured; None measures it where it is installed.
+        clock: reads seconds; `time.process_time` on a machine that others load too, where there is one thread.
 
-        Raises:
-            MissingExtraError: onnx, onnxruntime or openvino is not installed.
+    Raises:
+        MissingExtraError: onnx, onnxruntime or openvino is not installed.
     """
     if openvino is None:
         openvino = _has_openvino()
