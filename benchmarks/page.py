@@ -196,7 +196,7 @@ def kd_part(result: dict[str, Any]) -> str:
          "KD-SVD, forward and backward, ResNet18 shapes. `plain` is the loss written with `torch.linalg.svd` and\n"
          "the broadcast RBF term; `exact` is the default on a CPU, `products`, matrix products alone, on a GPU.\n",
          table(("form", "ms", "plain to it"), rows),
-         "The cost of each loss stands in [losses.md](losses.md).\n"]
+         "The cost of each loss is in [losses.md](losses.md).\n"]
     )  # fmt: skip
 
 
@@ -221,11 +221,11 @@ def search_part(result: dict[str, Any]) -> str:
     figures = dict(result["figures"])
     size = figures.pop("size")
     rows = [(name.replace("_", " "), number(value)) for name, value in figures.items()]
-    told = (
+    sentence = (
         f"{size['members']} members of {size['network']}, {size['epochs']} epochs of {size['images']} images of "
         f"{size['data']}, {size['validation']} to score on.\n"
     )
-    return "\n".join(["## The search\n", origin(result), told, table(("", ""), rows)])
+    return "\n".join(["## The search\n", origin(result), sentence, table(("", ""), rows)])
 
 
 def draw_step(result: dict[str, Any]) -> None:

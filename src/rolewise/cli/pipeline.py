@@ -105,7 +105,7 @@ def search(
     ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,
     ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="Of a running Ray cluster.")
+        str | None, typer.Option("--ray-address", help="Address of a running Ray cluster.")
     ] = None,
     gpus_per_member: Annotated[
         float | None, typer.Option("--gpus-per-member", help="Share of a GPU for each member (Ray).")

@@ -31,10 +31,10 @@ def save_pretrained(
 
     Args:
         model: any network.
-        folder: where to write. An earlier export there is replaced; files of another origin are not.
+        folder: folder to write to. An earlier export there is replaced; files of another origin are not.
         extra: more to keep, JSON; the card shows `data`, `classes`, `accuracy` and `teacher` if they are there.
-        packed: as of `save_network`.
-        info: how to prepare images, the classes, and how the network was made; the card shows it.
+        packed: as in `save_network`.
+        info: preparation of images, classes, and origin of the network; the card shows it.
 
     Returns:
         The folder.
@@ -96,7 +96,7 @@ def model_card(model: nn.Module, extra: Mapping[str, Any], *, size: int, packed:
         model: the network.
         extra: `extra` and `info` of `save_pretrained`, in one.
         size: bytes of the tensors' file.
-        packed: whether its weights are packed codes.
+        packed: True if its weights are packed codes.
     """
     stated = describe_model(model)
     name = stated["architecture"].get("name") or stated["architecture"].get("class")

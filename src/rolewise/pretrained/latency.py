@@ -57,9 +57,9 @@ def runtimes(
     Args:
         plain: the float network.
         low: the quantized network, if there is one.
-        folder: where the files are written.
+        folder: folder in which the files are written.
         image_size: height and width.
-        threads: of each runtime.
+        threads: number of threads of each runtime.
     """
     runs: dict[str, Run] = {"PyTorch float32": _torch_run(plain)}
     files: dict[str, Path] = {}
@@ -110,9 +110,9 @@ def in_turns(
     Args:
         runs: the networks.
         images: the batch.
-        rounds: turns at least.
-        seconds: go on for so long, up to 1,000 turns.
-        threads: of PyTorch.
+        rounds: minimum number of turns.
+        seconds: minimum duration, up to 1,000 turns.
+        threads: number of threads of PyTorch.
         clock: reads seconds; `time.process_time` on a machine that others load too, where there is one thread.
     """
     before = torch.get_num_threads()

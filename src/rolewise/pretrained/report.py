@@ -41,7 +41,7 @@ def cost_report(
         batches: batch sizes whose latency is measured.
         threads: threads of each runtime.
         seconds: time for each batch size, all runtimes together.
-        rounds: turns of the runtimes at least, whatever time they take.
+        rounds: minimum number of turns of the runtimes, whatever time they take.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or openvino is not installed.
@@ -120,7 +120,7 @@ def _executed(costs: list[LayerCost], network: OpenVinoNetwork | None) -> dict[s
 
 
 def _reason(cost: LayerCost) -> str:
-    """Why a quantized layer runs in float, as far as its bit-widths tell."""
+    """Why a quantized layer runs in float, as far as its bit-widths explain it."""
     if cost.input_bits == FULL:
         return "it reads float values: no act point lies before it"
     if cost.weight_bits == 8:

@@ -19,7 +19,7 @@ def check_target(target: Path) -> None:
         target: `X.safetensors`, `X.onnx` or `X.xml`.
 
     Raises:
-        InputError: it, or the file beside it, is there and is no earlier export of this kind; it belongs to a run; or
+        InputError: it, or its companion file, exists and is no earlier export of this kind; it belongs to a run; or
             its folder is missing.
     """
     if not target.parent.is_dir():

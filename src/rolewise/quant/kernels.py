@@ -4,9 +4,9 @@ On a GPU a step of a low-bit network is launches, not work. Here an activation i
 weights of all layers in two, from one flat tensor. An operator has three forms: Triton's kernel for CUDA, the shapes
 for tracing, and the plain form, which is the reference and is what a CPU takes.
 
-The flat tensor of all weights is cut into blocks of at most `BLOCK` entries, none of which crosses a border between
-two layers. `Table` holds, per block: start, end, first and last block of the layer (the last one excluded). Sums and
-maxima are made per block and finished, in a fixed order, by whoever reads them: no atomics, so the same bytes each
+The flat tensor of all weights is cut into blocks of at most `BLOCK` entries, none of which crosses a border between two
+layers. `Table` holds, per block: start, end, first and last block of the layer (the last one excluded). Sums and maxima
+are made per block and finished, in a fixed order, by the kernel that reads them: no atomics, so the same bytes each
 time. `chunk`, a power of two, is at least the number of blocks of the largest layer.
 """
 

@@ -32,7 +32,7 @@ class _LearnedStep(torch.autograd.Function):
         scaled = wide / safe
         ctx.save_for_backward(scaled)
         ctx.low, ctx.high, ctx.scale, ctx.step_type = low, high, scale, step.dtype
-        # Adding 0 makes +0 of -0, which no integer code tells apart.
+        # Adding 0 turns -0 into +0; integer codes cannot distinguish them.
         return scaled.clamp(low, high).round_().add_(0).mul_(safe).to(x.dtype)
 
     @staticmethod
@@ -85,7 +85,7 @@ def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: f
     """`x` at levels `low` to `high` times `step`; differentiable in both.
 
     Args:
-        x: of any shape; half types are computed in float32.
+        x: tensor of any shape; half types are computed in float32.
         step: `()`, the distance of two levels.
         low, high: the integer bounds.
         scale: factor of the step's gradient, no unit.

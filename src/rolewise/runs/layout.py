@@ -1,6 +1,6 @@
-"""The layout of a run directory: every name of a file, a folder or a stage in it is spelled here, and nowhere else.
+"""The layout of a run directory: every name of a file, a folder or a stage in it is defined here and nowhere else.
 
-`docs/run-directory.md` says what the files hold.
+`docs/run-directory.md` describes the files.
 """
 
 from rolewise._roles import SCHEDULES
@@ -58,12 +58,12 @@ def input_folder(setting: str) -> str:
 
 
 def test_file(key: str) -> str:
-    """The file of what the network of the final training `key` said to every test image."""
+    """The file of the logits of the final training `key` for every test image."""
     return f"{_TESTS}/{key}.safetensors"
 
 
 def averaged_file(key: str, *, baseline: bool = False) -> str:
-    """The file of the network with the averaged weights, beside the one with the last."""
+    """The file of the network with the averaged weights, next to the one with the last weights."""
     return network_file(key, baseline=baseline).replace(".safetensors", "-averaged.safetensors")
 
 
