@@ -162,6 +162,15 @@ def test_measuring(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r'needs onnx.*not installed: pip install "rolewise\[export\]"', said["reason"])
 
 
+def test_a_runtime_that_fails_is_said_to_have_failed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such instruction\nin kernel 3")
+
+    monkeypatch.setattr("rolewise.pretrained.cost_report", fail)
+    said = json.loads(measure(run, build("cnn-tiny"), image_size=(32, 32)).read_text())
+    assert said["reason"] == "a runtime failed, RuntimeError: no such instruction"
+
+
 def test_the_command_measures(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

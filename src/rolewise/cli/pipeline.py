@@ -290,6 +290,5 @@ def _write_report(pipeline: "Pipeline", *, speed: bool) -> None:
     from rolewise.report import write_report
 
     if speed:
-        pipeline.progress.note("the student's size and speed are measured on this machine")
-        measure_once(pipeline.run.path)
+        measure_once(pipeline)
     print(f"report: {write_report(pipeline.run.path)}")

@@ -64,6 +64,9 @@ def measure(
         )
     except InputError as error:  # a missing package, or a network that cannot be exported
         record["reason"] = str(error)
+    except Exception as error:  # the runtimes' errors have no common base; a finished run keeps its report
+        said = str(error).strip().splitlines() or [""]
+        record["reason"] = f"a runtime failed, {type(error).__name__}: {said[0]}"
     target = run_dir / layout.INFERENCE
     try:
         write_atomic(target, to_json(record))
