@@ -80,7 +80,7 @@ def ops(policy: Policy, images: np.ndarray, rounds: int, repeats: int) -> dict[s
 
 
 def whole(policy: Policy, images: np.ndarray, rounds: int, dtype: torch.dtype, last: bool) -> dict[str, Any]:
-    """Policy, crop, flip, cutout, normalisation."""
+    """Policy, crop, flip, cutout, normalization."""
     published = Published(slots(policy), MEAN, STD)
     floats = (images / 255.0 - MEAN) / STD
     augmenter, ids = BatchAugmenter(MEAN, STD, cutout=16), np.arange(len(images))
@@ -179,7 +179,7 @@ for run in (
 
 
 def memory() -> dict[str, float]:
-    """MB that 50,000 images take beside their output, at the highest point (Linux)."""
+    """MB that 50,000 images take in addition to their output, at the peak (Linux)."""
     code = MEMORY.format(vector=VECTOR)
     shown = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True

@@ -82,11 +82,11 @@ class Lean:
 
 
 class Published:
-    """The published path, image by image, from and to normalised float64, with the glue of its authors' code.
+    """The published path, image by image, from and to normalized float64, with the glue of its authors' code.
 
-    Per image: bytes are made of the normalised floats (truncating) and an RGBA image of them; the policy is copied
+    Per image: bytes are made of the normalized floats (truncating) and an RGBA image of them; the policy is copied
     and shuffled; for each slot a function and its printable name are built, and when it fires its signature is
-    inspected; the result comes back pixel by pixel as a sequence, is divided, normalised, and exposed pixels become
+    inspected; the result comes back pixel by pixel as a sequence, is divided, normalized, and exposed pixels become
     0. Then zero padding, crop, flip and cutout by a mask of float64, each an array of its own.
     """
 

@@ -63,7 +63,7 @@ def record(name: str, figures: Mapping[str, Any], *, command: str | None = None,
         name: of the benchmark.
         figures: what it measured.
         command: `command_line()` unless another one leads to it.
-        note: what a reader must know besides.
+        note: further remark for readers.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -4,7 +4,7 @@
 
 The floor of a step is its floating-point operations (counted by PyTorch) at the rate of this core's largest matrix
 product, measured in the same run; the floor of feeding and of the optimizer is the bytes that they must move at the
-rate of a copy. Feeding and evaluation are timed beside the step that waits for them.
+rate of a copy. Feeding and evaluation are timed alongside the step that waits for them.
 """
 
 import argparse

@@ -109,7 +109,7 @@ class Book:
 
 
 def compared(figures: Figures) -> list[Figures]:
-    """What was expected beside what was measured, as far as it was."""
+    """Expected values next to measured ones, where measured."""
     rows = []
     for what, (unit, keys, low, high) in EXPECTED.items():
         found = figures.get(unit, {})

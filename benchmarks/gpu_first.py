@@ -174,7 +174,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: that it works, no figures")
-    parser.add_argument("--commit", help="this checkout's, where git cannot tell")
+    parser.add_argument("--commit", help="commit of this checkout, where git cannot name it")
     parser.add_argument("--only", action="append", help="a unit; may be repeated")
     return parser.parse_args()
 

@@ -206,7 +206,7 @@ def feeding(size: Size, until: float) -> Figures:
 
 
 def evaluation(size: Size, until: float) -> Figures:
-    """Images a second of an evaluation in 4 bits, all of it: normalisation, transport, network."""
+    """Images a second of an evaluation in 4 bits, all of it: normalization, transport, network."""
     images, found = split(size), {}
     for batch in (1000, 4000):
         one = trainer(size, "4-bit", eval_batch=batch)
@@ -283,7 +283,7 @@ def _line(worker: "subprocess.Popen[str]", until: float) -> str:
 
 
 def _worker(device: str, kind: str, form: str) -> None:
-    """One of several processes: warm, then, once told to begin, the images a second of its own steps."""
+    """One of several processes: warms up, waits for the start signal, and returns the images a second of its steps."""
     size = smoke(device) if form == "smoke" else full(device)
     run = _stepper(replace(size, steps=2 * size.steps), kind, "eager")
     run()

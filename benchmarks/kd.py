@@ -137,7 +137,7 @@ def _image_error(found: Tensor, expected: Tensor) -> float:
 
 
 def _certain(student: Outputs, teacher: Outputs) -> dict[str, float]:
-    """How often power iteration is proven right, per network (the student's must be the nearest besides)."""
+    """How often power iteration is proven right, per network (the student's must also be the nearest)."""
     shares = {}
     for name, outputs in (("student", student), ("teacher", teacher)):
         found = []
@@ -153,7 +153,7 @@ def _certain(student: Outputs, teacher: Outputs) -> dict[str, float]:
 def peak_memory(student: Outputs, teacher: Outputs) -> dict[str, Any]:
     """MB above the resident features at the peak of one step of all KD terms, each form in a process of its own.
 
-    The C library is told to hand freed blocks back at once (otherwise both peaks hold up to 50 MB that nobody uses).
+    The C library is set to return freed blocks at once (otherwise both peaks hold up to 50 MB that nobody uses).
     """
     returning = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def _one_peak(form: str, path: str) -> None:
     backward(ours, *small)()  # libraries allocate what they keep
     Path("/proc/self/clear_refs").write_text(
         "5"
-    )  # the peak starts anew; it is inherited from the parent otherwise
+    )  # resets the peak, which is otherwise inherited from the parent
     before = _resident("VmRSS")
     run()
     print((_resident("VmHWM") - before) / 1024)

@@ -1,4 +1,4 @@
-"""Every distillation loss trains a 4-bit student through the command line, beside the same student without one.
+"""Every distillation loss trains a 4-bit student through the command line, compared with the same student without one.
 
     python benchmarks/losses.py                                      # digits
     python benchmarks/losses.py --data cifar10 --data-root ~/data    # CIFAR-10, all 50,000 images

@@ -5,7 +5,7 @@ The rule, stated before any of it was run: the plain teacher's training accuracy
 least 2 points below the teacher on the held-out images. Of the candidates that keep it, the one whose training takes
 the least time is chosen.
 
-No test image is read: the held-out images stand in the place of the test part.
+No test image is read: the held-out images take the place of the test part.
 """
 
 import argparse

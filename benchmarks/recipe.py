@@ -1,6 +1,6 @@
 """The ablation of the training recipe: each element added to the paper's recipe, and taken from the strong one.
 
-    python benchmarks/recipe.py --data-root ~/data                     # all arms; stops and goes on as you like
+    python benchmarks/recipe.py --data-root ~/data                     # all arms; can be stopped and resumed
     python benchmarks/recipe.py --data-root ~/data --plan              # what there is to train, and what is done
     python benchmarks/recipe.py --data-root ~/data --only cosine --seeds 3 --bits 2
 

@@ -1,4 +1,4 @@
-"""What a search costs beyond the training of its members, and that its time is what was told.
+"""Cost of a search beyond the training of its members, and its time against the estimate.
 
     python benchmarks/search.py --data cifar10 --data-root ~/data          # real images
     python benchmarks/search.py --members 4 --epochs 2                     # handwritten digits, quicker
@@ -157,11 +157,13 @@ def foretold(settings: Settings) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     for workers in (1, 2):
         for _ in range(settings.rounds):
-            told = estimate(settings.model, settings.data, workers=workers, **numbers, **images, **NUMBERS)
+            expected = estimate(
+                settings.model, settings.data, workers=workers, **numbers, **images, **NUMBERS
+            )
             begun = time.perf_counter()
             rw.search(settings.model, settings.data, workers=workers, **numbers, **images, **NUMBERS)
             took = time.perf_counter() - begun
-            found.setdefault(f"clock_to_estimate_{workers}_workers", []).append(took / told.seconds)
+            found.setdefault(f"clock_to_estimate_{workers}_workers", []).append(took / expected.seconds)
     return {name: summary(values) for name, values in found.items()}
 
 
@@ -183,13 +185,13 @@ def memory(settings: Settings) -> dict[str, Any]:
         process.join()
         peaks[members] = float(megabytes.value)
     numbers = {"population": 4, "epochs": 1, "interval": 1, "train_images": settings.images}
-    told = estimate(
+    expected = estimate(
         settings.model, settings.data, workers=1, validation_images=settings.validation, **numbers, **NUMBERS
     )
     return {
         "peak_mb_4_members": round(peaks[4], 1),
         "peak_mb_32_members": round(peaks[32], 1),
-        "states_of_28_members_mb": round(28 * told.state_bytes / 2**20, 1),
+        "states_of_28_members_mb": round(28 * expected.state_bytes / 2**20, 1),
     }
 
 

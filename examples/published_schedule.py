@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> float:
         "schedule", help="a schedule: PBA's .txt, a log of the role-wise authors or of Ray, our JSON"
     )
     parser.add_argument(
-        "--search-epochs", type=int, help="length of its search, where the file does not tell it"
+        "--search-epochs", type=int, help="length of its search, where the file does not state it"
     )
     parser.add_argument("--epochs", type=int, default=5, help="length of this training")
     parser.add_argument("--workers", type=int, default=0, help="processes of the data loader")

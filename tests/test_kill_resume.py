@@ -43,7 +43,7 @@ class Run:
         environment.pop("ROLEWISE_CRASH_AT", None)
         if crash_at is not None:
             environment["ROLEWISE_CRASH_AT"] = str(crash_at)
-        command = [sys.executable, "-m", "rolewise.cli", "run", *arguments]
+        command = [sys.executable, "-m", "rolewise.cli", "run", "--no-speed", *arguments]
         self.process = subprocess.Popen(
             command,
             stderr=subprocess.PIPE,

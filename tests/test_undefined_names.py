@@ -1,4 +1,4 @@
-"""No name is used that is not defined. Linters are told to overlook this, since shapes in annotations are no names."""
+"""No name is used that is not defined. Linters are set to ignore this, since shapes in annotations are no names."""
 
 import io
 import json

@@ -31,11 +31,16 @@ WORDS = {
     r"generalis\w*|specialis\w*": "generaliz-, specializ-",
     r"recognis\w*|organis\w*": "recogniz-, organiz-",
     r"randomis\w*|standardis\w*": "randomiz-, standardiz-",
-    r"orthonormalis\w*|parametris\w*|summaris\w*": "-iz-",
+    r"orthonormalis\w*|parametris\w*|summaris\w*|vectoris\w*|finalis(?:e|er|ed|ing)\w*": "-iz-",
+    r"greys?": "gray",
+    r"(?:labell|modell|cancell|travell)(?:ed|ing)": "labeled, modeled, canceled, traveling",
+    r"honour\w*|favour\w*|artefacts?|whilst|amongst": "honor, favor, artifact, while, among",
+    r"misspelt|learnt": "misspelled, learned",
+    r"journals?|standings?|findings?": "log, state, result",
 }
 PATTERN = re.compile("|".join(rf"(\b(?:{word})\b)" for word in WORDS), re.IGNORECASE)
-# Names that are not ours to spell: arguments and packages of others, and the setting that the design fixes.
-FOREIGN = re.compile(r"`[^`]*`|\"[^\"]*\"|https?://\S+|random_?resized_?crop", re.IGNORECASE)
+# Where the other spelling is the point: a misspelled name of an operation, whose message suggests the right one.
+ALLOWED = re.compile(r"\(\"Colour\", 1, 1\)")
 FILES = sorted(
     path
     for pattern in (
@@ -60,7 +65,7 @@ def test_files_are_found() -> None:
 def test_words(path: Path) -> None:
     found = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        for match in PATTERN.finditer(line):
+        for match in PATTERN.finditer(ALLOWED.sub("", line)):
             index = next(i for i, group in enumerate(match.groups()) if group is not None)
             found.append(f"{number}: {match[0]!r} -> {list(WORDS.values())[index]}: {line.strip()[:100]}")
     assert not found, "\n".join(found)

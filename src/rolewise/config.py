@@ -42,13 +42,15 @@ class DataConfig(Section):
         le=2048,
         description="side to which images of a `folder` are scaled before a part of `size` is taken; None: `size`",
     )
-    channels: Literal[1, 3] | None = Field(None, description="of a `folder`: 3 (RGB; None), or 1 (grey)")
+    channels: Literal[1, 3] | None = Field(
+        None, description="channels of a `folder`: 3 (RGB; None), or 1 (gray)"
+    )
     store: str | None = Field(
         None,
-        description="where decoded images of a `folder` are kept: `auto` (None: in memory, above 2 GiB in a mapped "
+        description="place of the decoded images of a `folder`: `auto` (None: in memory, above 2 GiB in a mapped "
         "file), `always` (in a file), `never`, or a folder for the file",
     )
-    arguments: dict[str, Any] | None = Field(None, description="of own code, FILE.py:function")
+    arguments: dict[str, Any] | None = Field(None, description="arguments of your own code, FILE.py:function")
     search_train: int | None = Field(None, ge=2, description="training images of a search")
     search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
     train_images: int | None = Field(
@@ -171,7 +173,8 @@ class KDConfig(Section):
         None, description="clip the loss's gradient against the task's; none: as the loss does"
     )
     lambda_mode: Literal["post_clip", "pre_clip", "ignored"] = Field(
-        "post_clip", description="where lambda acts on a clipped gradient; `ignored` is the authors' code"
+        "post_clip",
+        description="place where lambda acts on a clipped gradient; `ignored` is the authors' code",
     )
     decay_factor: float = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
     prepare_epochs: int = Field(
@@ -190,7 +193,7 @@ class MachineSettings(ComputeSettings):
     workers: Integer | None = Field(
         default=None, ge=1, description="processes of a search; None: the number of cores"
     )
-    checkpoint_seconds: Number = Field(default=30.0, ge=0, description="least time between two checkpoints")
+    checkpoint_seconds: Number = Field(default=30.0, ge=0, description="minimum seconds between checkpoints")
 
 
 class Config(Section):
@@ -336,7 +339,7 @@ def _default_preset(tree: Mapping[str, Any]) -> str:
     section = tree.get("data")
     name = section.get("name") if isinstance(section, Mapping) else None
     if isinstance(name, str) and is_own_code(name):
-        name = "folder"  # one's own images as well
+        name = "folder"  # your own images as well
     return f"{name}-small" if f"{name}-small" in PRESETS else "demo"
 
 

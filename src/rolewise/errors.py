@@ -26,7 +26,7 @@ class RunError(RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818 - the outcome of a signal, not a fault
-    """A signal stopped the run; all is saved and `--resume` goes on. The command line exits with 75."""
+    """A signal stopped the run; all is saved and `--resume` continues it. The command line exits with 75."""
 
 
 def unknown(kind: str, got: object, known: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ class OwnCode:
         spec: "FILE.py:name", as the user wrote it.
         path: the file, absolute.
         name: within the file.
-        sha256: of the file (hex), as it was run.
+        sha256: SHA-256 of the file (hex), as it was run.
         value: the class or function.
     """
 
@@ -51,8 +51,8 @@ def find_own_code(spec: str, kind: str) -> tuple[Path, str]:
     """The file and the name of "FILE.py:name"; nothing is run.
 
     Args:
-        spec: what the user wrote.
-        kind: what it is to be, for messages, such as "loss".
+        spec: specification as the user wrote it.
+        kind: kind of object, for messages, such as "loss".
     Raises:
         InputError: another form, or no such file.
     """
@@ -71,7 +71,7 @@ def load_own_code(spec: str, kind: str) -> OwnCode:
 
     Args:
         spec: "FILE.py:name".
-        kind: what it is to be, for messages, such as "loss".
+        kind: kind of object, for messages, such as "loss".
     Raises:
         InputError: no such file or name, or an error while the file runs: file, line and words of it.
     """
@@ -121,7 +121,7 @@ def own_errors(path: Path, doing: str) -> Iterator[None]:
 
     Args:
         path: the file.
-        doing: what was being done, such as "MyLoss.forward".
+        doing: operation in progress, such as "MyLoss.forward".
     Raises:
         InputError: see above; the original error is its cause.
     """
@@ -144,7 +144,7 @@ def own_errors(path: Path, doing: str) -> Iterator[None]:
 def reduce_own(item: Any) -> Any:
     """How a class or function of own code travels to a process that has not run its file; for `reducer_override`.
 
-    Pickle finds classes by the name of their module, which such a process does not know: it is told the file.
+    Pickle finds classes by the name of their module, which such a process does not know: it receives the file.
     """
     module = getattr(item, "__module__", None)
     if not isinstance(item, type | FunctionType) or not str(module).startswith(_PREFIX):

@@ -1,4 +1,4 @@
-"""Training batches: crop, flip, cutout, normalisation, types, layouts. (Exact values: `test_augment_reference.py`.)"""
+"""Training batches: crop, flip, cutout, normalization, types, layouts. (Exact values: `test_augment_reference.py`.)"""
 
 import pickle
 
@@ -19,7 +19,7 @@ def pictures(n: int = 50, height: int = 12, width: int = 10) -> torch.Tensor:
     return torch.randint(1, 256, (n, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
-def test_normalisation_is_rounded_once():
+def test_normalization_is_rounded_once():
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (MEAN, STD))
     exact = (images.double().permute(0, 3, 1, 2) / 255 - mean) / std
@@ -48,7 +48,7 @@ def test_types_and_layouts_hold_the_same_values(dtype, channels_last):
     assert torch.equal(normalize(images, MEAN, STD, **options), normalize(images, MEAN, STD).to(dtype))
 
 
-def test_without_policy_crop_and_flip_it_only_normalises():
+def test_without_policy_crop_and_flip_it_only_normalizes():
     images = pictures()
     plain = BatchAugmenter(MEAN, STD, crop=0, flip=False)
     assert torch.equal(plain(images, policy=None, **KEY, ids=torch.arange(50)), normalize(images, MEAN, STD))

@@ -27,7 +27,7 @@ from rolewise.augment import (
 
 @pytest.fixture(autouse=True)
 def _untold(monkeypatch):
-    monkeypatch.setitem(compiling._STATE, "told", False)
+    monkeypatch.setitem(compiling._STATE, "warned", False)
 
 
 def add_one(x):
@@ -48,7 +48,7 @@ def test_without_a_writable_folder(monkeypatch, caplog):
         assert compiling.compiled(add_one)(41) == 42
         assert compiling.compiled(add_one)(1) == 2
     assert [record.message for record in caplog.records] == [
-        "Augmentation is compiled anew in this process: cannot cache function 'add_one': no locator available for "
+        "Augmentation is recompiled in this process: cannot cache function 'add_one': no locator available for "
         "file 'kernels.py'"
     ]
 
@@ -100,7 +100,7 @@ def test_a_full_disk(monkeypatch, caplog):
             result, _ = Policy.from_vector([10, 5] * 30).apply(images, seed=0, epoch=0)
         assert result.shape == images.shape
         assert len(calls) == 2
-        assert "compiled anew in this process: [Errno 28] No space left" in caplog.text
+        assert "recompiled in this process: [Errno 28] No space left" in caplog.text
         assert all(
             isinstance(getattr(kernels, name)._cache, NullCache) for name in caches if name != "augment"
         )

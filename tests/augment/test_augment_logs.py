@@ -62,7 +62,7 @@ class TestPublishedFiles:
         assert schedule[0] == Policy.none()
         assert schedule[199].to_vector()[:6] == [0, 6, 6, 6, 10, 0]
         assert schedule.provenance["unused_lines"] == 0
-        with pytest.raises(InputError, match="`epochs` must be given: rcifar10_16_wrn.txt does not tell"):
+        with pytest.raises(InputError, match="`epochs` must be given: rcifar10_16_wrn.txt does not state"):
             Schedule.load(path)
         with pytest.raises(
             InputError, match=r"line 16: .* copied at epoch 195, but the search has 190 epochs"
@@ -238,7 +238,7 @@ def test_broken_lines(tmp_path, line, words):
         Schedule.load(path, 9)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_all_faults_are_text_at_once(tmp_path):
     path = write(tmp_path / "a.txt", ["x", *["[1]"] * 30])
     with pytest.raises(InputError, match=r"(?s)line 1: .*line 2: .*line 20: .*and 11 more\.$") as caught:
         Schedule.load(path, 9)
@@ -268,7 +268,7 @@ def test_damaged_logs_are_read_or_refused(tmp_path_factory, junk, position, cut)
     try:
         schedule = Schedule.load(path, 9)
     except InputError as error:
-        told = str(error)
+        text = str(error)
     else:
-        told = f"a.txt: {len(schedule)} epochs"
-    assert "a.txt" in told
+        text = f"a.txt: {len(schedule)} epochs"
+    assert "a.txt" in text

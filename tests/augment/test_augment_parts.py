@@ -1,4 +1,4 @@
-"""Parts of larger images (window, random resized crop) and grey images, against Pillow and loops of our own."""
+"""Parts of larger images (window, random resized crop) and gray images, against Pillow and loops of our own."""
 
 import math
 
@@ -117,34 +117,34 @@ def test_the_policy_follows_the_part_and_only_the_key_decides(shares):
     assert not torch.equal(augmenter(images, policy=BUSY, seed=3, epoch=8, ids=ids), expected)
 
 
-def test_grey_images_are_rgb_for_the_ops_and_pillows_luma_afterwards():
-    grey, ids = pictures(60, 12, 10, channels=1), torch.arange(60)
-    rgb = grey.expand(60, 12, 10, 3)
+def test_gray_images_are_rgb_for_the_ops_and_pillows_luma_afterwards():
+    gray, ids = pictures(60, 12, 10, channels=1), torch.arange(60)
+    rgb = gray.expand(60, 12, 10, 3)
     result, exposed = BUSY.apply(rgb, **KEY, ids=ids)
     expected = np.stack([np.array(Image.fromarray(image).convert("L")) for image in result.numpy()])
-    found, mask = BUSY.apply(grey, **KEY, ids=ids)
+    found, mask = BUSY.apply(gray, **KEY, ids=ids)
     assert found.shape == (60, 12, 10, 1)
     assert np.array_equal(found.numpy()[..., 0], expected)
     assert torch.equal(mask, exposed)
-    planes, _ = BUSY.apply(grey.permute(0, 3, 1, 2).contiguous(), **KEY, ids=ids)
+    planes, _ = BUSY.apply(gray.permute(0, 3, 1, 2).contiguous(), **KEY, ids=ids)
     assert torch.equal(planes[:, 0], found[..., 0])
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": (9, 9)}, {"size": (9, 9), "resized": (0.3, 1)}])
-def test_a_grey_batch_has_one_channel_and_the_values_of_the_first_of_three(settings):
-    grey, ids = pictures(60, 12, 10, channels=1), torch.arange(60)
-    # Without Cutout, whose color is no grey, the three channels stay equal.
+def test_a_gray_batch_has_one_channel_and_the_values_of_the_first_of_three(settings):
+    gray, ids = pictures(60, 12, 10, channels=1), torch.arange(60)
+    # Without Cutout, whose color is no gray, the three channels stay equal.
     policy = Policy([("Rotate", 10, 9), ("Equalize", 10, 3), ("Color", 10, 8), ("Contrast", 10, 2)])
-    one = BatchAugmenter((0.4,), (0.3,), **settings)(grey, policy=policy, **KEY, ids=ids)
+    one = BatchAugmenter((0.4,), (0.3,), **settings)(gray, policy=policy, **KEY, ids=ids)
     three = BatchAugmenter((0.4,) * 3, (0.3,) * 3, **settings)(
-        grey.expand(60, 12, 10, 3), policy=policy, **KEY, ids=ids
+        gray.expand(60, 12, 10, 3), policy=policy, **KEY, ids=ids
     )
     assert one.shape[1] == 1
     assert torch.equal(one.expand_as(three), three)
     if not settings:
         assert torch.equal(
-            normalize(grey, (0.4,), (0.3,)),
-            normalize(grey.expand(60, 12, 10, 3), (0.4,) * 3, (0.3,) * 3)[:, :1],
+            normalize(gray, (0.4,), (0.3,)),
+            normalize(gray.expand(60, 12, 10, 3), (0.4,) * 3, (0.3,) * 3)[:, :1],
         )
 
 

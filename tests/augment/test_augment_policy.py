@@ -179,9 +179,9 @@ def test_call_on_a_pil_image():
     assert isinstance(result, Image.Image)
     assert result.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(result), BUSY(image, **KEY, ids=11))
-    grey = Image.fromarray(image[..., 0])
+    gray = Image.fromarray(image[..., 0])
     np.testing.assert_array_equal(
-        np.asarray(BUSY(grey, **KEY, ids=11)), BUSY(np.repeat(image[..., :1], 3, axis=2), **KEY, ids=11)
+        np.asarray(BUSY(gray, **KEY, ids=11)), BUSY(np.repeat(image[..., :1], 3, axis=2), **KEY, ids=11)
     )
     with pytest.raises(InputError, match=r'mode RGB or L, got RGBA: \.convert\("RGB"\)'):
         BUSY(Image.fromarray(image).convert("RGBA"))

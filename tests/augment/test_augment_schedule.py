@@ -284,7 +284,7 @@ class TestFiles:
         position %= len(content)
         path.write_bytes(content[:position] + junk + content[position + cut :])
         try:
-            told = f"a.json: {len(Schedule.load(path))} epochs"
+            text = f"a.json: {len(Schedule.load(path))} epochs"
         except InputError as error:
-            told = str(error)
-        assert "a.json" in told
+            text = str(error)
+        assert "a.json" in text

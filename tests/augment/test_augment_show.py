@@ -53,7 +53,7 @@ def test_show_a_log(pba, capsys):
     assert out.startswith("pba.txt: 10 epochs in 2 segments\n")
     assert "\n  ops: published\n" in out
     assert main(["schedule", "show", str(pba)]) == 2
-    assert "rolewise: error: `epochs` must be given: pba.txt does not tell" in capsys.readouterr().err
+    assert "rolewise: error: `epochs` must be given: pba.txt does not state" in capsys.readouterr().err
 
 
 def test_expected_ops_are_those_that_are_drawn():

@@ -30,7 +30,7 @@ def test_a_result_carries_its_origin(path):
 
 
 def test_the_page_is_what_the_results_give(tmp_path):
-    """Drawn anew in a copy, it must come out as it is committed."""
+    """Redrawn in a copy, it must equal the committed file."""
     for folder in ("benchmarks", "docs"):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:

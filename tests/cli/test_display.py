@@ -19,7 +19,7 @@ from rolewise.stages import TRAININGS
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Seconds that pass on request."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -12,7 +12,7 @@ class Server:
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self.ranges = True  # honours Range
+        self.ranges = True  # honors Range
         self.shift = 0  # answers a range with one that begins so many bytes later
         self.breaks: list[int] = []  # of each answer to come: after how many bytes the connection ends
         self.statuses: list[int] = []  # of each answer to come: an error status instead

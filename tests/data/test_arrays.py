@@ -11,7 +11,7 @@ from rolewise.errors import InputError, InputTypeError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, 7, 9, 3), dtype=np.uint8)
-GREY = IMAGES[..., :1].copy()
+GRAY = IMAGES[..., :1].copy()
 LABELS = np.arange(24) % 4
 TEST = (IMAGES[:8], LABELS[:8])
 
@@ -40,11 +40,11 @@ def test_every_form_of_rgb_gives_the_same_bytes(images):
 
 
 @pytest.mark.parametrize(
-    "images", [GREY, GREY[..., 0], GREY.transpose(0, 3, 1, 2), torch.from_numpy(GREY[..., 0]) / 255]
+    "images", [GRAY, GRAY[..., 0], GRAY.transpose(0, 3, 1, 2), torch.from_numpy(GRAY[..., 0]) / 255]
 )
-def test_every_form_of_grey_gives_one_channel(images):
+def test_every_form_of_gray_gives_one_channel(images):
     split = split_of(images)
-    assert np.array_equal(split.images.numpy(), GREY)
+    assert np.array_equal(split.images.numpy(), GRAY)
     assert split.channels == len(split.mean) == 1
 
 
@@ -100,7 +100,7 @@ def test_constants_classes_and_words():
         (
             lambda: split_of(IMAGES[..., :2]),
             InputError,
-            r"with 1 \(grey\) or 3 \(RGB\) channels, none of them 0, got",
+            r"with 1 \(gray\) or 3 \(RGB\) channels, none of them 0, got",
         ),
         (lambda: split_of(IMAGES[:0]), InputError, r"got \(0, 7, 9, 3\)"),
         (lambda: split_of(IMAGES, LABELS / 1.0), InputTypeError, "`train labels` must be integers from 0"),
@@ -130,7 +130,7 @@ def test_constants_classes_and_words():
             "`test labels` must lie in 0..3",
         ),
         (
-            lambda: Data.from_arrays((IMAGES, LABELS), (GREY, LABELS)),
+            lambda: Data.from_arrays((IMAGES, LABELS), (GRAY, LABELS)),
             InputError,
             "of the form of `train`, 7 x 9 x 3",
         ),
@@ -182,10 +182,10 @@ def test_datasets_give_what_arrays_give(make):
     assert test.read[-1] == 1
 
 
-def test_a_tensor_dataset_grey_pictures_and_the_datasets_own_classes():
-    tensors = TensorDataset(torch.from_numpy(GREY).permute(0, 3, 1, 2), torch.from_numpy(LABELS))
-    assert np.array_equal(Data.from_dataset(tensors, tensors).train.images.numpy(), GREY)
-    pictures = listed(lambda image: Image.fromarray(image[..., 0]), GREY, classes=["w", "x", "y", "z"])
+def test_a_tensor_dataset_gray_pictures_and_the_datasets_own_classes():
+    tensors = TensorDataset(torch.from_numpy(GRAY).permute(0, 3, 1, 2), torch.from_numpy(LABELS))
+    assert np.array_equal(Data.from_dataset(tensors, tensors).train.images.numpy(), GRAY)
+    pictures = listed(lambda image: Image.fromarray(image[..., 0]), GRAY, classes=["w", "x", "y", "z"])
     data = Data.from_dataset(pictures, pictures)
     assert data.classes == ("w", "x", "y", "z")
     assert data.train.channels == 1

@@ -67,13 +67,13 @@ def test_enlarging_is_pillows_bilinear_within_one_level(stored: dict[str, np.nda
     assert ours.shape == (1797, 32, 32, 3)
     assert ours.dtype == np.uint8
     assert (ours == ours[..., :1]).all()
-    grey = np.floor(images * (255 / 16) + 0.5).astype(np.uint8)
+    gray = np.floor(images * (255 / 16) + 0.5).astype(np.uint8)
     worst = max(
         np.abs(
             np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
             - mine[..., 0]
         ).max()
-        for image, mine in zip(grey, ours, strict=True)
+        for image, mine in zip(gray, ours, strict=True)
     )
     assert worst <= 1
 

@@ -79,7 +79,7 @@ def test_a_later_call_resumes_what_an_earlier_one_left(server: Server, job: Job)
     words = job.error()
     assert words == (
         f"{server.url}: the connection ended after 300,000 of 1,048,576 bytes, after 3 attempts. "
-        f"{job.part} keeps 300,000 bytes; the same command goes on from there."
+        f"{job.part} keeps 300,000 bytes; the same command resumes from there."
     )
     assert job.part.read_bytes() == BODY[:300_000]
     job.run()
@@ -99,7 +99,7 @@ def test_a_server_that_cannot_resume(server: Server, job: Job) -> None:
     server.breaks = [300_000]
     job.run()
     assert server.requests == [None, "bytes=300000-"]
-    assert "the server cannot resume, so the download starts anew" in job.notes
+    assert "the server cannot resume, so the download starts from scratch" in job.notes
 
 
 def test_a_server_that_sends_another_range(server: Server, job: Job) -> None:
@@ -126,7 +126,7 @@ def test_a_part_of_another_file_costs_one_more_download(server: Server, job: Job
     job.part.write_bytes(b"x" * 1000)
     job.run()
     assert server.requests == ["bytes=1000-", None]
-    assert job.notes == ["set.tar.gz.part, as an earlier download left it, was of no use; starting anew"]
+    assert job.notes == ["set.tar.gz.part, from an earlier download, cannot be used; starting from scratch"]
 
 
 def test_a_wrong_checksum(server: Server, job: Job) -> None:
@@ -211,7 +211,7 @@ def test_too_little_space_is_seen_before(server: Server, job: Job, monkeypatch: 
     monkeypatch.setattr(fetching.shutil, "disk_usage", lambda folder: free)
     assert job.error() == (
         f"{job.target.parent}: no space: 1,048,576 more bytes are needed, 1,000,000 are free. "
-        "Make room, or choose another --data-root; 0 bytes are kept, and the same command goes on from there."
+        "Make room, or choose another --data-root; 0 bytes are kept, and the same command resumes from there."
     )
 
 

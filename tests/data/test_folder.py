@@ -81,9 +81,9 @@ def test_every_mode_becomes_rgb_as_pillow_does(mode: str) -> None:
     assert image.mode == mode
     direct = image.convert("LA") if mode == "La" else image  # which Pillow does not convert to RGB
     assert np.array_equal(rgb(image), np.asarray(direct.convert("RGB")))
-    grey = np.asarray(source.convert("RGB").convert("L")).astype(int)
+    gray = np.asarray(source.convert("RGB").convert("L")).astype(int)
     if mode not in ("1", "P"):  # the picture is still the picture
-        assert np.abs(np.asarray(folder.to_rgb(image).convert("L")).astype(int) - grey).mean() < 6
+        assert np.abs(np.asarray(folder.to_rgb(image).convert("L")).astype(int) - gray).mean() < 6
 
 
 def test_every_mode_of_pillow_is_covered() -> None:
@@ -116,7 +116,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
         ("F", [0.0, 500.0, 1000.0], [0, 128, 255]),
     ],
 )
-def test_deep_greys_are_scaled(mode: str, values: list[float], expected: list[int]) -> None:
+def test_deep_grays_are_scaled(mode: str, values: list[float], expected: list[int]) -> None:
     array = np.array([values], np.int32 if mode == "I" else np.float32)
     image = Image.fromarray(array)
     assert image.mode == mode
@@ -155,7 +155,7 @@ def exif(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 def test_an_animation_gives_its_first_frame(root: Path, suffix: str) -> None:
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ((200, 0, 0), (0, 200, 0))]
+    frames = [Image.new("RGB", (32, 32), color) for color in ((200, 0, 0), (0, 200, 0))]
     path = root / "train" / "cat" / f"3.{suffix}"
     frames[0].save(
         path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {})

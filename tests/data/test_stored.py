@@ -153,7 +153,7 @@ def test_processes_map_the_file_and_share_what_is_in_memory(photos):
     ("options", "words"),
     [
         ({"resize": 10, "size": 20}, "`resize` must be at least `size`, 20, got 10"),
-        ({"channels": 2}, r"`channels` must be 3 \(RGB\) or 1 \(grey\), got 2"),
+        ({"channels": 2}, r"`channels` must be 3 \(RGB\) or 1 \(gray\), got 2"),
         (
             {"store": "~nosuchuser/x"},
             "`store`: ~nosuchuser/x begins with the folder of a user that this machine does",
@@ -165,7 +165,7 @@ def test_bad_options(photos, options, words):
         load_data("folder", photos, **options)
 
 
-def test_a_grey_folder_is_pillows_conversion_after_scaling(photos):
+def test_a_gray_folder_is_pillows_conversion_after_scaling(photos):
     data = load_data("folder", photos, size=24, channels=1)
     rgb = load_data("folder", photos, size=24)
     expected = np.stack([np.array(Image.fromarray(image).convert("L")) for image in rgb.train.images.numpy()])

@@ -1,4 +1,4 @@
-"""What holds for all losses of `LOSSES`, and for a loss of one's own file."""
+"""What holds for all losses of `LOSSES`, and for a loss from your own file."""
 
 import copy
 import inspect
@@ -232,7 +232,7 @@ def test_refuses_what_does_not_match(name: str) -> None:
             loss(flat, teacher)
 
 
-# One's own loss.
+# A loss of your own.
 
 OWN = """
 import torch

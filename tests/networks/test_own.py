@@ -154,7 +154,7 @@ def test_another_number_of_classes_or_channels_is_said():
     with pytest.raises(InputError, match=r"outputs of shape \(2, 5\), but the data have 7 classes"):
         try_network(model, torch.zeros(2, *IMAGE), classes=7)
     with pytest.raises(
-        InputError, match=r"takes 3 channels and the images are grey \(1\): build the network for 1"
+        InputError, match=r"takes 3 channels and the images are gray \(1\): build the network for 1"
     ):
         try_network(model, torch.zeros(2, 1, 48, 48))
     with pytest.raises(

@@ -172,7 +172,7 @@ def test_a_signal_stops_within_a_batch_and_resume_gives_the_same(found, model, d
         rw.search(model, data, workers=1, out=tmp_path / "run", progress=progress, **SEARCH)
     assert progress.images == 7 * 50
     assert signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         rw.search(model, data, workers=1, out=tmp_path / "run", **SEARCH)
     result = rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, details=True, **SEARCH)
     assert files_of(tmp_path / "run") == found[1]

@@ -109,8 +109,8 @@ def test_an_image_as_the_networks_input(picture: Path):
     inner = np.asarray(image.crop((4, 4, 28, 28)), np.float64) / 255
     expected = torch.from_numpy(((inner - STEPS.mean) / STEPS.std).transpose(2, 0, 1)).float()
     torch.testing.assert_close(prepare_image(picture, whole), expected, rtol=1e-6, atol=1e-6)
-    grey = Preprocessing((0.5,), (0.25,), (24, 24), channels="L")
-    assert prepare_image(picture, grey).shape == (1, 24, 24)
+    gray = Preprocessing((0.5,), (0.25,), (24, 24), channels="L")
+    assert prepare_image(picture, gray).shape == (1, 24, 24)
 
 
 @pytest.mark.parametrize("form", FORMS)

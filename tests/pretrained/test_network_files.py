@@ -321,7 +321,7 @@ def test_overlapping_offsets(pair: Path):
 
 
 def test_tensors_exchanged_behind_a_good_header(pair: Path):
-    """Other numbers, their hash put into the JSON: the digest in the header still tells."""
+    """Other numbers, their hash put into the JSON: the digest in the header still differs."""
     data = bytearray(pair.read_bytes())
     data[-1] ^= 1
     reseal(pair, data=bytes(data))

@@ -78,7 +78,7 @@ def test_a_trained_student_keeps_its_logits(tmp_path: Path, digits: Trained, bit
 
 
 def test_fine_tuning_a_float_file_goes_on(tmp_path: Path):
-    """A float file holds the float weights, so training goes on; a packed one holds the levels alone."""
+    """A float file holds the float weights, so training can continue; a packed one holds only the levels."""
     model = quantize(build("cnn-tiny"), 2, 2)
     full = load_network(save_network(model, tmp_path / "full")).train()
     full(torch.randn(2, 3, 32, 32)).sum().backward()

@@ -54,7 +54,7 @@ def opaque(rgb: np.ndarray) -> np.ndarray:
 
 
 def centers(n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Cutout centres (x, y), the corners first."""
+    """Cutout centers (x, y), the corners first."""
     found = np.stack([rng.integers(0, width, n), rng.integers(0, height, n)], axis=-1)
     corners = [(0, 0), (width - 1, height - 1), (0, height - 1), (width - 1, 0)]
     found[: min(n, 4)] = corners[: min(n, 4)]

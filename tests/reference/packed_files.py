@@ -37,6 +37,6 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     found = {}
     for name, entry in stated["packed"].items():
         codes = unpack(arrays[f"{name}.weight.codes"], entry["bits"], entry["shape"])
-        centred = (codes - entry["zero_point"]).astype(np.float32)
-        found[name] = centred * np.float32(entry["scale"]) - np.float32(entry["shift"])
+        centered = (codes - entry["zero_point"]).astype(np.float32)
+        found[name] = centered * np.float32(entry["scale"]) - np.float32(entry["shift"])
     return found

@@ -87,7 +87,7 @@ class Simulation:
             self.copy(first, second)
 
     def segments(self, trial):
-        """(epochs, policy) of what the trial's final weights were trained under; equal neighbours are one."""
+        """(epochs, policy) of what the trial's final weights were trained under; equal neighbors are one."""
         found = []
         for policy in self.past[trial]:
             if found and found[-1][1] == policy:

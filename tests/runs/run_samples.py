@@ -1,4 +1,4 @@
-"""Helpers of these tests: tensors that tell their step, processes that are killed at every crash point."""
+"""Helpers of these tests: tensors that contain their step, processes that are killed at every crash point."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ NOBODY = 65534
 
 
 def groups(step: int, members: int = 3) -> dict[str, dict[str, torch.Tensor]]:
-    """Tensors that tell the step and the member."""
+    """Tensors that contain the step and the member."""
     return {
         f"member-{member:02d}": {
             "weight": torch.full((4, 3), float(100 * step + member)),

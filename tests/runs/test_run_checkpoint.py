@@ -204,7 +204,7 @@ def test_if_none_is_whole_it_is_an_error_that_names_them(tmp_path: Path) -> None
     ) as e:
         store.latest()
     assert "ckpt-000001" in str(e.value)
-    assert "Remove that folder to begin this stage anew." in str(e.value)
+    assert "Remove that folder to restart this stage." in str(e.value)
 
 
 def test_a_damaged_one_does_not_push_a_sound_one_out(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_killed_at_every_step_of_a_save_a_whole_checkpoint_is_there(tmp_path: Pa
         assert checkpoint is not None
         assert same(checkpoint, checkpoint.step)
         found.append(checkpoint.step)
-        # and it goes on from there, leaving no litter
+        # and it resumes from there, leaving no litter
         store_of(tmp_path / str(point), 3, 4)
         assert steps(tmp_path / str(point)) in (
             ["ckpt-000003", "ckpt-000004"],

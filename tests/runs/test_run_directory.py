@@ -57,7 +57,7 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "a", {"seed": 1}).close()
     before = files(tmp_path / "a")
     with pytest.raises(
-        InputError, match=r"`--out` .*/a holds a run already\. Go on with `--resume .*/a`, or name"
+        InputError, match=r"`--out` .*/a already holds a run\. Resume it with `--resume .*/a`, or name"
     ):
         RunDirectory.create(tmp_path / "a", {"seed": 2})
     assert files(tmp_path / "a") == before

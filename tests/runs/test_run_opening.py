@@ -48,7 +48,7 @@ def test_without_a_directory_signals_are_left_alone() -> None:
 def test_what_is_there_is_not_made_again_and_what_is_not_is_not_resumed(tmp_path: Path) -> None:
     with open_run(tmp_path / "a", {}):
         pass
-    with pytest.raises(InputError, match="holds a run already"), open_run(tmp_path / "a", {}):
+    with pytest.raises(InputError, match="already holds a run"), open_run(tmp_path / "a", {}):
         pass
     for choice in ({"resume": True}, {"read_only": True}):
         with pytest.raises(InputError, match="is not a run directory"), open_run(tmp_path / "b", **choice):

@@ -20,7 +20,7 @@ BATCH, STEPS = 16, 6
 
 
 class NoNorm(nn.Module):
-    """Convolutions without batch normalisation."""
+    """Convolutions without batch normalization."""
 
     taps = ("one", "two")
     act_points = ("one", "two")

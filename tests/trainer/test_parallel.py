@@ -241,7 +241,7 @@ def test_what_cannot_be_shared_is_refused():
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("shape", [(6, 5, 3, 4), (6, 5)])
-def test_batch_normalisation_of_one_process_is_pytorchs(shape, momentum, affine):
+def test_batch_normalization_of_one_process_is_pytorchs(shape, momentum, affine):
     """Output, both gradients, running averages; then of two halves, whose means are taken by hand."""
     generator = torch.Generator().manual_seed(0)
     make = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d

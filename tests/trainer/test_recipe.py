@@ -473,7 +473,7 @@ class TestLadder:
         assert TrainSettings(2).bits_at(0) is None
 
     def test_the_first_rung_is_a_training_at_its_bits(self):
-        """Until the first change of bits nothing tells that there will be one."""
+        """Until the first change of bits nothing announces one."""
         lifted, plain = student(bits=2, ladder=(8, 2)), student(bits=8)
         for _ in range(2):
             lifted.train_epoch()

@@ -1,4 +1,4 @@
-"""The tutorial on one's own images runs, and its numbers are what it says."""
+"""The tutorial on your own images runs, and its numbers are what it says."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One op with given magnitudes, on RGBA images: what the exactness tests look at."""
+"""One op with given magnitudes, on RGBA images: the function that the exactness tests check."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ def apply_op(
         name: a key of `OPS`.
         rgba: uint8 `(n, h, w, 4)`, NumPy or torch, any strides; not changed.
         magnitude: integers `(n,)`, 0 to 9 (one integer serves all images).
-        sign: `(n,)`, +1 or -1, of the strength of signed ops; None is +1. Without effect on other ops.
-        center: integers `(n, 2)` as (x, y), for Cutout, which must have it. Other ops do not look at it.
-        threads: over how many threads the images are spread; does not change a byte.
+        sign: `(n,)`, +1 or -1, sign of the strength of signed ops; None is +1. Without effect on other ops.
+        center: integers `(n, 2)` as (x, y), required by Cutout, ignored by other ops.
+        threads: number of threads over which the images are spread; does not change a byte.
 
     Returns:
         A new array or tensor like `rgba`. Translation and Cutout stay in pixels at every image size.

@@ -1,4 +1,4 @@
-"""RandAugment, TrivialAugment and AutoAugment: policies without a search of one's own, to compare a search with."""
+"""RandAugment, TrivialAugment and AutoAugment: published policies that need no search, as baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Training batches: policy, crop, flip, cutout and normalisation in one pass over the images."""
+"""Training batches: policy, crop, flip, cutout and normalization in one pass over the images."""
 
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -30,7 +30,7 @@ def _table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
             or len(values) not in (1, 3)
             or not np.isfinite(np.asarray(values, np.float64)).all()
         ):
-            raise InputError(f"`{name}` must be three finite numbers (one for grey), got {tuple(values)}.")
+            raise InputError(f"`{name}` must be three finite numbers (one for gray), got {tuple(values)}.")
     if min(std) <= 0:
         raise InputError(f"`std` must be above 0, got {tuple(std)}.")
     levels = np.arange(256, dtype=np.float64) / 255
@@ -67,7 +67,7 @@ def _check_channels(images: ImageBatch, tail: Tail) -> None:
     if images.channels != len(tail.table):
         raise InputError(
             f"`images` have {images.channels} channels, but `mean` and `std` are of {len(tail.table)}: "
-            "grey images need one number each, RGB three."
+            "gray images need one number each, RGB three."
         )
 
 
@@ -89,19 +89,19 @@ def check_shares(shares: Sequence[float]) -> tuple[float, float]:
 
 
 class BatchAugmenter:
-    """Makes training batches of uint8 images: policy, padding and crop, flip, cutout, normalisation.
+    """Makes training batches of uint8 images: policy, padding and crop, flip, cutout, normalization.
 
-    Exposed pixels (alpha 0 after the last op) and the crop's padding are 0 after normalisation, the data
+    Exposed pixels (alpha 0 after the last op) and the crop's padding are 0 after normalization, the data
     set's mean. The crop's offset is uniform over 0 .. 2 * crop in each axis. The ops are those of
     `policy.apply` with the same seed, epoch and ids.
 
     Args:
-        mean, std: per channel, of values within 0..1; the normalised value is (v / 255 - mean) / std, rounded
-            once.
+        mean, std: mean and standard deviation per channel, of values within 0..1; the normalized value is (v / 255 -
+            mean) / std, rounded once.
         crop: padding on each side in pixels, 0 for no crop.
-        flip: whether half of the images are mirrored left to right.
-        cutout: side of a zero square in pixels, its centre uniform over the image, clipped; 0 for none.
-        threads: over how many threads the images are spread; does not change a byte.
+        flip: True mirrors half of the images left to right.
+        cutout: side of a zero square in pixels, its center uniform over the image, clipped; 0 for none.
+        threads: number of threads over which the images are spread; does not change a byte.
         size: (height, width) of the result where the stored images are larger; None is their own size. A part of
             this size is then cut at a uniform place before the policy.
         resized: shares (low, high] of the stored image's area for a random resized crop; None is off. Before the
@@ -161,13 +161,13 @@ class BatchAugmenter:
         """One batch.
 
         Args:
-            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for grey.
-            policy: of this epoch; None for none.
+            images: uint8 `(m, h, w, 3)` or `(m, 3, h, w)`, 1 channel for gray.
+            policy: policy of this epoch; None for none.
             seed, epoch, ids: the key of the random numbers; ids `(n,)`, the images' positions in the data
                 set.
             index: `(n,)` positions in `images` of the batch's images; None takes all (n = m). Spares a
                 gathered copy.
-            out: a tensor to write, as would be returned; None makes one.
+            out: tensor to write to, of the form that is returned; None makes one.
             dtype: float32 or bfloat16.
             channels_last: memory format of the result.
 

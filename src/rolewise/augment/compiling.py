@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 
-_STATE = {"told": False}
+_STATE = {"warned": False}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -16,12 +16,12 @@ def compiled(function: Callable[..., Any]) -> Any:
     except (
         RuntimeError
     ) as error:  # "no locator available": neither the package's folder nor the user's is writable
-        tell(error)
+        warn_once(error)
         return numba.njit(nogil=True, fastmath=False)(function)
 
 
-def tell(reason: BaseException) -> None:
+def warn_once(reason: BaseException) -> None:
     """One line per process about machine code that is not kept."""
-    if not _STATE["told"]:
-        logging.getLogger("rolewise").warning("Augmentation is compiled anew in this process: %s", reason)
-        _STATE["told"] = True
+    if not _STATE["warned"]:
+        logging.getLogger("rolewise").warning("Augmentation is recompiled in this process: %s", reason)
+        _STATE["warned"] = True

@@ -30,13 +30,13 @@ def contact_sheet(
     """One row an image: the original, then `variants` augmentations (those of seeds `seed`, `seed + 1`, ...).
 
     Args:
-        policy: of the epoch that is shown.
+        policy: policy of the epoch that is shown.
         images: uint8 `(n, h, w, 3)`.
         seed, epoch, ids: the key of the random numbers: the first column is what a run of this seed trains on.
         fill: red, green, blue of exposed pixels.
         variants: augmented images per row.
-        side: of a shown image in pixels; images are enlarged by whole factors where that fits.
-        title: above the sheet.
+        side: side of a shown image in pixels; images are enlarged by whole factors where that fits.
+        title: text above the sheet.
 
     Raises:
         InputError: no image, or fewer than one variant.
@@ -114,7 +114,7 @@ def _put(
     lines: Sequence[str],
     color: tuple[int, int, int],
 ) -> None:
-    """One image with the words below it; enlarged by repeating pixels, so that they can be told apart."""
+    """One image with the words below it; enlarged by repeating pixels, so that single pixels stay visible."""
     method = Image.Resampling.NEAREST if size[0] >= image.shape[1] else Image.Resampling.LANCZOS
     sheet.paste(Image.fromarray(image).resize(size, method), corner)
     draw = ImageDraw.Draw(sheet)

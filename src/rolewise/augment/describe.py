@@ -46,7 +46,7 @@ def ops_in_words(policy: BasePolicy) -> str:
 
 
 def ranges(policy: BasePolicy, size: tuple[int, int] = (32, 32)) -> list[str]:
-    """Of a policy whose ops are drawn from a level space: that space's source, and each op's strengths.
+    """For a policy whose ops are drawn from a level space: that space's source, and each op's strengths.
 
     Args:
         policy: a PBA policy has none, and gives no line.

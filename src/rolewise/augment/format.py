@@ -207,7 +207,7 @@ _SPACE = re.compile(r"[\s,:]*")
 
 
 def line_of(text: str, path: tuple[int | str, ...]) -> int:
-    """The line on which a value of a JSON text stands, as near as its path leads (the text must be valid)."""
+    """The line of a value in a JSON text, as near as its path leads (the text must be valid)."""
     decoder = json.JSONDecoder()
 
     def skip(position: int) -> int:
@@ -238,7 +238,7 @@ def line_of(text: str, path: tuple[int | str, ...]) -> int:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of our files, as `schedule.schema.json` beside this file holds it.
+    """The JSON Schema of our files, as stored in `schedule.schema.json` next to this file.
 
     `python -m rolewise.augment.format` writes that file.
     """

@@ -20,9 +20,9 @@ class ImageBatch:
     Args:
         flat: all bytes, `n * height * width * channels`.
         interleaved: True for pixels one after the other `(n, h, w, c)`, False for planes `(n, c, h, w)`.
-        kind: the type it came as.
-        shape: the shape it came in.
-        nchw: whether that shape has the channels before height and width.
+        kind: type of the input.
+        shape: shape of the input.
+        nchw: True if that shape has the channels before height and width.
     """
 
     flat: np.ndarray
@@ -50,7 +50,7 @@ def image_batch(images: object, *, name: str = "images", channels: int = 3) -> I
 
     Args:
         images: uint8, NumPy or torch (on the CPU), `(n, h, w, c)`, `(n, c, h, w)`, or one image without n.
-        channels: 3, which takes grey images (1 channel) too, or 4 for `(n, h, w, 4)` alone.
+        channels: 3, which takes gray images (1 channel) too, or 4 for `(n, h, w, 4)` alone.
 
     Raises:
         InputTypeError: neither array nor tensor, or not uint8.

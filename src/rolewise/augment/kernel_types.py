@@ -12,14 +12,14 @@ class Program(NamedTuple):
     """What may happen to an image, resolved to numbers; row s of the arrays is slot s (an op with its strength).
 
     Fields:
-        mode: how ops are chosen (`kernels.WALK`, `CHOOSE`, `GIVEN`, `PAIRS`).
+        mode: the way ops are chosen (`kernels.WALK`, `CHOOSE`, `GIVEN`, `PAIRS`).
         amount: ops per image, with `CHOOSE` and `GIVEN`; the most, with `PAIRS`.
         chance: probability of each slot in tenths, with `WALK` and `PAIRS`.
-        kernel: which kernel (`kernels.AFFINE`, ...).
+        kernel: number of the kernel (`kernels.AFFINE`, ...).
         signed: 1 where the strength is negated for half of the images.
         numbers: `(slots, 2, 6)`, by sign (+, -): six affine coefficients, or [0] a mask, a threshold, a half side.
-        factor: `(slots, 2)` float32, of blends, by sign.
-        given: `(n, amount, 4)` with `GIVEN`: slot, sign (0 is +, 1 is -), x and y of Cutout's centre.
+        factor: `(slots, 2)` float32, factor of blends, by sign.
+        given: `(n, amount, 4)` with `GIVEN`: slot, sign (0 is +, 1 is -), x and y of Cutout's center.
     """
 
     mode: int
@@ -38,7 +38,7 @@ class Head(NamedTuple):
     Fields:
         mode: `kernels.AS_IS` (all of it), `WINDOW` (a part of this size) or `RESIZED` (a part of random area and
             ratio, scaled to this size).
-        height, width: of the result; not used with `AS_IS`.
+        height, width: size of the result; not used with `AS_IS`.
         low, high: share of the stored image's area, with `RESIZED`.
         ratios: width by height, `kernels.RATIOS` float64 values in ascending order, with `RESIZED`.
     """
@@ -58,7 +58,7 @@ class Tail(NamedTuple):
         crop: padding in pixels.
         flip: 1 for mirroring half of the images.
         cutout: side in pixels, 0 for none.
-        table: `(channels, 256)` float32, the normalised value of each byte; 3 channels, or 1 for grey.
+        table: `(channels, 256)` float32, the normalized value of each byte; 3 channels, or 1 for gray.
     """
 
     crop: int
@@ -68,14 +68,14 @@ class Tail(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Where results go; what is empty is not wanted, and of the first three one is.
+    """Where results go; empty ones are not filled, and exactly one of the first three is.
 
     Fields:
         pixels: bytes.
         single: float32 batch.
         half: bfloat16 batch, as the bits of uint16.
         interleaved: 1 for `(n, h, w, channels)` in memory, 0 for planes; all three are flat.
-        channels: of `pixels`, 3, 4 or 1 (grey).
+        channels: number of channels of `pixels`, 3, 4 or 1 (gray).
         exposed: bool `(n, h * w)`, where alpha is 0 at the end.
         trace: `(n, most ops, 4)`, which ops were applied, rows as of `Program.given`, -1 for none.
         fill: three bytes for exposed pixels; empty leaves what the ops left there.

@@ -12,7 +12,7 @@ import numpy as np
 
 from rolewise.augment.compiling import compiled
 
-U = np.uint64  # An unsigned index spares the test for negative ones, without which loops vectorise.
+U = np.uint64  # An unsigned index spares the test for negative ones, without which loops vectorize.
 F = np.float32
 GOLDEN = U(0x9E3779B97F4A7C15)
 
@@ -31,7 +31,7 @@ ONE = 65536  # 1.0 in Pillow's 16.16 fixed point
 
 @compiled
 def mixed(z: Any) -> Any:
-    """The finaliser of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that scatters."""
+    """The finalizer of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that scatters."""
     z = (z ^ (z >> U(30))) * U(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> U(27))) * U(0x94D049BB133111EB)
     return z ^ (z >> U(31))
@@ -89,11 +89,11 @@ def choose(program: Any, row: Any, start: Any, h: Any, w: Any, order: Any, chose
                 continue
         else:
             slot = draw(start, index, slots)
-        centred = program.kernel[slot] == CUTOUT
+        centered = program.kernel[slot] == CUTOUT
         chosen[count, 0] = slot
         chosen[count, 1] = draw(start, index + 1, 2) if program.signed[slot] else 0
-        chosen[count, 2] = draw(start, index + 2, w) if centred else -1
-        chosen[count, 3] = draw(start, index + 3, h) if centred else -1
+        chosen[count, 2] = draw(start, index + 2, w) if centered else -1
+        chosen[count, 3] = draw(start, index + 3, h) if centered else -1
         index += 3
         count += 1
     return count
@@ -107,7 +107,7 @@ def inside(x: Any, y: Any, h: Any, w: Any) -> Any:
 
 @compiled
 def affine(a: Any, b: Any, h: Any, w: Any, c: Any) -> None:
-    """Nearest-neighbour affine map of planes a to b: per row the interval that lies inside, then no more tests."""
+    """Nearest-neighbor affine map of planes a to b: per row the interval that lies inside, then no more tests."""
     size = h * w
     for y in range(h):
         xx = c[2] + y * c[1]
@@ -151,7 +151,7 @@ def cut(a: Any, h: Any, w: Any, x: Any, y: Any, half: Any) -> None:
 
 
 @compiled
-def grey(a: Any, i: Any, size: Any) -> Any:
+def gray(a: Any, i: Any, size: Any) -> Any:
     """Pillow's luma of pixel i (ITU-R 601-2 in 16 bits)."""
     return (a[U(i)] * 19595 + a[U(i + size)] * 38470 + a[U(i + 2 * size)] * 7471 + 32768) >> 16
 
@@ -169,7 +169,7 @@ def enhance(kind: Any, f: Any, a: Any, spare: Any, h: Any, w: Any) -> None:
     size = h * w
     if kind == COLOR:
         for i in range(size):
-            spare[U(i)] = grey(a, i, size)
+            spare[U(i)] = gray(a, i, size)
         for p in range(3):
             for i in range(size):
                 a[U(p * size + i)] = blend(spare[U(i)], a[U(p * size + i)], f)
@@ -178,7 +178,7 @@ def enhance(kind: Any, f: Any, a: Any, spare: Any, h: Any, w: Any) -> None:
     if kind == CONTRAST:
         total = 0
         for i in range(size):
-            total += grey(a, i, size)
+            total += gray(a, i, size)
         mean = np.uint8((2 * total + size) // (2 * size))
     for i in range(3 * size):
         a[U(i)] = blend(mean, a[U(i)], f)
@@ -204,7 +204,7 @@ def sharpen(f: Any, a: Any, b: Any, h: Any, w: Any) -> None:
 
 @compiled
 def histogram(a: Any, base: Any, size: Any, counts: Any) -> None:
-    """Counts of one plane's values; in four tables, so that equal neighbours do not wait for each other."""
+    """Counts of one plane's values; in four tables, so that equal neighbors do not wait for each other."""
     counts[:] = 0
     for i in range(0, size, 4):
         for k in range(min(4, size - i)):
@@ -227,7 +227,7 @@ def equalize(a: Any, base: Any, size: Any, counts: Any, lut: Any) -> Any:
     for v in range(256):
         counts[U(v + 256)] = before
         before += counts[U(v)]
-    for v in range(256):  # the float64 quotient of such integers truncates to the exact one, and vectorises
+    for v in range(256):  # the float64 quotient of such integers truncates to the exact one, and vectorizes
         lut[U(v)] = np.uint8(min(np.int32(np.float64(counts[U(v + 256)]) / np.float64(step)), np.int32(255)))
     return True
 
@@ -278,7 +278,7 @@ def load(images: Any, base: Any, interleaved: Any, channels: Any, size: Any, a: 
     if channels == 1:
         for i in range(size):
             a[U(i)] = a[U(i + size)] = a[U(i + 2 * size)] = images[U(base + i)]
-    elif interleaved == 1 and channels == 3:  # all planes in one loop: it vectorises with shuffles
+    elif interleaved == 1 and channels == 3:  # all planes in one loop: it vectorizes with shuffles
         for i in range(size):
             a[U(i)] = images[U(base + 3 * i)]
             a[U(i + size)] = images[U(base + 3 * i + 1)]
@@ -418,9 +418,9 @@ def working_memory(head: Any, height: Any, width: Any) -> Any:
 
 @compiled
 def luma(a: Any, size: Any) -> None:
-    """Makes the first plane the image in grey, as Pillow converts RGB; equal channels stay as they are."""
+    """Makes the first plane the image in gray, as Pillow converts RGB; equal channels stay as they are."""
     for i in range(size):
-        a[U(i)] = grey(a, i, size)
+        a[U(i)] = gray(a, i, size)
 
 
 @compiled
@@ -453,7 +453,7 @@ def store(a: Any, size: Any, row: Any, out: Any) -> None:
 def finish(
     a: Any, h: Any, w: Any, start: Any, tail: Any, exposing: Any, result: Any, base: Any, along: Any
 ) -> None:
-    """Crop, flip, cutout and normalisation of one image; exposed pixels and padding become 0.
+    """Crop, flip, cutout and normalization of one image; exposed pixels and padding become 0.
 
     It is written to `result` from position `base`, one pixel `along` after the other. `exposing`: whether there may
     be exposed pixels.

@@ -28,7 +28,7 @@ class Row(NamedTuple):
     epoch: int
     old: Policy
     new: Policy
-    epochs: int | None  # length of the search, where the configuration tells it
+    epochs: int | None  # length of the search, where the configuration states it
 
 
 class Log(NamedTuple):
@@ -139,24 +139,24 @@ def _policy(config: Any, what: str, names: tuple[str, ...], stated: bool) -> Pol
 
 
 def search_length(log: Log, epochs: int | None) -> int:
-    """How many epochs the search had: as the log tells, else as stated.
+    """Number of epochs of the search: from the log, else from the argument.
 
     Raises:
-        InputError: neither tells it, or they differ.
+        InputError: neither states it, or they differ.
     """
-    told = {row.epochs for row in log.rows if row.epochs is not None}
-    if len(told) > 1:
-        raise InputError(f"{log.name}: `num_epochs` differs between the lines: {sorted(told)}.")
-    if told and epochs is not None and told != {epochs}:
+    stated = {row.epochs for row in log.rows if row.epochs is not None}
+    if len(stated) > 1:
+        raise InputError(f"{log.name}: `num_epochs` differs between the lines: {sorted(stated)}.")
+    if stated and epochs is not None and stated != {epochs}:
         raise InputError(
-            f"{log.name} is of a search of {told.pop()} epochs, but `epochs` is {epochs}: leave it out, and use "
+            f"{log.name} is of a search of {stated.pop()} epochs, but `epochs` is {epochs}: leave it out, and use "
             f".stretch({epochs}) on the schedule."
         )
-    if not told and epochs is None:
+    if not stated and epochs is None:
         raise InputError(
-            f"`epochs` must be given: {log.name} does not tell the length of its search (PBA's: 200)."
+            f"`epochs` must be given: {log.name} does not state the length of its search (PBA's: 200)."
         )
-    return told.pop() if told else int(epochs or 0)
+    return stated.pop() if stated else int(epochs or 0)
 
 
 def of_one_trial(log: Log, epochs: int) -> tuple[list[Segment], int]:
@@ -234,7 +234,7 @@ def _segments(log: Log, rows: Sequence[Row], epochs: int) -> list[Segment]:
 
 
 def write_log(schedule: Schedule) -> str:
-    """A schedule as PBA's log of one trial: Python literals, bare vectors; it does not tell its length.
+    """A schedule as PBA's log of one trial: Python literals, bare vectors; it does not state its length.
 
     Raises:
         InputError: a policy without a vector.

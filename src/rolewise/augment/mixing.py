@@ -1,7 +1,7 @@
 """Mixup and CutMix: images of a finished batch mixed in pairs, on the batch's device.
 
-The random numbers are functions of (seed, epoch, id), drawn on the CPU beside the other augmentation; the pixels are
-mixed where the batch lies. Nothing waits for the device, and all shapes are static.
+The random numbers are functions of (seed, epoch, id), drawn on the CPU together with the other augmentation; the pixels
+are mixed where the batch lies. Nothing waits for the device, and all shapes are static.
 """
 
 import math

@@ -52,9 +52,9 @@ def named(name: str, epochs: int, *, seed: int = 0) -> Schedule:
 def find_schedule(
     text: str | Path, epochs: int | None = None, *, length: int | None = None, seed: int = 0
 ) -> Schedule:
-    """What a setting or an option names: a name of `NAMED`, or else a file.
+    """The schedule that a setting or an option names: a name of `NAMED`, or else a file.
 
-    A file beside the working directory that bears the name of a schedule is meant by `./NAME`.
+    To name a file in the working directory that has the name of a schedule, write `./NAME`.
 
     Args:
         text: a name, or a path.

@@ -33,13 +33,13 @@ class Op:
     """One operation.
 
     Args:
-        name: as published.
-        unit: of the strength: "degrees", "pixels", "slope" (pixels per pixel), "bits kept", "threshold",
+        name: published name.
+        unit: unit of the strength: "degrees", "pixels", "slope" (pixels per pixel), "bits kept", "threshold",
             "factor" or "" (none).
         strengths: the strength at each magnitude, 0 to 9; None where the op has none.
-        signed: whether the strength is negated for half of the images.
-        resolve: (strength with its sign, height, width) -> what the kernel needs.
-        source: which Pillow call the op equals.
+        signed: True negates the strength for half of the images.
+        resolve: function of (strength with its sign, height, width) that gives the kernel's numbers.
+        source: the Pillow call that the op equals.
     """
 
     name: str
@@ -66,14 +66,14 @@ def _fixed(value: float) -> int:
 
 
 def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Resolved:
-    """Output (x, y) shows input (a x + b y + c, d x + e y + f), sampled at pixel centres."""
+    """Output (x, y) shows input (a x + b y + c, d x + e y + f), sampled at pixel centers."""
     start_x, start_y = _fixed(c + a * 0.5 + b * 0.5), _fixed(f + d * 0.5 + e * 0.5)
     numbers = (_fixed(a), _fixed(b), start_x, _fixed(d), _fixed(e), start_y)
     return Resolved(kernels.IDENTITY if numbers == _UNMOVED else kernels.AFFINE, numbers)
 
 
 def _rotate(degrees: float, height: int, width: int) -> Resolved:
-    """Counter-clockwise about the image's centre, as `Image.rotate`: entries rounded to 15 decimals."""
+    """Counter-clockwise about the image's center, as `Image.rotate`: entries rounded to 15 decimals."""
     angle = -math.radians(degrees % 360.0)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
     x, y = width / 2.0, height / 2.0
@@ -116,7 +116,7 @@ def _enhance(kernel: int) -> Resolve:
 
 
 def _recolor(kernel: int) -> Resolve:
-    """Ops that go through RGB: all alpha becomes 255, even where the colours do not change."""
+    """Ops that go through RGB: all alpha becomes 255, even where the colors do not change."""
 
     def resolve(strength: float, height: int, width: int) -> Resolved:
         return Resolved(kernel, (int(strength), 0, 0, 0, 0, 0))

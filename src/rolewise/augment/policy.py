@@ -30,8 +30,7 @@ class Applied(NamedTuple):
     """One op as it was applied to one image.
 
     Fields: `op` its name; `strength` its value with its sign, in the op's unit, None where it has none;
-        `center`
-    (x, y) in pixels for Cutout, None otherwise.
+    `center` (x, y) in pixels for Cutout, None otherwise.
     """
 
     op: str
@@ -44,7 +43,7 @@ class Applied(NamedTuple):
 
 
 class BasePolicy(ABC):
-    """What every policy can do. A subclass says which slots there are and how they are chosen."""
+    """Base class of policies. A subclass defines the slots and how they are chosen."""
 
     kind: ClassVar[str]
 
@@ -75,11 +74,11 @@ class BasePolicy(ABC):
 
         Args:
             images: uint8 `(n, h, w, 3)` or `(n, 3, h, w)`, or one image without n; NumPy or torch. A shape
-                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Grey images have 1 channel: the
-                ops see them as RGB with equal channels, the result is converted back to grey as Pillow does.
+                that fits both layouts is read as `(n, h, w, 3)`. Not changed. Gray images have 1 channel: the
+                ops see them as RGB with equal channels, the result is converted back to gray as Pillow does.
             seed, epoch, ids: the key of the random numbers; ids are n integers (the images' positions in the
                 data set), so that an image gets the same ops in whatever batch it comes. None counts from 0.
-            threads: over how many threads the images are spread; does not change a byte.
+            threads: number of threads over which the images are spread; does not change a byte.
 
         Returns:
             images: like those that came.
@@ -111,10 +110,10 @@ class BasePolicy(ABC):
         """The augmented images alone; also for one PIL image, and without any key.
 
         Args:
-            images: as of `apply`, or one PIL image of mode RGB or L (the result is RGB).
-            seed: None draws one from Python's `random`, which data loaders seed in their workers.
-            epoch: None counts as 0.
-            ids: as of `apply`.
+            images: images as in `apply`, or one PIL image of mode RGB or L (the result is RGB).
+            seed: base seed; None draws one from Python's `random`, which data loaders seed in their workers.
+            epoch: 0-based epoch; None counts as 0.
+            ids: ids as in `apply`.
             fill: red, green, blue of exposed pixels, 0 to 255; choose the data set's mean.
         """
         seed = random.getrandbits(62) if seed is None else seed
@@ -181,8 +180,8 @@ class Policy(BasePolicy):
     Source: Ho et al., "Population Based Augmentation", ICML 2019.
 
     Args:
-        settings: (op name, probability in tenths 0..10, magnitude 0..9), any number of them. The order says
-            nothing (slots are shuffled); they are kept as first slots of all ops in the order of `OPS`, then
+        settings: (op name, probability in tenths 0..10, magnitude 0..9), any number of them. The order has
+            no effect (slots are shuffled); they are kept as first slots of all ops in the order of `OPS`, then
             second ones, and so on.
 
     Raises:

@@ -35,7 +35,7 @@ class Stream:
 
 
 def affine(image: Image, matrix: Sequence[float]) -> Image:
-    """Output (x, y) shows input (ax + by + c, dx + ey + f), nearest neighbour, outside all zero.
+    """Output (x, y) shows input (ax + by + c, dx + ey + f), nearest neighbor, outside all zero.
 
     In Pillow's 16.16 fixed point: every coefficient is rounded on its own, positions are sums of them, so they drift
     from the exact ones by up to one pixel; that is part of what has to be equal.
@@ -56,7 +56,7 @@ def affine(image: Image, matrix: Sequence[float]) -> Image:
 
 
 def rotate(image: Image, degrees: float) -> Image:
-    """Counter-clockwise about the centre."""
+    """Counter-clockwise about the center."""
     h, w = image.shape[:2]
     angle = -math.radians(degrees % 360.0)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
@@ -73,15 +73,15 @@ def blend(degenerate: np.ndarray, image: Image, factor: float) -> Image:
     return np.concatenate([mixed, image[..., 3:]], axis=-1)
 
 
-def grey(image: Image) -> np.ndarray:
+def gray(image: Image) -> np.ndarray:
     """Luma, `(h, w, 1)`."""
     r, g, b = (image[..., p : p + 1].astype(np.int64) for p in range(3))
     return (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
 
 
 def contrast(image: Image, factor: float) -> Image:
-    """Away from the mean grey, exposed pixels counted as they are."""
-    return blend(np.array(math.floor(grey(image).mean() + 0.5)), image, factor)
+    """Away from the mean gray, exposed pixels counted as they are."""
+    return blend(np.array(math.floor(gray(image).mean() + 0.5)), image, factor)
 
 
 def sharpness(image: Image, factor: float) -> Image:
@@ -133,7 +133,7 @@ def autocontrast(rgb: np.ndarray, _: float) -> np.ndarray:
 
 
 def cutout(image: Image, side: float, center: tuple[int, int]) -> Image:
-    """A square about the centre (x, y), clipped, in grey and exposed."""
+    """A square about the center (x, y), clipped, in gray and exposed."""
     (x, y), half = center, int(side) // 2
     result = image.copy()
     result[max(0, y - half) : max(0, y + half), max(0, x - half) : max(0, x + half)] = (125, 122, 113, 0)
@@ -145,7 +145,7 @@ REFERENCE: dict[str, Callable[[Image, float], Image]] = {
     "TranslateX": lambda image, t: affine(image, (1, 0, t, 0, 1, 0)),
     "TranslateY": lambda image, t: affine(image, (1, 0, 0, 0, 1, t)),
     "Brightness": lambda image, factor: blend(np.array(0), image, factor),
-    "Color": lambda image, factor: blend(grey(image), image, factor),
+    "Color": lambda image, factor: blend(gray(image), image, factor),
     "Invert": through_rgb(lambda rgb, _: 255 - rgb),
     "Sharpness": sharpness,
     "Posterize": through_rgb(lambda rgb, bits: rgb & (256 - 2 ** (8 - int(bits)))),
@@ -216,7 +216,7 @@ def finished(
     epoch: int,
     image: int,
 ) -> np.ndarray:
-    """Normalised float32 `(3, h, w)` after padding and crop, flip and cutout: the rest of `BatchAugmenter`."""
+    """Normalized float32 `(3, h, w)` after padding and crop, flip and cutout: the rest of `BatchAugmenter`."""
     h, w = rgba.shape[:2]
     exact = (rgba[..., :3].astype(np.float64) / 255 - np.array(mean)) / np.array(std)
     values = np.where(rgba[..., 3:] > 0, exact.astype(np.float32), np.float32(0))

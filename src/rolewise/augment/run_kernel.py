@@ -8,7 +8,7 @@ from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 
 from rolewise.augment import kernels
-from rolewise.augment.compiling import tell
+from rolewise.augment.compiling import warn_once
 from rolewise.augment.images import ImageBatch
 from rolewise.augment.kernel_types import Head, Output, Program, Tail
 from rolewise.errors import check_integer
@@ -104,7 +104,7 @@ def _call(*arguments: object) -> None:
     try:
         kernels.augment(*arguments)
     except OSError as error:
-        tell(error)
+        warn_once(error)
         for function in vars(kernels).values():
             if isinstance(function, Dispatcher):
                 function._cache = NullCache()  # type: ignore[attr-defined]

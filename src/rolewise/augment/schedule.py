@@ -21,7 +21,7 @@ class Schedule(Sequence[BasePolicy]):
     Args:
         segments: each at least one epoch long.
         role: "teacher", "student", or None where that is not known.
-        provenance: where it comes from: JSON values by name (the data set, the run, the score, the file). No
+        provenance: origin, as JSON values by name (the data set, the run, the score, the file). No
             times of day.
 
     Raises:
@@ -105,7 +105,7 @@ class Schedule(Sequence[BasePolicy]):
 
     @classmethod
     def from_policies(cls, policies: Iterable[BasePolicy], **about: Any) -> "Schedule":
-        """From one policy per epoch; equal neighbours become one segment. `about`: role and provenance."""
+        """From one policy per epoch; equal neighbors become one segment. `about`: role and provenance."""
         return cls([(len(list(group)), policy) for policy, group in groupby(policies)], **about)
 
     @classmethod
@@ -140,7 +140,7 @@ class Schedule(Sequence[BasePolicy]):
         )
 
     def stretch(self, epochs: int) -> "Schedule":
-        """The schedule for a run of another length: each segment floor(length * r) epochs, r = epochs /
+        """The schedule stretched to another length: each segment floor(length * r) epochs, r = epochs /
         len(self).
 
         What the rounding leaves over goes to the last policy; segments that round to nothing vanish.
@@ -185,11 +185,11 @@ class Schedule(Sequence[BasePolicy]):
 
         Args:
             path: the file, at most 1 MiB.
-            epochs: length of the search, where the file does not tell it.
+            epochs: length of the search, where the file does not state it.
             ops: names of the ops in the order of the file's bare vectors; None reads them in the published
                 order, and the provenance says so. Files that are known to use another space are refused
                 without it.
-            trial: whose lineage to read from a log of all trials (`pbt_global.txt`).
+            trial: trial whose lineage is read from a log of all trials (`pbt_global.txt`).
 
         Raises:
             InputError: a file that is missing, too large, or wrong; all faults at once, with file and line.
@@ -202,7 +202,7 @@ class Schedule(Sequence[BasePolicy]):
         """Writes the schedule to a file.
 
         Args:
-            path: where to; an existing file is replaced as a whole.
+            path: path to write; an existing file is replaced as a whole.
             form: "rolewise" for our JSON (the same schedule gives the same bytes), "pba" for PBA's text log (vectors
                 alone: no role, no provenance, no length).
 

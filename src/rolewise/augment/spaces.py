@@ -29,9 +29,9 @@ class Space:
     """One set of ranges.
 
     Args:
-        source: where the ranges are published.
+        source: publication of the ranges.
         strengths: the strength of each op that has one.
-        mirrored: whether enhancers are signed distances from factor 1; else their strength is the factor itself.
+        mirrored: True if enhancers are signed distances from factor 1; else their strength is the factor itself.
     """
 
     source: str

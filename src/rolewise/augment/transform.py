@@ -1,4 +1,4 @@
-"""Schedules in other people's loops: a callable for any `Compose`, and a data set that keys images by position."""
+"""Schedules in other training loops: a callable for any `Compose`, and a data set that keys images by position."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ class ScheduleTransform:
     """A schedule as the callable that a `Compose` takes; call `set_epoch` before each epoch, as for a
     distributed sampler.
 
-    The epoch lies in shared memory, so that persistent workers of a data loader hear of it too. Without ids
+    The epoch lies in shared memory, so that persistent workers of a data loader see it too. Without ids
     the random numbers come from Python's `random`, which data loaders seed in each worker; `AugmentedDataset`
     gives ids.
 
     Args:
-        schedule: or a single policy, for all epochs.
-        seed: of the ops, used together with ids.
+        schedule: schedule, or a single policy for all epochs.
+        seed: base seed of the ops, used together with ids.
         fill: red, green, blue of exposed pixels, 0 to 255.
     """
 
@@ -68,9 +68,9 @@ class AugmentedDataset(Dataset[Any]):
     workers.
 
     Args:
-        dataset: gives `(image, ...)` at each position; the image a PIL image or a uint8 tensor or array.
-        transform: augments the image; called with its position as id.
-        then: what follows (to tensor, crop, normalise), called with the augmented image; None for nothing.
+        dataset: data set that gives `(image, ...)` at each position; the image a PIL image or a uint8 tensor or array.
+        transform: transform that augments the image; called with its position as id.
+        then: further transform (to tensor, crop, normalize), called with the augmented image; None for nothing.
 
     Raises:
         InputError: a data set without a length, or, at an item, one that gives images alone.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Out = Annotated[
     Path | None, typer.Option("--out", help="New run directory (default: the next free one in runs/).")
 ]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Run directory to go on in.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Resume the run in this directory.")]
 Preset = Annotated[
     str | None, typer.Option("--preset", help="Named settings, such as paper-cifar100-resnet18-w4a4.")
 ]
@@ -23,7 +23,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML or TOML 
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, such as student.weight_bits=2; repeatable.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of every random stream.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
 DataName = Annotated[str | None, typer.Option("--data", help=f"Data set: {names_of_data()}.")]
 DataRoot = Annotated[str | None, typer.Option("--data-root", help="Folder that holds the data set.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
@@ -55,7 +55,7 @@ Log = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and how long it takes; write nothing.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only results and errors.")]
 
 
 def settings(

@@ -26,7 +26,7 @@ def compare(
     from rolewise.experiments.compare import compare as compare_runs
 
     first, others = compare_runs(runs, key)
-    # A pipe has no width of its own; a table that is cut serves nobody.
+    # A pipe has no width of its own; a table that is cut is useless.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(first, others))
     if any(other.noise == "images" for other in others):

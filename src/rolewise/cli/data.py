@@ -1,4 +1,4 @@
-"""`rolewise data`: is a data set there and whole, and where does one get it."""
+"""`rolewise data`: checks that a data set is present and complete, and fetches it."""
 
 import sys
 import time
@@ -31,7 +31,7 @@ def check(
         int | None,
         typer.Option(help="Side to which images of a folder are scaled before the central part is taken."),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Of a folder: 3 for RGB, 1 for grey.")] = 3,
+    channels: Annotated[int, typer.Option(help="Channels of a folder's images: 3 for RGB, 1 for gray.")] = 3,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files of a folder that are no readable image.")
     ] = False,
@@ -80,7 +80,7 @@ def _line(part: str, split: "Split") -> str:
     low, high = int(counts.min()), int(counts.max())
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     height, width = split.image_size
-    form = f"{height} x {width}" + (" in grey" if split.channels == 1 else "")
+    form = f"{height} x {width}" + (" in gray" if split.channels == 1 else "")
     return f"{part:5} {len(split):,} images of {form}, {split.num_classes} classes of {each}"
 
 
@@ -93,7 +93,7 @@ def fetch(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Download CIFAR-10 or CIFAR-100, or go on with a download that broke off."""
+    """Download CIFAR-10 or CIFAR-100, or resume a download that broke off."""
     from rolewise.data.fetch import fetch as download
 
     if name == "digits":

@@ -32,7 +32,7 @@ def import_weights(
     state = pretrained.read_state(source)
     matrices = [tensor for tensor in state.values() if tensor.ndim == 2]
     if classes is None and not matrices:
-        raise InputError(f"{source} has no linear layer that tells the number of classes: give `--classes`.")
+        raise InputError(f"{source} has no linear layer that shows the number of classes: give `--classes`.")
     count = matrices[-1].shape[0] if classes is None else classes
     model = pretrained.import_weights(source, build(network, num_classes=count))
     extra = {"imported_from": source.name} | ({} if data is None else {"data": data})

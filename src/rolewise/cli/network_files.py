@@ -131,7 +131,7 @@ def data_for(
         config: settings of the run that the file lies in.
         name: data set that the user names; None takes the run's, else the file's.
         root: folder that the user names.
-        file: for messages.
+        file: the network's file, for messages.
 
     Raises:
         InputError: nothing says which data set, or it cannot be read, or it does not fit the network.
@@ -155,7 +155,7 @@ def data_for(
 
 
 def _form(name: str, steps: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that bring the images of a folder into the form that the file asks for."""
+    """The options that bring the images of a folder into the form that the file requires."""
     if name != "folder":
         return {}  # their images have a size of their own, which `_check_fits` looks at
     size = max(steps.get("size") or about.get("image_size") or [32])

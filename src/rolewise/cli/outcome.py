@@ -27,7 +27,7 @@ class _Stopped(BaseException):
 def outcome(command: Callable[[], object]) -> int:
     """Runs a command and returns its exit status; what went wrong becomes one message on stderr.
 
-    0 done, 1 failed, 2 bad input, 75 interrupted and resumable. An error that nobody foresaw leaves its traceback in a
+    0 done, 1 failed, 2 bad input, 75 interrupted and resumable. An unexpected error leaves its traceback in a
     file that the message names.
     """
     _streams()
@@ -46,7 +46,7 @@ def outcome(command: Callable[[], object]) -> int:
     except (_Stopped, KeyboardInterrupt):
         return say("interrupted", "before anything was saved", RESUMABLE)
     except BrokenPipeError:
-        # Whoever read the output has gone, such as `head`: nothing is left to say, and nowhere to say it.
+        # The reader of the output has ended, such as `head`: there is nowhere left to print.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -70,7 +70,7 @@ def say(kind: str, message: object, status: int) -> int:
 
 
 def printable(text: str) -> str:
-    """`text` without anything that a terminal would obey, and no longer than anyone reads."""
+    """`text` without control characters, and shortened to a readable length."""
     text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} characters)"
 
@@ -115,7 +115,9 @@ def _signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            # A process that torchrun started ignores the signal of one that ended before it, up to its own end.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ Trial = Annotated[
     str | None, typer.Option("--trial", help="Whose schedule to read from a log of all trials.")
 ]
 Role = Annotated[
-    str | None, typer.Option("--role", help="Of a run directory only this one: teacher or student.")
+    str | None, typer.Option("--role", help="Only this role of a run directory: teacher or student.")
 ]
 
 
@@ -141,7 +141,7 @@ def diff(
         bool, typer.Option("--all", help="Also each slot that differs: tenths/magnitude, before -> after.")
     ] = False,
 ) -> None:
-    """Say how far two schedules are apart, and in what; other lengths are compared by the place in the training."""
+    """Report how far two schedules are apart, and where; other lengths are compared by the place in the training."""
     from rolewise.augment import NAMED, Schedule, compare
 
     if two is None:
@@ -221,7 +221,7 @@ def preview(
     trial: Trial = None,
     role: Role = None,
 ) -> None:
-    """Draw a contact sheet: originals beside augmented images, each with the ops that were applied."""
+    """Draw a contact sheet: originals next to augmented images, each with the ops that were applied."""
     import torch
 
     from rolewise.augment.contact_sheet import contact_sheet, epoch_strip

@@ -48,10 +48,10 @@ class DataSet:
     """A known data set.
 
     Args:
-        title: as a text names it.
-        about: what it is, in one phrase.
+        title: name in running text.
+        about: description in one phrase.
         loader: "module:function" of its loader, which takes `root` (if it needs one) and `options`.
-        root: what `root` must hold; None: it needs no `root`.
+        root: required content of `root`; None: no `root` is needed.
         options: names of the settings beyond `root` that its loader takes, with their defaults.
         preset: settings that fit it on a CPU, see `rolewise.config`; None: the preset "demo" is for it.
     """
@@ -89,7 +89,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     ),
     "folder": DataSet(
         title="folder",
-        about="one's own images",
+        about="your own images",
         loader="rolewise.data.folder:load_folder",
         root="the folder that holds train/<class>/* and test/<class>/*",
         options=("size", "resize", "channels", "skip_bad", "store"),
@@ -139,15 +139,15 @@ def load_data(
     Args:
         name: a key of `DATA_SETS` ("digits", "cifar10", "cifar100", "folder"), or "FILE.py:function" for own code that
             returns a `Data`. That file is run as a program.
-        root: where the files lie (`~` is understood): for CIFAR the folder that holds the archive or the
+        root: folder of the files (`~` is expanded): for CIFAR the folder that holds the archive or the
             unpacked folder, for "folder" the one that holds `train` and `test`; not needed for digits. Own code gets
             it as `root`, if given.
         size: side in pixels of the images of a "folder", 1 to 1,024; the others have their own.
-        resize: of a "folder": side to which images are scaled before the central part of `size` is taken.
-        channels: of a "folder": 3 for RGB, 1 for grey.
+        resize: for a "folder", side to which images are scaled before the central part of `size` is taken.
+        channels: for a "folder", 3 for RGB, 1 for gray.
         skip_bad: leave out files of a "folder" that are no readable image, instead of refusing the folder.
-        store: where decoded images of a "folder" are kept: "auto", "always" (a mapped file), "never", or a folder.
-        arguments: of own code, by name.
+        store: place of the decoded images of a "folder": "auto", "always" (a mapped file), "never", or a folder.
+        arguments: arguments of your own code, by name.
     Raises:
         InputError: an unknown name, no root, or files that are missing, damaged or unusable; the message
             names them.

@@ -22,7 +22,7 @@ def read_members(
 
     Args:
         wanted: full names within the archive, such as "cifar-10-batches-py/data_batch_1".
-        limit: how many bytes the archive may unpack to, headers and files that nobody wants included.
+        limit: most bytes that the archive may unpack to, including headers and files that are not needed.
     Raises:
         InputError: not a tar.gz, damaged, larger than the limit, a wanted file missing or twice there, or a
             member that such an archive has no business to hold (a link, a device, a path that leads

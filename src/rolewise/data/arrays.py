@@ -1,4 +1,4 @@
-"""Own images and labels as they come (NumPy or torch, uint8 or float, grey or RGB, either layout) as splits."""
+"""Own images and labels as they come (NumPy or torch, uint8 or float, gray or RGB, either layout) as splits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +62,7 @@ def uint8_images(images: Any, name: str) -> UInt8[Tensor, "n h w c"]:
     Args:
         images: NumPy or torch, uint8 or floats within [0, 1] (rounded to the nearest of 255 steps, half up);
             `(n, h, w)`, `(n, h, w, c)` or `(n, c, h, w)` with 1 or 3 channels. What fits both is read as the former.
-        name: for messages.
+        name: name for messages.
     Raises:
         InputTypeError: no array, or another type of values.
         InputError: another shape, no images, or floats outside [0, 1].
@@ -77,7 +77,7 @@ def uint8_images(images: Any, name: str) -> UInt8[Tensor, "n h w c"]:
         tensor = tensor.permute(0, 2, 3, 1)
     if tensor.ndim != 4 or tensor.shape[3] not in (1, 3) or 0 in shape:
         raise InputError(
-            f"`{name}` must be (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 (grey) or 3 (RGB) channels, none of "
+            f"`{name}` must be (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 (gray) or 3 (RGB) channels, none of "
             f"them 0, got {shape}."
         )
     if tensor.dtype == torch.uint8:

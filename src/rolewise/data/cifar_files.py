@@ -1,8 +1,7 @@
 """What the published CIFAR files are called, how many images each holds, and their digests.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html (names, MD5 sums of the archives), the data sets' own
-    lists (MD5
-sums of the files in the Python archives).
+lists (MD5 sums of the files in the Python archives).
 """
 
 from collections.abc import Mapping
@@ -52,11 +51,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Cifar:
-    """A CIFAR data set: its forms in order of preference, its classes, and the constants that normalise it.
+    """A CIFAR data set: its forms in order of preference, its classes, and the constants that normalize it.
 
     Args:
-        name: as a person types it.
-        title: as a text names it.
+        name: name that a person types.
+        title: name in running text.
         label_key: key of the labels in the Python form.
         label_bytes: label bytes of one image in the binary form; the last of them is the class.
         constants: published (mean, std) by number of training images; the whole part's and the reduced
@@ -175,7 +174,7 @@ _CIFAR100 = Cifar(
     classes=tuple(_FINE_CLASSES.split()),
     label_key="fine_labels",
     label_bytes=2,
-    # The published settings normalise the 4,000 images of a search with the constants of all 50,000.
+    # The published settings normalize the 4,000 images of a search with the constants of all 50,000.
     constants={50000: _CIFAR100_CONSTANTS, 4000: _CIFAR100_CONSTANTS},
 )
 

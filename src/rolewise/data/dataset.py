@@ -31,7 +31,7 @@ def data_from_dataset(train: Any, test: Any, classes: Sequence[str] | None, *, n
         check_integer("size", form.size, 1, 1024)
     if form.channels not in (None, 1, 3):
         raise InputError(
-            f"`channels` must be 3 (RGB), 1 (grey) or None (as they come), got {form.channels!r}."
+            f"`channels` must be 3 (RGB), 1 (gray) or None (as they come), got {form.channels!r}."
         )
     for part, dataset in (("train", train), ("test", test)):
         _check(dataset, part)

@@ -1,8 +1,7 @@
 """The handwritten digits that ship with the package: 1,797 real images, enlarged from 8x8 to 32x32 RGB.
 
-Data: *Optical Recognition of Handwritten Digits*, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
-    1998,
-https://doi.org/10.24432/C50P49, licence CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). The 1,797
+Data: *Optical Recognition of Handwritten Digits*, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998,
+https://doi.org/10.24432/C50P49, license CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). The 1,797
 images are that set's test part, from 13 writers, as scikit-learn redistributes it; changed here: stored as a
 NumPy archive with a division into training and test images of our own, and enlarged when read.
 """
@@ -23,7 +22,7 @@ SIZES = (1077, 360)  # images of a search: to train on, to score on (36 of each 
 
 
 def enlarge(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n H W 3"]:
-    """Counts 0..16 scaled to 0..255 and enlarged four times, bilinear with half-pixel centres, to grey RGB.
+    """Counts 0..16 scaled to 0..255 and enlarged four times, bilinear with half-pixel centers, to gray RGB.
 
     Output pixel i lies at s = (i + 1/2) / 4 - 1/2 of the input, between floor(s) and floor(s) + 1, weighted
     by distance, edge pixels repeated beyond the border: Pillow's `resize` with BILINEAR, but for the
@@ -42,8 +41,8 @@ def enlarge(images: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n H W 3"]:
         far = eighths.take((low + 1).clip(0, length - 1), axis)
         eighths = near * (8 - weight) + far * weight
     # Two directions: 64 times the count, so 16 * 64 = 1,024 is white.
-    grey = ((eighths * 255 + 512) // 1024).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    gray = ((eighths * 255 + 512) // 1024).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def load_digits() -> Data:

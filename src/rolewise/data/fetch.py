@@ -34,7 +34,7 @@ class Bounds:
 
     Args:
         limit: most bytes to accept; the real archives have 161 to 163 MiB.
-        attempts: how many in a row may break off with less than 1 MiB of progress.
+        attempts: number of attempts in a row that may break off with less than 1 MiB of progress.
         pause: seconds before the second of them, doubled each time up to 30.
         timeout: seconds without a byte after which a connection counts as lost.
     """
@@ -62,13 +62,13 @@ def fetch(
     Args:
         name: "cifar10" or "cifar100".
         root: the folder for the archive; made if need be.
-        url: where else to get it, http or https; a file name that ends in the name of the Python archive gets
+        url: alternative source, http or https; a file name that ends in the name of the Python archive gets
             that, any other the binary one. Its checksum must be the published one.
-        report: hears of progress: bytes so far, bytes in all (None: the server does not say).
-        note: hears of what a person should know, one line each.
+        report: callback for progress: bytes so far, bytes in all (None: the server does not say).
+        note: callback for messages to a person, one line each.
     Raises:
         InputError: an unknown name or URL, or an archive at its place that is another one.
-        RunError: the download failed; what came is kept and the next call goes on from there.
+        RunError: the download failed; the bytes received are kept and the next call resumes from there.
     """
     if name not in CIFAR:
         raise InputError(unknown("data set to fetch", name, CIFAR))
@@ -93,11 +93,11 @@ class Download:
 
     Args:
         url: http or https.
-        target: where the file shall be; beside it lie `.part` and `.part.lock` meanwhile.
-        md5: what it must have, hex.
-        report: hears of progress: bytes so far, bytes in all (None: the server does not say).
-        note: hears of what a person should know, one line each.
-        bounds: when to give up.
+        target: path of the finished file; `.part` and `.part.lock` lie next to it meanwhile.
+        md5: required MD5 sum, hex.
+        report: callback for progress: bytes so far, bytes in all (None: the server does not say).
+        note: callback for messages to a person, one line each.
+        bounds: limits at which to give up.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Download:
         continued = self._size() > 0
         self._transfer()
         if continued and _md5(self.part) != self.md5:
-            self.note(f"{self.part.name}, as an earlier download left it, was of no use; starting anew")
+            self.note(f"{self.part.name}, from an earlier download, cannot be used; starting from scratch")
             self.part.unlink()
             self._transfer()
         if (got := _md5(self.part)) != self.md5:
@@ -172,7 +172,7 @@ class Download:
             if failures >= self.bounds.attempts:
                 raise RunError(
                     f"{self.url}: {why}, after {failures} attempts. {self.part} keeps {mark:,} bytes; "
-                    "the same command goes on from there."
+                    "the same command resumes from there."
                 )
             self.note(f"{why}; trying again in {pause:g} s")
             time.sleep(pause)
@@ -206,7 +206,7 @@ class Download:
             if error.headers.get("Content-Range", "") == f"bytes */{offset}":
                 return
             self.part.unlink()
-            raise _Retry("the part was longer than the file, starting anew") from None
+            raise _Retry("the part was longer than the file, starting from scratch") from None
         if error.code >= 500 or error.code in _AGAIN:
             raise _Retry(f"the server answers {error.code} ({error.reason})") from None
         raise RunError(
@@ -220,10 +220,10 @@ class Download:
             if not found or int(found[1]) != offset:
                 # Appending bytes from elsewhere in the file would corrupt it.
                 self.resumable = False
-                raise _Retry("the server sends another range than asked for, starting anew")
+                raise _Retry("the server sends another range than requested, starting from scratch")
             return offset, None if found[2] == "*" else int(found[2])
         if offset:
-            self.note("the server cannot resume, so the download starts anew")
+            self.note("the server cannot resume, so the download starts from scratch")
             self.resumable = False
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
@@ -242,7 +242,7 @@ class Download:
     def _no_space(self, need: int, state: str) -> RunError:
         return RunError(
             f"{self.part.parent}: no space: {need:,} more bytes are needed, {state}. Make room, or choose "
-            f"another --data-root; {self._size():,} bytes are kept, and the same command goes on from there."
+            f"another --data-root; {self._size():,} bytes are kept, and the same command resumes from there."
         )
 
     def _receive(self, response: http.client.HTTPResponse, start: int, total: int | None) -> None:

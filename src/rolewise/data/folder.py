@@ -1,4 +1,4 @@
-"""One's own images: `root/{train,test}/<class>/*`, brought to one size and to RGB."""
+"""Your own images: `root/{train,test}/<class>/*`, brought to one size and to RGB."""
 
 import functools
 import warnings
@@ -43,9 +43,9 @@ def load_folder(
         root: the folder that holds `train` and `test`.
         size: side in pixels, 1 to 1,024.
         resize: side to which images are scaled before the central part is taken; None is `size`, all of the square.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         skip_bad: leave out files that are no readable image (with a warning; `Data.skipped` lists them).
-        store: where decoded images are kept: "auto" (in memory, above 2 GiB in a mapped file in `root/.rolewise`),
+        store: place of the decoded images: "auto" (in memory, above 2 GiB in a mapped file in `root/.rolewise`),
             "always", "never", or a folder for the file.
     Raises:
         InputError: a missing or empty class, classes that differ, files that are no images.
@@ -55,7 +55,7 @@ def load_folder(
     if stored < size:
         raise InputError(f"`resize` must be at least `size`, {size}, got {resize}.")
     if channels not in (1, 3):
-        raise InputError(f"`channels` must be 3 (RGB) or 1 (grey), got {channels!r}.")
+        raise InputError(f"`channels` must be 3 (RGB) or 1 (gray), got {channels!r}.")
     for part in ("train", "test"):
         if not (root / part).is_dir():
             shape = "train/<class>/* and test/<class>/*"
@@ -141,7 +141,7 @@ def _read(
 
 
 def _listing(part: Path, files: Sequence[tuple[int, Path]]) -> list[list[Any]]:
-    """What tells whether files have changed since a store was made of them."""
+    """Names, sizes and times of the files, to detect changes since a store was made of them."""
     listed = []
     for label, entry in files:
         try:
@@ -228,10 +228,10 @@ _ORIENTATION = 0x0112
 
 
 def fit(image: Image.Image, size: int, *, channels: int = 3) -> UInt8[np.ndarray, "{size} {size} {channels}"]:
-    """The middle square of an upright image, scaled to the size (bilinear, antialiased), as RGB or grey.
+    """The middle square of an upright image, scaled to the size (bilinear, antialiased), as RGB or gray.
 
     The square is cut first, so that of a large picture nothing is copied that is not used. Of the EXIF data the
-    orientation alone is read: writing all of them anew, as `ImageOps.exif_transpose` does, fails on odd entries.
+    orientation alone is read: rewriting all of them, as `ImageOps.exif_transpose` does, fails on odd entries.
     """
     turn, reversed_x, reversed_y = _UPRIGHT.get(_orientation(image), (None, False, False))
     image.load()
@@ -265,7 +265,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def value_range(image: Image.Image) -> tuple[float, float] | None:
-    """Least and greatest value of a deep grey image of 32 bits, over all of it; None for other modes."""
+    """Least and greatest value of a deep gray image of 32 bits, over all of it; None for other modes."""
     if image.mode not in ("I", "F"):
         return None
     low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]
@@ -275,7 +275,7 @@ def value_range(image: Image.Image) -> tuple[float, float] | None:
 
 
 def to_rgb(image: Image.Image, span: tuple[float, float] | None = None) -> Image.Image:
-    """Any mode as RGB; deep greys are scaled to 8 bits, not clipped as Pillow's `convert` does.
+    """Any mode as RGB; deep grays are scaled to 8 bits, not clipped as Pillow's `convert` does.
 
     `I;16` spans 0..65535. `I` (32-bit integers) does so too if its values lie within, as those of 16-bit PGM files,
     else its own minimum to maximum. `F` spans 0..1 or 0..255 if its values lie within, else its minimum to maximum.
@@ -286,22 +286,22 @@ def to_rgb(image: Image.Image, span: tuple[float, float] | None = None) -> Image
         span: minimum and maximum of the whole image, see `value_range`; None finds them here.
     """
     if image.mode.startswith("I;16"):
-        return _grey(image, 0.0, 65535.0)
+        return _gray(image, 0.0, 65535.0)
     if image.mode in ("I", "F"):
         low, high = span or value_range(image) or (0.0, 0.0)
         for top in (65535.0,) if image.mode == "I" else (1.0, 255.0):
             if low >= 0 and high <= top:
-                return _grey(image, 0.0, top)
-        return _grey(image, low, high)
+                return _gray(image, 0.0, top)
+        return _gray(image, low, high)
     if image.mode == "La":  # has no direct way
         image = image.convert("LA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-_ROWS = 2**20  # values of a deep grey image that are scaled at a time
+_ROWS = 2**20  # values of a deep gray image that are scaled at a time
 
 
-def _grey(image: Image.Image, low: float, high: float) -> Image.Image:
+def _gray(image: Image.Image, low: float, high: float) -> Image.Image:
     """Values from `low` to `high` as 0 to 255; some rows at a time, for the sake of memory."""
     values = np.asarray(image)
     result = np.empty(values.shape, np.uint8)

@@ -14,7 +14,7 @@ class MappedFile(NamedTuple):
     """A file of uint8 images, one after the other, that processes map instead of reading it.
 
     Fields:
-        path: of the file.
+        path: path of the file.
         shape: (images, height, width, channels), the file's whole content.
     """
 
@@ -49,8 +49,8 @@ class StoredImages:
     Args:
         source: the stored images `(N, H, W, c)`, not smaller than `size`.
         size: (height, width) as networks see them.
-        rows: which images of `source` there are, and their order; None is all.
-        file: where `source` is mapped from, so that other processes map it too; None where it is in memory.
+        rows: indices of the images of `source`, in order; None is all.
+        file: file that `source` is mapped from, so that other processes map it too; None if it is in memory.
     """
 
     dtype = torch.uint8

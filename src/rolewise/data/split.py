@@ -1,4 +1,4 @@
-"""Images in memory: a `Split` is what one trains or measures on, `Data` is a data set with its splits."""
+"""Images in memory: a `Split` is a set to train or measure on, `Data` is a data set with its splits."""
 
 import functools
 import hashlib
@@ -16,16 +16,16 @@ from torch import Tensor
 from rolewise.data.images import StoredImages
 from rolewise.errors import InputError, InputTypeError, check_integer
 
-Channels = tuple[float, ...]  # one number for grey, three for RGB
+Channels = tuple[float, ...]  # one number for gray, three for RGB
 _CHUNK = 2**25  # bytes of images that are counted or hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, and the constants that normalise them: (x / 255 - mean) / std, per channel.
+    """Labeled images, and the constants that normalize them: (x / 255 - mean) / std, per channel.
 
     Args:
-        images: RGB (3 channels) or grey (1); a tensor, or what reads like one and is stored in another form.
+        images: RGB (3 channels) or gray (1); a tensor, or what reads like one and is stored in another form.
         labels: 0 to the number of classes - 1.
         ids: position of each image in the training (or test) part of its data set; keys random streams.
         classes: names, by label.
@@ -75,12 +75,12 @@ class Split:
 
     def __repr__(self) -> str:
         n, height, width, channels = self.images.shape
-        kind = "grey" if channels == 1 else "RGB"
+        kind = "gray" if channels == 1 else "RGB"
         return f"Split({n:,} {kind} images, {height} x {width}, {self.num_classes} classes)"
 
     @property
     def channels(self) -> int:
-        """3 for RGB, 1 for grey."""
+        """3 for RGB, 1 for gray."""
         return int(self.images.shape[3])
 
     @property
@@ -124,12 +124,12 @@ class Data:
     """A data set: its training images, and its test images, which are read at first access.
 
     Args:
-        name: as a person typed it.
+        name: name that a person typed.
         train: the whole training part.
         read_test: gives the test part; called once, at the first access to `test`.
         sizes: default numbers of images of `reduced`: (train, validation).
         constants: published (mean, std) by number of images of a reduced training part; others are computed.
-        source: where the images came from, for people.
+        source: origin of the images, for people.
         skipped: files that could not be read and were left out, where the caller asked for that.
     """
 
@@ -162,14 +162,14 @@ class Data:
 
         Args:
             train: a pair (images, labels). Images: NumPy or torch, uint8 or floats within [0, 1], `(n, h, w)`,
-                `(n, h, w, c)` or `(n, c, h, w)` with 1 channel (grey) or 3 (RGB); what fits both is read as the
+                `(n, h, w, c)` or `(n, c, h, w)` with 1 channel (gray) or 3 (RGB); what fits both is read as the
                 former. Labels: n integers from 0.
             test: likewise, of the same form; used once, after a training.
             classes: names by label; None takes the numbers up to the largest training label.
-            name: what results call the data set.
+            name: name of the data set in results.
 
         Memory is shared with uint8 images whose channels come last. The images of a split have the form
-        `(n, h, w, c)`; grey ones keep 1 channel, and so must the network's first layer.
+        `(n, h, w, c)`; gray ones keep 1 channel, and so must the network's first layer.
 
         Raises:
             InputTypeError, InputError: another form; the message says what came and what to do.
@@ -198,13 +198,13 @@ class Data:
                 before normalization and without random transforms.
             test: likewise; decoded at the first access to `test`, but for its first item.
             classes: names by label; None takes `train.classes`, else numbers.
-            name: what results call the data set.
+            name: name of the data set in results.
             size: side to which the middle square of each image is scaled; None: all have one size already.
-            channels: 3 or 1; None: grey stays grey.
+            channels: 3 or 1; None: gray stays gray.
             store: a folder for a mapped file of the decoded images, made once and verified when it is used again;
                 None is memory. Of the datasets only the type and the length are compared: another content needs
                 another folder.
-            progress: whether a bar is shown, on a terminal.
+            progress: True shows a progress bar on a terminal.
 
         Raises:
             InputTypeError, InputError: items of another form, of several sizes, or that differ when read twice.
@@ -231,7 +231,7 @@ class Data:
 
         The training images are shuffled once by NumPy's legacy `RandomState(0)`; the first `train` of them
         are the one split, the `validation` next the other, so every member of every search sees the same. The
-        validation split carries the constants of the training split, since everything is normalised as the
+        validation split carries the constants of the training split, since everything is normalized as the
         network was trained.
 
         Source: section 4.1 of the role-wise paper (4,000 and 36,000 images), the shuffle of the released
@@ -356,7 +356,7 @@ def channel_statistics(images: UInt8[Tensor, "n h w c"] | StoredImages) -> tuple
 
     Counts of the 256 values make the sums exact integers, so neither the order of the images nor the number
     of threads matters. A channel with one value only gets 1 as standard deviation: it is 0 after
-    normalisation anyhow.
+    normalization anyhow.
     """
     channels = int(images.shape[3])
     table = torch.zeros(channels, 256, dtype=torch.int64)

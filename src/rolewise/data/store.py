@@ -36,7 +36,7 @@ class Collected:
         images: a tensor `(n, h, w, c)`, or `StoredImages` where they are mapped or larger than networks see them.
         labels: one per image.
         constants: mean and standard deviation per channel.
-        skipped: what was left out, with the reasons.
+        skipped: items that were left out, with the reasons.
     """
 
     images: Tensor | StoredImages
@@ -50,7 +50,7 @@ class Store:
     """A file of images and its description, `NAME.uint8` and `NAME.json` in a folder.
 
     Args:
-        folder: of both; made if need be.
+        folder: folder of both files; made if need be.
         name: without suffix.
         key: JSON on which the images depend (files, sizes, ...); a store with another key is made again.
     """
@@ -137,7 +137,7 @@ def collect(
         most: upper bound of their number.
         shape: (height, width, channels) as stored.
         size: (height, width) as networks see them.
-        skipped: what the iterator leaves out is found here after it is exhausted.
+        skipped: list of what the iterator leaves out; complete once it is exhausted.
         store: None is memory.
     Raises:
         InputError: no memory, or a store that cannot be written.
@@ -193,7 +193,7 @@ def choose_store(choice: str, folder: Path, name: str, key: Any, size: int) -> S
     Args:
         choice: "auto" (a store from `LARGE` bytes on), "always", "never", or a folder for the store.
         folder: the store's folder unless `choice` names one.
-        name: of the store.
+        name: name of the store.
         key: see `Store`; a part of its digest is in the name, so that several sizes lie side by side.
         size: bytes of the decoded images.
     """

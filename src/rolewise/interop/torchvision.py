@@ -16,7 +16,7 @@ try:
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 except (ImportError, RuntimeError, OSError) as error:
-    # Beside a CPU build of torch, torchvision fails with a RuntimeError.
+    # With a CPU build of torch, torchvision fails with a RuntimeError.
     raise missing_extra("rolewise.interop.torchvision", "torchvision", "vision", error) from error
 
 
@@ -32,7 +32,7 @@ class ScheduleTransform(v2.Transform):  # type: ignore[misc, unused-ignore]
     of one sample get the same ops; masks, boxes and labels pass through unchanged, so it is meant for classification.
 
     Args:
-        schedule: or a single policy, for all epochs.
+        schedule: schedule, or a single policy for all epochs.
         fill: red, green, blue of exposed pixels, 0 to 255.
     """
 
@@ -43,7 +43,7 @@ class ScheduleTransform(v2.Transform):  # type: ignore[misc, unused-ignore]
         self._schedule = _Transform(schedule, fill=fill)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the policy of `epoch`; workers of a data loader, persistent ones too, hear of it."""
+        """Chooses the policy of `epoch`; workers of a data loader, including persistent ones, see it."""
         self._schedule.set_epoch(epoch)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:

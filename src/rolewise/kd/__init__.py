@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rolewise.kd.rkd import RKD
     from rolewise.kd.soft import SoftLabels
 
-# One row per loss: name, module, class. The paper's six stand first.
+# One row per loss: name, module, class. The paper's six come first.
 _HOMES = {
     "soft": ("soft", "SoftLabels"),
     "dml": ("dml", "DML"),
@@ -96,7 +96,7 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
     Args:
         spec: a name of `LOSSES`, or "FILE.py:Class" for one of your own. That file is run as a program.
         variant: "recommended" (the plain constructor), "paper" or "release" (the class methods of these names).
-        arguments: of the constructor.
+        arguments: constructor arguments.
     Raises:
         InputError: an unknown name, a missing file or class.
         InputTypeError: the class is no `KDLoss`, or does not take these arguments.

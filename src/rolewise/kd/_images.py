@@ -26,7 +26,7 @@ def crop_and_flip(
 ) -> Float[Tensor, "n c h w"]:
     """Zero-pads by `margin` pixels, crops back at a random offset, mirrors half of the images.
 
-    The padding follows the normalisation, so that it has the mean color of the data set. All draws come from
+    The padding follows the normalization, so that it has the mean color of the data set. All draws come from
     `generator` (on the CPU), so they are the same on every device.
     """
     n, _, height, width = images.shape
@@ -51,9 +51,9 @@ def training_batches(
         split: the training images.
         batch: images a batch; a smaller split makes one batch.
         seed, stream, epoch: key of the order and of the augmentation.
-        device: of the batches.
+        device: device of the batches.
     Raises:
-        Interrupted: whoever watches the preparation said so.
+        Interrupted: the observer of the preparation asked for a stop.
     """
     generator = torch_generator(seed, stream, epoch)
     order = torch.randperm(len(split.images), generator=generator)

@@ -23,8 +23,8 @@ class AB(KDLoss):
         L = 3e-3 sum_l 2^(l - L) mean_images sum_entries [ T > 0: max(0, m - S)^2,  T <= 0: max(0, m + S)^2 ]
 
     for layers l = 1..L, where S is the student's map behind a connector. The original initializes a student with
-    this loss alone and trains it on the task afterwards; a student here has one objective, so the term stands
-    beside the task loss all the time.
+    this loss alone and trains it on the task afterwards; a student here has one objective, so the term is
+    added to the task loss throughout.
 
     Layers: all feature maps, before the ReLU where a network offers such taps, as in the original. The teacher's
     boundary is the same before and behind it; the student's must be able to go below 0, hence, by default, a
@@ -33,7 +33,7 @@ class AB(KDLoss):
 
     Args:
         margin: m, > 0.
-        connect_equal: whether layers of equal shapes have a connector too.
+        connect_equal: True adds a connector to layers of equal shapes too.
     Shape:
         maps (n, c, h, w); returns ().
     Raises:

@@ -81,7 +81,7 @@ class KDLoss(nn.Module):
     Calling a loss casts half-precision outputs to float32, switches autocast off and cuts the teacher's
     history; `forward` need not care.
 
-    Class attributes say how the loss is used unless `Distill` is told otherwise (an object may bear its own):
+    Class attributes set how the loss is used unless `Distill` overrides them (an object may have its own):
 
     - `task_weight`: factor of the task loss (cross-entropy), no unit.
     - `weight`: factor lambda of this loss, no unit.
@@ -137,7 +137,7 @@ class KDLoss(nn.Module):
             teacher: the fixed network, in eval mode; not changed.
             split: the full training split.
             epochs: length of this training.
-            seed: of its order, augmentation and initial weights.
+            seed: base seed of its order, augmentation and initial weights.
         """
 
     @property

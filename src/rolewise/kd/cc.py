@@ -44,7 +44,7 @@ class CC(KDLoss):
     the student, as in the paper.
 
     Args:
-        size: of the embeddings, >= 1.
+        size: length of the embeddings, >= 1.
         form: "kernel" or "neighbors".
         gamma: width of the kernel, > 0.
         order: P, >= 1.

@@ -38,7 +38,7 @@ def check_pair(student: Outputs, teacher: Outputs, *, dims: int = 4) -> None:
     """Checks that two outputs can be compared feature by feature.
 
     Raises:
-        InputError: what `check_logits` refuses, and other numbers or ranks of features; both sides are named.
+        InputError: what `check_logits` refuses, and features that differ in number or rank; both sides are named.
     """
     check_logits(student, teacher)
     if len(student.features) != len(teacher.features):
@@ -71,7 +71,7 @@ def check_features(loss: str, student: Outputs, teacher: Outputs, *, least: int 
 
 
 def check_classes(loss: str, student: Outputs, teacher: Outputs) -> None:
-    """`check_pair`, and that there are classes to tell apart.
+    """`check_pair`, and that there are classes to compare.
 
     Raises:
         InputError: the two sides do not fit, or there are fewer than 2 classes.
@@ -183,7 +183,7 @@ def check_built(loss: str, shapes: Shapes | None, student: Outputs, teacher: Out
     now = shapes_of(student, teacher)
     if now != shapes:
         raise InputError(
-            f"{loss} was built for {_list(shapes)}, got {_list(now)}. Build it anew for other networks."
+            f"{loss} was built for {_list(shapes)}, got {_list(now)}. Build a new one for other networks."
         )
 
 

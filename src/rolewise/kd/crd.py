@@ -17,7 +17,7 @@ _NEVER = torch.iinfo(torch.int64).max  # the id of a row that no image has
 
 
 class CRD(KDLoss):
-    """The student's embedding of an image is told apart from the teacher's embeddings of other classes' images.
+    """The student's embedding of an image is contrasted with the teacher's embeddings of other classes' images.
 
     Source: Tian et al., ICLR 2020, noise-contrastive estimation with memory banks (eq. 18 by the authors' code),
     and the other way round with the teacher as the anchor. For an anchor a, the other network's remembered
@@ -41,7 +41,7 @@ class CRD(KDLoss):
     Reads `ids` and `labels` of the student's outputs, else of the teacher's.
 
     Args:
-        size: of the embeddings, >= 1.
+        size: length of the embeddings, >= 1.
         negatives: m, >= 1.
         temperature: tau, > 0, no unit.
         momentum: share of the old row, 0 to below 1.

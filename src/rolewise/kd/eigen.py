@@ -141,7 +141,7 @@ class Exact:
 
         Args:
             probes: `(n, m)` per layer.
-            wide: whether a layer's cosine is (probe . vector) / sqrt(value) instead of (probe . vector).
+            wide: per layer, True for the cosine (probe . vector) / sqrt(value), False for (probe . vector).
         """
         layers = zip(self._student, probes, wide, strict=True)
         return [layer.choose(probe, candidates, is_wide) for layer, probe, is_wide in layers]

@@ -24,12 +24,12 @@ class FSP(KDLoss):
     (RepDistiller; the paper max-pools).
 
     Layers: all adjacent pairs of feature maps. Sizes may differ between the networks, channels may not: the
-    paper gives no bridge, since each entry stands for a pair of channels.
+    paper gives no bridge, since each entry belongs to a pair of channels.
 
     Shape:
         at least 2 maps (n, c, h, w); returns ().
     Raises:
-        InputError: student and teacher do not fit, or have other numbers of channels.
+        InputError: student and teacher do not fit, or their numbers of channels differ.
     """
 
     weight = 50.0

@@ -27,7 +27,7 @@ class IIKD(KDLoss):
     Shape:
         logits (n, k), n >= 2, and at least 2 feature maps (n, c, h, w); c must agree between the networks; returns ().
     Raises:
-        InputError: what `MHGD`, `RKD` and `KDSVD` refuse.
+        InputError: inputs that `MHGD`, `RKD` or `KDSVD` refuse.
     """
 
     weight = 0.4

@@ -1,4 +1,4 @@
-"""KD-SVD: how the leading directions of neighboring layers lie to each other."""
+"""KD-SVD: relations between the leading singular vectors of adjacent layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -71,7 +71,7 @@ def kernel_distance(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tenso
 
 
 def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
-    """The sum over neighboring layers and images of the squared differences of the kernels; dead images give 0."""
+    """The sum over adjacent layers and images of the squared differences of the kernels; dead images give 0."""
     terms = 6 if vectors.student[0].dtype == torch.float32 else 12
     student, teacher = (
         kernel_features(torch.cat(v, dim=1), terms) for v in (vectors.student, vectors.teacher)
@@ -84,19 +84,19 @@ def kernel_loss(vectors: Aligned) -> Float[Tensor, ""]:
 
 
 class KDSVD(KDLoss):
-    """How the leading directions of neighboring layers lie to each other follows the teacher.
+    """Relations between the leading singular vectors of adjacent layers follow the teacher's.
 
     Source: Lee et al., ECCV 2018 (self-supervised KD using SVD); eq. 5 of the role-wise paper, with the settings of
     the role-wise authors' code: RBF kernel exp(-(a - b)^2 / 8), summed over the batch and all entries.
 
     Args:
-        method: how directions are computed, see `spectral.Settings`; None chooses by the device.
+        method: algorithm for the singular vectors, see `spectral.Settings`; None chooses by the device.
         doubled_gradient: the authors' gradient instead of the true one; the clip hides most of the difference. On a GPU
             it takes `eigh` of every map, which loops there and may take a second a step.
     Shape:
         at least 2 feature maps (n, c, h, w); c must agree between the networks; returns ().
     Raises:
-        InputError: other numbers of channels, fewer than 2 maps, or what `check_pair` refuses.
+        InputError: numbers of channels that differ, fewer than 2 maps, or what `check_pair` refuses.
     """
 
     decay = True

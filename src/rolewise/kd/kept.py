@@ -23,7 +23,7 @@ class Kept:
 
     Args:
         module: the tapped module.
-        output: what it returned.
+        output: the tensor that it returned.
     """
 
     def __init__(self, module: nn.Module, output: Tensor) -> None:

@@ -130,7 +130,7 @@ class Regressor(nn.Module):
 
     Args:
         student, teacher: shapes (c, h, w).
-        relu: whether a ReLU ends it, for teacher maps that are behind one.
+        relu: True appends a ReLU, for teacher maps taken after one.
         generator: draws the weights.
     """
 

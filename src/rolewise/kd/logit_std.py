@@ -27,7 +27,7 @@ class LogitStandardization(KDLoss):
 
     Args:
         temperature: T, > 0, no unit.
-        unbiased: whether std divides by k - 1 instead of k.
+        unbiased: True divides by k - 1 in std, False by k.
     Shape:
         logits (n, k), k >= 2; returns ().
     Raises:

@@ -81,7 +81,7 @@ class HeadPair(nn.Module):
 
 
 def graph_loss(vectors: Aligned, pairs: nn.ModuleList) -> Float[Tensor, ""]:
-    """`graph_divergence` summed over neighboring layers; images without a direction give no row."""
+    """`graph_divergence` summed over adjacent layers; images without a direction give no row."""
     total = vectors.student[0].new_zeros(())
     for at, pair in enumerate(pairs, start=1):
         student = pair(vectors.student[at], vectors.student[at - 1])
@@ -102,8 +102,8 @@ class MHGD(KDLoss):
 
     Args:
         heads: graphs per pair of layers.
-        trained: whether the heads are trained on the teacher; False leaves them random.
-        norm_eps, norm_momentum: of the heads' batch norm; momentum 0.1 is a decay of 0.9.
+        trained: True trains the heads on the teacher; False leaves them random.
+        norm_eps, norm_momentum: settings of the heads' batch norm; momentum 0.1 is a decay of 0.9.
         method, doubled_gradient: see `KDSVD`.
     Shape:
         at least 2 feature maps (n, c, h, w); c must agree between the networks; returns ().

@@ -1,4 +1,4 @@
-"""What watches `KDLoss.prepare`: it can be seen, stopped within a batch, and resumed after an epoch."""
+"""Observes `KDLoss.prepare`: progress, a stop within a batch, resuming after an epoch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ def _nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The ear of whoever had a loss prepared; a loss asks for it with `preparation()`.
+    """Callbacks and saved state of the caller of `prepare`; a loss gets them from `preparation()`.
 
     Args:
-        batch: receives how many images the next batch has.
-        epoch: receives how many epochs are complete, and a copy of the state after them.
+        batch: callback; receives the number of images in the next batch.
+        epoch: callback; receives the number of complete epochs and a copy of the state after them.
         should_stop: polled before each batch.
-        begun: epochs that are complete already.
+        begun: number of epochs that are already complete.
         saved: the state after them; None where nothing is.
     """
 

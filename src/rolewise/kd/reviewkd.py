@@ -84,7 +84,7 @@ class _Fusion(nn.Module):
     Args:
         inputs, width, outputs: channels of the student's level, of the fused map, of the teacher's level.
         generator: draws the weights.
-        first: whether there is no deeper level.
+        first: True for the deepest level, which has nothing to fuse.
     """
 
     def __init__(

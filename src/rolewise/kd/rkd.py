@@ -25,7 +25,7 @@ def relative_distances(difference: Float[Tensor, "n n d"], *, diagonal: bool = T
     """Distances of every two rows, divided by their mean over all that are not 0.
 
     Args:
-        difference: of every two rows.
+        difference: difference of every two rows.
         diagonal: the distance of a row to itself is its floor, 1e-6, and counts in the mean (the role-wise authors'
             code); False makes it 0 (Park et al.).
     """

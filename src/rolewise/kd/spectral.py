@@ -241,7 +241,7 @@ class _AlignedVectors(torch.autograd.Function):
 def _turned(
     x: Float[Tensor, "n c"], sign: Float[Tensor, "n 1"], zero: Bool[Tensor, "n 1"]
 ) -> Float[Tensor, "n c"]:
-    """Rows times their sign; 0 where that is `zero`, whatever stands there."""
+    """Rows times their sign; 0 where `zero` is true, whatever the row holds."""
     return (x * sign).masked_fill_(zero, 0)
 
 

@@ -18,7 +18,7 @@ from rolewise.kd.eigen import RANK_FLOOR, Choice, Spectrum
 VECTORS = (
     12  # real features have s_5 / s_4 up to 0.96: a block of the four that are wanted would not converge
 )
-# Products between one orthonormalisation and the next. Few at first, while every column still holds the leading vector:
+# Products between one orthonormalization and the next. Few at first, while every column still holds the leading vector:
 # w_1^k would drown the others in rounding.
 PRODUCTS = (1, 1, 2, 4, 4)
 SWEEPS = 2
@@ -149,7 +149,7 @@ def _orthonormal(block: Float[Tensor, "n m p"]) -> Float[Tensor, "n m p"]:
 
 @cache
 def _pairings(p: int) -> list[list[int]]:
-    """Round robin: p - 1 orders of the p players, neighbours (0, 1), (2, 3), ... meet; each pair once."""
+    """Round robin: p - 1 orders of the p players, neighbors (0, 1), (2, 3), ... meet; each pair once."""
     rest = list(range(1, p))
     rounds = []
     for _ in range(p - 1):
@@ -186,7 +186,7 @@ class _Tables(NamedTuple):
 
     Args:
         select: reads from a flat matrix, for each pair twice, two times the off-diagonal entry, then the gap.
-        phase: what makes a cosine of the first half of the sines.
+        phase: offset that turns the first half of the sines into cosines.
         assemble: writes the rotation, its columns permuted for the next round.
     """
 

@@ -1,4 +1,4 @@
-"""A first forward pass of somebody's network: whatever is wrong with it is said before work starts."""
+"""A trial forward pass of a user's network, which reports any fault before work starts."""
 
 import inspect
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def try_network(
         model: the network.
         images: a small batch `(n, c, h, w)` on its device.
         taps: names of the layers whose outputs are wanted.
-        role: of the network, for messages.
-        classes: how many logits there must be; None: any number.
+        role: role of the network, for messages.
+        classes: required number of logits; None: any number.
     Raises:
         InputError: the network fails on such images (with file and line of its own code), or gives something other
             than one tensor of logits (n, classes).
@@ -72,7 +72,7 @@ def _failure(model: nn.Module, images: Tensor, role: str, error: Exception) -> s
     channels = int(images.shape[1])
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None and first.in_channels != channels:
-        kind = {1: "grey", 3: "RGB"}
+        kind = {1: "gray", 3: "RGB"}
         text += (
             f" Its first convolution takes {first.in_channels} channels and the images are "
             f"{kind.get(channels, 'others')} ({channels}): build the network for {channels}, or bring the images to "

@@ -50,14 +50,13 @@ class Network(nn.Module):
         return found
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draws all weights anew from `generator` and resets the buffers of BatchNorm.
+        """Redraws all weights from `generator` and resets the buffers of BatchNorm.
 
-        Convolutions and hidden linear layers: normal with variance 2 / fan_in (Kaiming), biases 0. The
-            classifier:
+        Convolutions and hidden linear layers: normal with variance 2 / fan_in (Kaiming), biases 0. The classifier:
         uniform within sqrt(6 / (fan_in + fan_out)) (Xavier), bias 0, unless the network says otherwise.
 
         Args:
-            generator: of the CPU; the same numbers come on every device and in every memory format.
+            generator: CPU generator; the numbers are the same on every device and in every memory format.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -98,8 +97,8 @@ def make(
     Args:
         name: its key in `NETWORKS`.
         construct: makes it, with any weights.
-        num_classes: at least 2.
-        seed: of the initial weights; not a part of the architecture.
+        num_classes: number of classes, at least 2.
+        seed: base seed of the initial weights; not a part of the architecture.
         arguments: the other arguments that shape it, JSON.
     """
     num_classes = check_integer("num_classes", num_classes, 2)
@@ -119,7 +118,7 @@ class InitReport:
     Args:
         copied: name and shape matched.
         missing: the student's tensors that the teacher does not have; they keep their values.
-        mismatched: in both, with other shapes; they keep their values.
+        mismatched: names in both, with shapes that differ; they keep their values.
         unused: the teacher's tensors that the student does not have.
     """
 

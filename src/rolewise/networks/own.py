@@ -25,7 +25,7 @@ class OwnNetwork:
 
     Args:
         model: the network.
-        code: what made it.
+        code: the code that made it.
         proposal: taps and act points, where the network names none of one kind; None if it names both.
         proposed: which of "taps" and "act_points" were proposed.
     """
@@ -46,7 +46,7 @@ class OwnNetwork:
         )
         if "act_points" in self.proposed and self.proposal.unnamed:
             text += (
-                f". {self.proposal.unnamed} ReLUs are functions that no module's output stands for: they stay in full "
+                f". {self.proposal.unnamed} ReLUs are functions and not the output of any module: they stay in full "
                 "precision unless you make them nn.ReLU modules"
             )
         return text
@@ -65,9 +65,10 @@ def build_own(
     Args:
         spec: "FILE.py:name" of a function that returns a `torch.nn.Module`, or of such a class. It is called with
             `num_classes`, if it takes that, and the arguments.
-        num_classes: of the data.
+        num_classes: number of classes of the data.
         arguments: more of them, JSON.
-        seed: of the initial weights: the code draws them from torch's global generator, seeded for that time alone.
+        seed: base seed of the initial weights: the code draws them from torch's global generator, seeded for that time
+            alone.
         image: (channels, height, width) on which missing taps and act points are found; None leaves them out.
 
     Raises:
@@ -97,7 +98,7 @@ def build_own(
 
 
 def _names(model: nn.Module, name: str) -> bool:
-    """Whether the network states such a list of module names; an attribute of another kind is somebody else's."""
+    """Whether the network states such a list of module names; an attribute of another kind belongs to other code."""
     value = getattr(model, name, None)
     return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
@@ -129,7 +130,7 @@ def _make(code: OwnCode, arguments: Mapping[str, Any], seed: int) -> nn.Module:
 
 
 def _reset(model: nn.Module, spec: str, arguments: Mapping[str, Any], generator: torch.Generator) -> None:
-    """Draws all weights anew as the network's own constructor does, in place."""
+    """Redraws all weights as the network's own constructor does, in place."""
     seed = int(torch.randint(2**62, (), generator=generator))
     fresh = _make(load_own_code(spec, "network"), arguments, seed).state_dict()
     mine = model.state_dict()

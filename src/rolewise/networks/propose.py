@@ -20,7 +20,8 @@ class Proposal:
     Args:
         taps: the last layer of each resolution, shallow to deep, four at most.
         act_points: the modules whose outputs are (or pass through) a ReLU, in the order of the forward pass.
-        unnamed: how many ReLUs are neither a module, nor follow one alone, nor end one: they stay in full precision.
+        unnamed: number of ReLUs that neither are a module, nor follow one alone, nor end one: they stay in full
+            precision.
     """
 
     taps: tuple[str, ...]

@@ -34,7 +34,7 @@ class Placement:
         device: device of the networks and the batches.
         precision: "fp32", or "bf16" for autocast.
         channels_last: memory format of convolutions.
-        compile: whether the training step calls networks through torch.compile.
+        compile: True calls networks through torch.compile in the training step.
     """
 
     device: torch.device
@@ -69,7 +69,7 @@ class Placement:
         return tensor.to(self.device, non_blocking=True)
 
     def wait(self) -> None:
-        """Returns when this device has done all that it was given; whoever measures time needs it."""
+        """Returns when this device has finished all its work; needed to measure time."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -87,10 +87,10 @@ class Objective(ABC):
     Attributes:
         metrics: names of what `backward` returns.
         role: role whose settings its network is trained with; None: a quantized one is a student, others teachers.
-        init: how the members of a search begin: each with weights of its own, or all with the given ones.
-        shares_batches: whether `backward` averages its gradients with `average`.
+        init: initial weights of the members of a search: each its own ("random"), or all the given ones ("given").
+        shares_batches: True if `backward` averages its gradients with `average`.
         class_weights: factors of the classes' task losses, set by a trainer.
-        average: set by a trainer whose batches are shared among processes.
+        average: function that averages gradients, set by a trainer whose batches are shared among processes.
         label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
         made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
     """
@@ -210,8 +210,8 @@ def task_loss(
     averaged. With balanced weights, whose mean over the training images is 1, both are the same on average.
 
     Args:
-        logits: in float32.
-        labels: as of `Labels`.
+        logits: logits in float32.
+        labels: see `Labels`.
         smoothing: part of the target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
         class_weights: factors by class; None for none.
     """

@@ -55,7 +55,7 @@ def clip_and_add(
 
 
 def _add_each(base: list[Tensor], extra: list[Tensor], scale: Tensor, finite: Tensor) -> list[Tensor]:
-    """base + scale * extra, tensor by tensor; 0 * NaN is NaN, hence the masking of the values as well."""
+    """base + scale * extra, tensor by tensor; 0 * NaN is NaN, so the values are masked too."""
     zeros = [torch.zeros((), dtype=one.dtype, device=one.device) for one in extra]
     clean = [torch.where(keep, one, zero) for keep, one, zero in zip(finite, extra, zeros, strict=True)]
     return [torch.addcmul(*parts) for parts in zip(base, clean, scale, strict=True)]

@@ -38,7 +38,7 @@ class Distill(Objective):
         weight: lambda, no unit; None takes the loss's own, as `task_weight`, `decay` and `clip` do.
         task_weight: factor of the cross-entropy, no unit; 0 learns from the teacher alone, without labels and, since
             there is no task gradient to compare with, without the clip.
-        lambda_mode: where lambda enters, one of `LAMBDA_MODES`.
+        lambda_mode: place where lambda enters, one of `LAMBDA_MODES`.
         decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
         prepare_epochs: length of `loss.prepare`.
     Raises:
@@ -182,7 +182,7 @@ class Distill(Objective):
         return torch.stack((total, correct(seen.logits, labels), task, distance, dropped))
 
     def _distance(self, student: Outputs, teacher: Outputs) -> Tensor:
-        """The loss's value; what own code gets wrong is said with its file and line.
+        """The loss's value; errors of your own code are reported with file and line.
 
         Raises:
             InputError: an error in own code, or a value that is no scalar with a gradient.

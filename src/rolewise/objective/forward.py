@@ -35,8 +35,8 @@ class Forward:
     Args:
         model: the network; it is not moved, nor its mode changed.
         taps: names of modules, checked before.
-        role: of the network, for messages.
-        compiled: whether torch.compile is used; the first call takes its time.
+        role: role of the network, for messages.
+        compiled: True uses torch.compile; the first call then compiles.
     """
 
     def __init__(

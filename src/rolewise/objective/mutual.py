@@ -1,4 +1,4 @@
-"""Deep mutual learning as it was first meant: student and teacher train together, from scratch."""
+"""Deep mutual learning as first published: student and teacher train together, from scratch."""
 
 import copy
 from collections.abc import Iterator

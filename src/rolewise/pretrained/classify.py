@@ -21,7 +21,7 @@ def any_network(path: PathLike, *, threads: int | None = None) -> nn.Module:
 
     Args:
         path: a file or folder.
-        threads: of onnxruntime or OpenVINO; None leaves them the choice.
+        threads: number of threads of onnxruntime or OpenVINO; None leaves the choice to them.
 
     Raises:
         InputError: a file that cannot be read.

@@ -138,7 +138,7 @@ def check_same(source: str, stated: Mapping[str, Any], model: nn.Module) -> None
     keys = ("architecture", "num_classes", "quantization")
     theirs: dict[str, Any] = {key: stated.get(key) for key in keys}
     if theirs["architecture"].get("name") is None or mine["architecture"].get("name") is None:
-        # A network from outside the package has no description of its structure: its tensors tell.
+        # A network from outside the package has no description of its structure; its tensors identify it.
         theirs.pop("architecture"), mine.pop("architecture")
     found = [
         f"{place}: {shorten(left)} in the file, {shorten(right)} in the network"

@@ -1,4 +1,4 @@
-"""Networks on disk: `X.safetensors` with the tensors, `X.json` beside it with all that is needed to build the network.
+"""Networks on disk: `X.safetensors` with the tensors, `X.json` beside it with all that is needed to build it.
 
 The JSON holds the SHA-256 of the safetensors file, and the file's own header repeats the description, so that
 neither of the two can change unnoticed. Nothing is unpickled and no code is run.
@@ -64,7 +64,7 @@ def save_network(
         packed: write the quantized weights as integer codes without gaps. Such a file is small; what it holds of
             the weights are the levels that the network computes with, not the float weights behind them, so it is
             for inference.
-        info: how to prepare images, the classes, and how the network was made.
+        info: preparation of images, classes, and origin of the network.
 
     Returns:
         The path of the safetensors file.
@@ -101,7 +101,7 @@ def write_pair(
     info: NetworkInfo | None = None,
     exported: bool = False,
 ) -> Path:
-    """Writes the tensors to `target` and the description to `beside`; `exported` marks what may be written over."""
+    """Writes the tensors to `target` and the description to `beside`; `exported` marks overwritable files."""
     model = plain_module(model)
     stated: dict[str, Any] = {"form": "packed" if packed else "float", **describe_model(model)}
     if exported:
@@ -141,7 +141,7 @@ def load_network(path: PathLike, *, model: nn.Module | None = None) -> nn.Module
             network as in the file. A float network is quantized as the file says.
 
     Raises:
-        InputError: a file is missing, damaged (the digests tell), of a newer format, or holds another network: the
+        InputError: a file is missing, damaged (its digest differs), of a newer format, or holds another network: the
             first differences are listed.
     """
     source, stated, tensors = read_pair(path)
@@ -191,7 +191,7 @@ def describe(path: PathLike) -> dict[str, Any]:
     and on the same level what the writer put into these two, for example `data`, `classes`, `preprocessing`.
 
     Raises:
-        InputError: no such file, or none of ours.
+        InputError: no such file, or one that this package did not write.
     """
     suffix = Path(path).suffix
     if suffix == ".onnx":

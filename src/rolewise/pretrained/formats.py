@@ -37,11 +37,11 @@ def export(
 
     Args:
         model: any network; a quantized one becomes small.
-        path: where to write. A file that is there is replaced if it is an earlier export, and refused otherwise.
+        path: path to write to. An existing file is replaced if it is an earlier export, and refused otherwise.
         image_size: ONNX and OpenVINO: height and width of the images; None takes those of `info`, else 32 x 32.
         opset: ONNX only: 21 or later; None takes what the installed runtime can run.
         extra: more to keep with the network, JSON.
-        info: how to prepare images, the classes, and how the network was made; kept in the file.
+        info: preparation of images, classes, and origin of the network; kept in the file.
 
     Returns:
         The path.

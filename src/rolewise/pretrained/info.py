@@ -1,4 +1,4 @@
-"""What a user of a network needs besides its tensors: how to prepare images, what its classes are, how it was made."""
+"""What a user of a network needs in addition to its tensors: preparation of images, classes, origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class Preprocessing:
         mean: mean of each channel, of values in [0, 1].
         std: standard deviation of each channel, of values in [0, 1], > 0.
         size: height and width in pixels.
-        channels: "RGB" or "L" (one grey channel).
+        channels: "RGB" or "L" (one gray channel).
         resize: side in pixels to which the central square of an image is scaled (bilinear), before the central part
             of `size` is taken; None: the greater side of `size`.
     """
@@ -83,12 +83,13 @@ class NetworkInfo:
     """What a saved or exported file says of a network's use and origin. Each entry may be unknown.
 
     Args:
-        preprocessing: how images become the network's input.
+        preprocessing: conversion of images to the network's input.
         classes: names of the classes, in the order of the logits.
         data: name of the data set.
         accuracy: share of right answers on the test set, 0 to 1, in float32.
         test_images: number of images behind `accuracy`.
-        made: how it was trained, JSON: `loss`, `teacher` (digest), `schedule` (name and digest), `epochs`, `seed`, ...
+        made: record of its training, JSON: `loss`, `teacher` (digest), `schedule` (name and digest), `epochs`, `seed`,
+            ...
     """
 
     preprocessing: Preprocessing | None = None

@@ -1,7 +1,7 @@
-"""How quantized weights and activations stand in a file: one form for any ONNX runtime, one that OpenVINO runs in int8.
+"""The form of quantized weights and activations in a file: one for any ONNX runtime, one that OpenVINO runs in int8.
 
 OpenVINO's CPU plugin computes in 8-bit integers what is a chain of FakeQuantize (of 15, 16, 255 or 256 levels) and
-int8 weights behind Convert and Multiply. Weights of 4-bit or 2-bit types it decodes to float32 without a word.
+int8 weights behind Convert and Multiply. Weights of 4-bit or 2-bit types it silently decodes to float32.
 """
 
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ def export_onnx(
 
     Args:
         model: any network of the operators in `OPERATORS`.
-        path: where to write.
+        path: path to write to.
         image_size: height and width; they are fixed in the file.
         opset: None takes 25 if there are weights of 2 bits or less and both the installed onnx and onnxruntime
             handle UINT2, else 21.

@@ -16,7 +16,7 @@ def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
     """The bytes of a file and its description.
 
     Raises:
-        InputError: no file, none of ours, or a damaged one.
+        InputError: no file, a file that this package did not write, or a damaged one.
         MissingExtraError: onnx is not installed.
     """
     try:
@@ -51,7 +51,7 @@ class OnnxNetwork(nn.Module):
 
     Args:
         data: an ONNX file.
-        threads: of onnxruntime; None leaves it the choice.
+        threads: number of threads of onnxruntime; None leaves the choice to it.
     """
 
     def __init__(self, data: bytes, *, threads: int | None = None) -> None:

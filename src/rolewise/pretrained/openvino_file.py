@@ -28,7 +28,7 @@ def settings(threads: int | None, precision: str) -> dict[str, Any]:
 
     Args:
         threads: number of threads; None leaves it the choice.
-        precision: "f32" or "bf16", of what is not computed in integers.
+        precision: "f32" or "bf16", for all that is not computed in integers.
     """
     found: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,

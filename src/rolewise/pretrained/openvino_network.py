@@ -26,8 +26,8 @@ class ExecutedLayer:
     """How a convolution or linear layer runs.
 
     Args:
-        name: path of the module; the runtime's own name where it stands for no module.
-        precision: of its input, such as "u8" or "f32".
+        name: path of the module; the runtime's own name if it belongs to no module.
+        precision: precision of its input, such as "u8" or "f32".
         primitive: the kernel, such as "brgconv_avx512_I8".
     """
 
@@ -45,7 +45,7 @@ def read_openvino(path: Path) -> tuple[bytes, bytes, dict[str, Any]]:
     """The XML, the weights and the description of a pair of files.
 
     Raises:
-        InputError: a file is missing, damaged, or none of ours.
+        InputError: a file is missing, damaged, or was not written by this package.
     """
     beside = path.with_suffix(".bin")
     try:
@@ -114,7 +114,7 @@ def openvino_network(
     Args:
         path: `X.xml`, with `X.bin` beside it.
         threads: number of threads; None leaves it the choice.
-        precision: "f32" or "bf16", of what is not computed in integers.
+        precision: "f32" or "bf16", for all that is not computed in integers.
 
     Raises:
         InputError: a damaged file, one that the installed OpenVINO cannot run, or another `precision`.
@@ -165,7 +165,7 @@ def float_layers(layers: tuple[ExecutedLayer, ...], stated: Mapping[str, Any]) -
     """The layers with quantized weights that do not run in 8-bit integers, by name.
 
     Args:
-        layers: as `executed_layers` gives them.
+        layers: the result of `executed_layers`.
         stated: the file's description.
     """
     quantized = (stated.get("quantization") or {}).get("weights", {})

@@ -8,6 +8,7 @@ from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT
 from rolewise.runs.layout import METRICS, RESULTS, STAGES
 
+CARD = "README.md"  # the model card of a Hub folder
 _LONGEST_HEADER = 100_000_000  # bytes
 _RUN_FILES = (RESULTS, STAGES, METRICS)
 
@@ -19,7 +20,7 @@ def check_target(target: Path) -> None:
         target: `X.safetensors`, `X.onnx` or `X.xml`.
 
     Raises:
-        InputError: it, or the file beside it, is there and is no earlier export of this kind; it belongs to a run; or
+        InputError: it, or its companion file, exists and is no earlier export of this kind; it belongs to a run; or
             its folder is missing.
     """
     if not target.parent.is_dir():

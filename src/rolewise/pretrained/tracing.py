@@ -142,7 +142,7 @@ def check_own_weights(model: nn.Module) -> None:
 class _PlainDropout(TorchFunctionMode):
     """Makes every dropout outside of training return its input itself, as PyTorch does.
 
-    torch.export takes it for a copy: what is written in place behind it would be lost for whoever reads the input.
+    torch.export takes it for a copy: what is written in place behind it would be lost to other readers of the input.
     """
 
     _FUNCTIONS = frozenset(

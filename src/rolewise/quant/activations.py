@@ -28,7 +28,7 @@ class QuantizedActivation(nn.Module):
         METHODS[self.act_method].activations.reset(self, self.act_bits)
 
     def reset_parameters(self) -> None:
-        """The same, under the name by which PyTorch's layers are drawn anew."""
+        """The same, under the name by which PyTorch's layers are reinitialized."""
         self.reset_quantizer()
 
     def extra_repr(self) -> str:

@@ -25,7 +25,7 @@ def frozen_weights(model: nn.Module) -> Iterator[None]:
     """Within the context each quantized weight is made once, for all forward passes without gradients.
 
     For evaluations: the weights must not change meanwhile. A forward pass with gradients quantizes as always,
-    and a context within another one makes the weights anew. At the end a warning names the layers and act points that
+    and a nested context makes the weights again. At the end a warning names the layers and act points that
     are listed as quantized and that no forward pass reached, if others were.
     """
     layers, points = quantized_weights(model), quantized_activations(model)
@@ -47,7 +47,7 @@ def _say_missed(listed: Mapping[str, nn.Module], seen: set[int]) -> None:
     if missed and len(missed) < len(listed):
         warnings.warn(
             f"Listed as quantized, but not used by the forward passes of this evaluation: {', '.join(missed)}. "
-            "What they stand for was computed in full precision, or not at all.",
+            "What they quantize was computed in full precision, or not at all.",
             stacklevel=4,
         )
 
@@ -61,7 +61,7 @@ def calibrate(model: nn.Module, images: Tensor) -> None:
 
     Args:
         model: a quantized network.
-        images: `(n, 3, h, w)`, normalised.
+        images: `(n, 3, h, w)`, normalized.
     """
 
     def fit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:

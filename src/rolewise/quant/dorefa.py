@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputTypeError
 from rolewise.quant import kernels
-from rolewise.quant.base import ActivationQuantizer, WeightQuantizer
+from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer
 from rolewise.quant.bits import FULL as FULL
 from rolewise.quant.bits import check_bits as check_bits
 from rolewise.quant.bits import levels as levels
@@ -193,7 +193,7 @@ def quantize_weight(weight: Tensor, bits: int) -> Tensor:
     where the formula gives 0/0: our choice.
 
     Args:
-        weight: of any shape. Half types are quantized in float32 and returned in their own type.
+        weight: tensor of any shape. Half types are quantized in float32 and returned in their own type.
         bits: 1 to 8, or 32, which returns `weight` itself.
 
     Raises:
@@ -217,8 +217,8 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
     Source: Zhou et al., eq. 5 and 9 with the bounded activation clip(a, 0, 1).
 
     Args:
-        activation: of any shape; the result has its type, and each value is the one of that type nearest to a
-            level.
+        activation: tensor of any shape; the result has its type, and each value is the one of that type
+            nearest to a level.
         bits: 1 to 8, or 32, which is a plain ReLU.
 
     Raises:
@@ -238,7 +238,9 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
 class DoReFaWeights(WeightQuantizer):
     """Nothing learned beside the weights."""
 
-    together = staticmethod(dorefa_together)
+    @property
+    def together(self) -> Together:
+        return dorefa_together
 
     def check(self, bits: int) -> None:
         """Every bit-width will do."""

@@ -85,9 +85,9 @@ def quantize_together(weights: Sequence[Tensor], layout: Layout, dtype: torch.dt
     """The quantized weights, differentiable.
 
     Args:
-        weights: of several layers, as `fits` wants them.
-        layout: of these weights.
-        dtype: of the result; the levels are rounded to it once, as a cast would.
+        weights: weights of several layers, as `fits` requires them.
+        layout: layout of these weights.
+        dtype: type of the result; the levels are rounded to it once, as a cast would.
     """
     found: tuple[Tensor, ...] = _Together.apply(layout, dtype, *weights)  # type: ignore[no-untyped-call]
     return found

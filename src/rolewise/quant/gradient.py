@@ -40,7 +40,7 @@ def quantize_gradient(grad: Float[Tensor, "n ..."], bits: int, noise: Tensor) ->
     Args:
         grad: one row a sample; any further dimensions.
         bits: 1 to 8.
-        noise: of the shape of `grad`, uniform within (-1/2, 1/2).
+        noise: tensor of the shape of `grad`, uniform within (-1/2, 1/2).
     """
     n = levels(bits)
     single = grad if grad.dtype == torch.float64 else grad.float()
@@ -73,7 +73,7 @@ def with_quantized_gradient(x: Tensor, bits: int, key: int, counter: Int64[Tenso
     Args:
         x: `(n, ...)`, one row a sample.
         bits: 1 to 8.
-        key: 63 bits that tell this place of the network from others.
+        key: 63 bits that identify this place of the network.
         counter: counts the steps.
     """
     return apply(_QuantizedGradient, x, bits, key, counter)

@@ -4,9 +4,9 @@ On a GPU a step of a low-bit network is launches, not work. Here an activation i
 weights of all layers in two, from one flat tensor. An operator has three forms: Triton's kernel for CUDA, the shapes
 for tracing, and the plain form, which is the reference and is what a CPU takes.
 
-The flat tensor of all weights is cut into blocks of at most `BLOCK` entries, none of which crosses a border between
-two layers. `Table` holds, per block: start, end, first and last block of the layer (the last one excluded). Sums and
-maxima are made per block and finished, in a fixed order, by whoever reads them: no atomics, so the same bytes each
+The flat tensor of all weights is cut into blocks of at most `BLOCK` entries, none of which crosses a border between two
+layers. `Table` holds, per block: start, end, first and last block of the layer (the last one excluded). Sums and maxima
+are made per block and finished, in a fixed order, by the kernel that reads them: no atomics, so the same bytes each
 time. `chunk`, a power of two, is at least the number of blocks of the largest layer.
 """
 
@@ -34,7 +34,7 @@ _SCHEMAS = {
     "snapshot": "(Tensor x) -> Tensor",
     "activation_levels": "(Tensor x, int n) -> Tensor",
     "step_levels": "(Tensor x, Tensor step, int low, int high) -> Tensor",
-    "step_gradient": "(Tensor grad, Tensor x, Tensor step, int low, int high) -> (Tensor, Tensor)",
+    "step_gradient": "(Tensor grad, Tensor x, Tensor step, int low, int high, float scale) -> (Tensor, Tensor)",
     "clip_levels": "(Tensor x, Tensor clip, int n) -> Tensor",
     "clip_gradient": "(Tensor grad, Tensor x, Tensor clip) -> (Tensor, Tensor)",
     "block_maxima": "(Tensor tanh, Tensor table) -> Tensor",
@@ -90,10 +90,10 @@ def step_levels(x: Float[Tensor, "..."], step: Tensor, low: int, high: int) -> F
 
 
 def step_gradient(
-    grad: Float[Tensor, "..."], x: Float[Tensor, "..."], step: Tensor, low: int, high: int
+    grad: Float[Tensor, "..."], x: Float[Tensor, "..."], step: Tensor, low: int, high: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of `x`, and parts whose sum is that of the step; `grad` lies in memory as `x` does."""
-    found: tuple[Tensor, Tensor] = torch.ops.rolewise.step_gradient(grad, x, step, low, high)
+    """The gradient of `x`, and parts whose sum is `scale` times that of the step; `grad` lies in memory as `x` does."""
+    found: tuple[Tensor, Tensor] = torch.ops.rolewise.step_gradient(grad, x, step, low, high, scale)
     return found
 
 
@@ -162,11 +162,13 @@ def _plain_step_levels(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     return (x.float() / safe).clamp_(low, high).round_().add_(0).mul_(safe).to(x.dtype)
 
 
-def _plain_step_gradient(grad: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+def _plain_step_gradient(
+    grad: Tensor, x: Tensor, step: Tensor, low: int, high: int, scale: float
+) -> tuple[Tensor, Tensor]:
     scaled = x.float() / step.clamp_min(SMALLEST_STEP)
     outside = (scaled <= low) | (scaled >= high)
     slope = scaled.clamp(low, high).round_() - scaled.masked_fill(outside, 0)
-    return torch.where(outside, 0, grad), (grad.float() * slope).sum().reshape(1)
+    return torch.where(outside, 0, grad), (grad.float() * slope).sum().mul(scale).reshape(1)
 
 
 def _plain_clip_levels(x: Tensor, clip: Tensor, n: int) -> Tensor:

@@ -22,7 +22,7 @@ def lift_bits(model: nn.Module, least: int, *, rescale: bool = True) -> None:
     Args:
         model: a quantized network; `quantization(model)` states the bits that it is meant for.
         least: 1 to 8; 1 gives each quantizer the bits that it is meant for.
-        rescale: whether what a method learned is fitted to the new bits; False where a state of such bits follows.
+        rescale: True fits what a method learned to the new bits; False where a state of such bits is loaded next.
 
     Raises:
         InputError: a network that is not quantized.

@@ -68,7 +68,7 @@ class QuantizedWeight(nn.Module):
         return found
 
     def quantized_weight(self) -> Tensor:
-        """The weight that the layer multiplies by: made anew, or kept by `frozen_weights` or the running pass."""
+        """The weight that the layer multiplies by: newly made, or kept by `frozen_weights` or the running pass."""
         if not composed():
             note_use(self)
         if self.grid is not None:
@@ -155,7 +155,7 @@ class QuantizedWeight(nn.Module):
             self.grad_count.zero_()
 
     def reset_parameters(self) -> None:
-        """Draws the float weight anew, as the layer's float class does; the quantizer starts again from it."""
+        """Redraws the float weight, as the layer's float class does; the quantizer restarts from it."""
         super().reset_parameters()  # type: ignore[misc]
         self.reset_quantizer()
 

@@ -75,7 +75,7 @@ def quantize_learned_clip(activation: Tensor, clip: Tensor, bits: int) -> Tensor
     """Activations clipped to [0, clip] and rounded to 2^bits levels; differentiable in both.
 
     Args:
-        activation: of any shape; half types are computed in float32.
+        activation: tensor of any shape; half types are computed in float32.
         clip: `()`, the highest level, in units of the activations.
         bits: 1 to 8.
     """

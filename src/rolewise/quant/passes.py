@@ -1,8 +1,8 @@
 """Forward passes of a low-bit network: while one runs, the layers' weights are the quantized ones.
 
 `quantize` puts two hooks on the network. They mark the time within which `layer.weight` gives the quantized weight to
-whoever reads it (fused kernels of `nn.TransformerEncoderLayer`, `F.conv2d(x, self.conv.weight)`), and on a GPU they
-quantize the weights of all layers at once.
+any code that reads it (fused kernels of `nn.TransformerEncoderLayer`, `F.conv2d(x, self.conv.weight)`), and on a GPU
+they quantize the weights of all layers at once.
 """
 
 import threading

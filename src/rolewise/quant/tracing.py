@@ -1,4 +1,4 @@
-"""How quantizers look to whoever records a graph of them: `torch.compile`, `torch.export`, the ONNX writer.
+"""How quantizers appear to the tools that record graphs: `torch.compile`, `torch.export`, the ONNX writer.
 
 An autograd function is opaque to compilers: in PyTorch 2.11 one with in-place operations loses its gradient
 (pytorch #180642), and Inductor keeps fused chains in float32, so that a rounding by the spacing of bfloat16 does not
@@ -42,7 +42,7 @@ def straight_through(value: Tensor, x: Tensor, inside: Tensor | None = None) -> 
 
     Args:
         value: the quantized `x`, without history.
-        x: of the shape of `value`; `x - x` is 0, so it must be finite wherever `inside` is true.
+        x: tensor of the shape of `value`; `x - x` is 0, so it must be finite where `inside` is true.
         inside: bool, of the shape of `x`; None is everywhere.
     """
     zero = x - x.detach()

@@ -5,7 +5,7 @@
       state.json               whatever JSON the caller keeps
       member-00.safetensors    one file per group of tensors; a group equal to another one refers to its file
 
-Neither safetensors nor `torch.load` notices a flipped bit, hence the digests. A checkpoint is written under a
+Neither safetensors nor `torch.load` notices a flipped bit; the digests do. A checkpoint is written under a
 temporary name, flushed, and renamed; it never changes after that.
 """
 
@@ -42,7 +42,7 @@ class Checkpoint:
         step: the number it was saved with (a training's epochs, a search's rounds).
         state: the JSON it was saved with.
         names: its groups of tensors.
-        best: whether it was the best when it was saved.
+        best: True if it was the best when it was saved.
     """
 
     path: Path

@@ -38,8 +38,8 @@ class RunDirectory:
     Attributes:
         path: the directory.
         config: the settings it was made with.
-        environment: what it was made on (see `rolewise.runs.environment`).
-        note: where a sentence for a person goes (a checkpoint that was skipped); may be set.
+        environment: versions and hardware that it was made with (see `rolewise.runs.environment`).
+        note: callback for messages to a person (such as a skipped checkpoint); may be set.
     """
 
     def __init__(self, path: Path, lock: FileLock | None, record: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ class RunDirectory:
     def close(self) -> None:
         """Let others use it."""
         if self._lock is not None and self._lock.is_locked:
-            # Whoever reads the file after this must not take a process that is gone for the holder.
+            # Later readers of the file must not take a process that has ended for the holder.
             with suppress(OSError):  # the directory was moved or removed meanwhile
                 os.truncate(self.path / LOCK, 0)
             self._lock.release()
@@ -122,7 +122,7 @@ class RunDirectory:
         return self._lock is None
 
     def changes(self) -> list[str]:
-        """How this machine and these versions differ from those it was made on; results may differ then."""
+        """How this machine and these versions differ from those that made it; results may then differ."""
         return changes(self.environment, environment())
 
     def update_config(self, config: Mapping[str, Any]) -> None:
@@ -156,9 +156,9 @@ class RunDirectory:
         """Write a safetensors file whole or not at all; its folder is made if need be.
 
         Args:
-            name: of the file.
-            tensors: by name.
-            metadata: at most one entry: safetensors writes several in an order that differs between processes.
+            name: name of the file.
+            tensors: tensors by name.
+            metadata: at most one entry, since safetensors writes several in an order that differs between processes.
         """
         path = self._writable(name)
         if not path.parent.exists():
@@ -239,7 +239,7 @@ class RunDirectory:
         return list(dict.fromkeys([*self._stages(), *under_way]))
 
     def stage_info(self, name: str) -> dict[str, Any]:
-        """What `mark_done` was told about the stage `name`.
+        """The `info` that `mark_done` stored for the stage `name`.
 
         Raises:
             InputError: it is not complete.
@@ -255,7 +255,7 @@ class RunDirectory:
         """Note that a stage is complete, how long the logs are now, and the SHA-256 of each of its files.
 
         Args:
-            name: of the stage.
+            name: name of the stage.
             info: whatever `stage_info` shall give back.
             files: names of what the stage made, for `verify`.
         """

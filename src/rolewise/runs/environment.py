@@ -90,7 +90,7 @@ def _commit() -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # An installed package may lie within a checkout of something else: a tracked file tells.
+    # An installed package may lie within a checkout of another project: it counts only if git tracks its file.
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = git("rev-parse", "HEAD")

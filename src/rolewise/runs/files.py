@@ -21,10 +21,10 @@ from typing import Any
 
 from rolewise.errors import InputError, RunError
 
-TEMPORARY = ".tmp-"  # what a killed process left bears this prefix; whoever holds the lock may remove it
+TEMPORARY = ".tmp-"  # what a killed process left bears this prefix; the holder of the lock may remove it
 _CHUNK = 1 << 26
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_LARGEST_JSON = 1 << 28  # bytes; a file larger than that is none of ours
+_LARGEST_JSON = 1 << 28  # bytes; no file of ours is larger
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _serial = count()
 _steps = count(1)
@@ -101,7 +101,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def room_for(path: Path, needed: int) -> Iterator[None]:
-    """Tell a full disk from other faults: where, and how many bytes it would have taken."""
+    """Report a full disk: where, and how many bytes are needed. Other faults pass through."""
     try:
         free = free_bytes(path.parent)
         if free is not None and free < needed:
@@ -113,7 +113,7 @@ def room_for(path: Path, needed: int) -> Iterator[None]:
         raise RunError(
             f"Cannot write {path}: {error.strerror or error}. It needs {needed:,} bytes"
             + (f", {free:,} are free" if (free := free_bytes(path.parent)) is not None else "")
-            + ". What was there before is intact: make room, then go on with `--resume`."
+            + ". What was there before is intact: free some space, then resume with `--resume`."
         ) from error
 
 
@@ -137,7 +137,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left in `folder`. Only for whoever holds the run directory's lock."""
+    """Remove what a killed process left in `folder`. Only the holder of the run directory's lock may."""
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

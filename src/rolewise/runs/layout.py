@@ -1,6 +1,6 @@
-"""The layout of a run directory: every name of a file, a folder or a stage in it is spelled here, and nowhere else.
+"""The layout of a run directory: every name of a file, a folder or a stage in it is defined here and nowhere else.
 
-`docs/run-directory.md` says what the files hold.
+`docs/run-directory.md` describes the files.
 """
 
 from rolewise._roles import SCHEDULES
@@ -11,6 +11,7 @@ LINEAGE = "lineage.jsonl"
 LOGS = (METRICS, LINEAGE)
 STAGES = "stages.json"
 RESULTS = "results.json"
+INFERENCE = "inference.json"  # size and speed of the student on the machine that measured them
 INPUTS = "inputs.json"
 KD = "kd.safetensors"
 CHECKPOINTS = "checkpoints"
@@ -58,12 +59,12 @@ def input_folder(setting: str) -> str:
 
 
 def test_file(key: str) -> str:
-    """The file of what the network of the final training `key` said to every test image."""
+    """The file of the logits of the final training `key` for every test image."""
     return f"{_TESTS}/{key}.safetensors"
 
 
 def averaged_file(key: str, *, baseline: bool = False) -> str:
-    """The file of the network with the averaged weights, beside the one with the last."""
+    """The file of the network with the averaged weights, next to the one with the last weights."""
     return network_file(key, baseline=baseline).replace(".safetensors", "-averaged.safetensors")
 
 

@@ -79,7 +79,7 @@ def _beyond(path: Path, length: int) -> int:
     if found < length:
         raise InputError(
             f"{path} has {found} bytes, but the checkpoint was saved when it had {length}: it was changed "
-            "since. Restore it, or begin anew in another directory."
+            "since. Restore it, or start again in another directory."
         )
     return found - length
 

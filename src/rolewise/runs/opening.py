@@ -20,7 +20,8 @@ class OpenRun:
 
     Args:
         directory: the open run directory; None where none was asked for.
-        should_stop: whether a signal came, or the caller said so; to be polled before every batch.
+        should_stop: function that returns True once a signal came or the caller asks for a stop; polled before every
+            batch.
     """
 
     directory: RunDirectory | None = None
@@ -42,10 +43,10 @@ def open_run(
     Args:
         path: the directory; None opens nothing and leaves signals to the caller.
         config: settings of a new run.
-        resume: whether the directory holds a run already.
+        resume: True if the directory already holds a run.
         read_only: nothing is written and no lock is taken; the run must be there.
         note: receives sentences for a person, such as which checkpoint was skipped.
-        should_stop: polled besides the flag.
+        should_stop: further stop condition, polled together with the flag.
 
     Raises:
         InputError: there is a run although `resume` is False, or none although it is True.

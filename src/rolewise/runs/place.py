@@ -36,14 +36,14 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def refuse_used(folder: Path) -> None:
-    """A place that holds anything is no place for a new run."""
+    """Refuses a directory that holds anything as the place of a new run."""
     if folder.is_dir():
         found = [
             name for name in sorted(os.listdir(folder)) if name != LOCK and not name.startswith(TEMPORARY)
         ]
         if CONFIG in found:
             raise InputError(
-                f"`--out` {folder} holds a run already. Go on with `--resume {folder}`, "
+                f"`--out` {folder} already holds a run. Resume it with `--resume {folder}`, "
                 "or name another directory."
             )
         if found:

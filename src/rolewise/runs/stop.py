@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 
 from rolewise.errors import Interrupted
 
-RESUMABLE = 75  # the exit status (EX_TEMPFAIL) of a run that was interrupted and can go on
+RESUMABLE = 75  # the exit status (EX_TEMPFAIL) of a run that was interrupted and can be resumed
 SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -16,7 +16,7 @@ SIGNALS = (
 
 
 class StopFlag:
-    """Within its `with` block, a signal only sets `requested`; whoever works looks at it between batches.
+    """Within its `with` block, a signal only sets `requested`, which the work polls between batches.
 
     Nothing is saved within the handler: a checkpoint that is being written then would be cut off. A second
     signal ends the process at once with status 75, for whatever is on disk then can be resumed from.
@@ -41,7 +41,7 @@ class StopFlag:
         """Leave through an exception if a signal came.
 
         Raises:
-            Interrupted: it did.
+            Interrupted: a signal came.
         """
         if self.signal is not None:
             raise Interrupted(f"stopped by {self.signal.name}")

@@ -29,9 +29,9 @@ class CheckpointStore:
     One process at a time may save (a run directory's lock sees to that); reading changes nothing.
 
     Args:
-        folder: where they lie; made at the first save.
-        keep: how many of the last ones stay, at least 1; the best one stays besides.
-        note: is told which checkpoints were skipped and why; by default Python's `logging` is.
+        folder: folder of the checkpoints; made at the first save.
+        keep: number of recent checkpoints that are kept, at least 1; the best one is kept as well.
+        note: receives which checkpoints were skipped and why; the default is Python's `logging`.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class CheckpointStore:
         """Write one checkpoint, then drop the ones that are no longer kept.
 
         Args:
-            step: at least 0; the highest one is the newest.
+            step: number of the checkpoint, at least 0; the highest one is the newest.
             tensors: groups by name ("model", "member-03"); each becomes a safetensors file. Groups with the
                 same bytes share one.
             state: anything that JSON can hold; NaN and infinities survive.
-            best: this is the best so far; it stays until another one is.
+            best: True if this is the best so far; it is kept until another one is.
 
         Raises:
             InputError: a name that is none, or a state that is no JSON.
@@ -120,7 +120,7 @@ class CheckpointStore:
         if faults:
             raise RunError(
                 f"No checkpoint in {self.folder} can be used ({'; '.join(faults)}). "
-                "Remove that folder to begin this stage anew."
+                "Remove that folder to restart this stage."
             )
         return None
 

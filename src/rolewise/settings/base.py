@@ -78,7 +78,7 @@ def explain(fault: Any, known: Iterable[str]) -> str:
 
     Args:
         fault: an entry of `ValidationError.errors()`.
-        known: names of the settings beside the faulty one, for one that is misspelt.
+        known: names of the other settings of the group, to suggest one for a misspelled name.
     """
     *above, name = (str(part) for part in fault["loc"])
     where = ".".join([*above, name])
@@ -112,7 +112,7 @@ def check_names(given: Iterable[str], function: Callable[..., Any], *sections: A
 
     Args:
         given: names of what came as `**changes`.
-        function: whose own arguments are named beside the settings.
+        function: function whose own arguments are listed together with the settings.
         sections: the groups of settings that it takes as single arguments.
     Raises:
         InputError: a name that is neither; the message knows all names.

@@ -56,7 +56,7 @@ class SearchSettings:
         description="`pbt`, or a control of equal budget: `random`, `constant`, `randaugment`, `autoaugment`, "
         "`trivialaugment`",
     )
-    engine: EngineName = Field(default="local", description="who trains the members")
+    engine: EngineName = Field(default="local", description="engine that trains the members")
     ray_address: str | None = Field(
         default=None, description="address of a running Ray cluster; none starts Ray on this machine"
     )

@@ -17,7 +17,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @settings
 class TrainRecipe:
-    """What a training does: all that its result depends on besides network, data, objective and seed.
+    """What a training does: all that its result depends on, apart from network, data, objective and seed.
 
     Source of the defaults: role-wise paper, section 5.1.
     """
@@ -71,7 +71,7 @@ class TrainRecipe:
         default=None,
         gt=0,
         lt=1,
-        description="decay, per step, of an exponential average of the weights, which is tested and saved beside them",
+        description="decay, per step, of an exponential average of the weights, which is tested and saved next to them",
     )
     ema_epochs: Integer | None = Field(
         default=None,

@@ -20,14 +20,14 @@ class WeightAverage:
     """The averaged parameters of a network; buffers are not averaged, see `estimate_statistics`.
 
     Exponential: after each step w_avg <- d w_avg + (1 - d) w with d = min(decay, (1 + t) / (10 + t)), t the steps so
-    far, so that the weights of the beginning do not weigh on a short training. The mean over the last k epochs: of the
+    far, so that the initial weights do not dominate a short training. The mean over the last k epochs is that of the
     weights at the end of each (Izmailov et al., UAI 2018, with the training's own learning rates).
 
     Source: Polyak and Juditsky, 1992; the warm-up of the decay as in TensorFlow's ExponentialMovingAverage.
 
     Args:
         model: the network that is trained.
-        decay: of the exponential average, in (0, 1); None: the mean over epochs.
+        decay: decay of the exponential average, in (0, 1); None: the mean over epochs.
         last: k, the number of epochs at the end whose weights are averaged.
     """
 
@@ -107,7 +107,7 @@ def estimate_statistics(
     plain images, given the statistics of plain images, normalizes with others than its weights were trained for.
 
     Raises:
-        Interrupted: `should_stop` said so; the statistics are not complete then.
+        Interrupted: `should_stop` returned True; the statistics are incomplete.
     """
     layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     layers = [layer for layer in layers if layer.track_running_stats]

@@ -1,4 +1,4 @@
-"""Classes that are not alike: weights of their losses, and what a network gets right of each."""
+"""Unequal classes: weights of their losses, and a network's accuracy on each."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ def class_weights(
             same weight in the loss and the mean over the images is 1 (King and Zeng, "Logistic regression in rare
             events data", 2001; scikit-learn's `class_weight`); numbers by label; None for none.
         split: the training images.
-        device: of the result.
+        device: device of the result.
 
     Raises:
         InputError: not one number for each class.
@@ -42,7 +42,7 @@ def class_weights(
 
 
 def confusion_matrix(logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, "k k"]:
-    """How many images of the class of a row were taken for the class of a column."""
+    """Number of images of the row's class that were classified as the column's class."""
     k = logits.shape[1]
     places = labels.cpu() * k + logits.argmax(1).cpu()
     return torch.bincount(places, minlength=k * k).reshape(k, k)

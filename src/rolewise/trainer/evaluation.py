@@ -30,7 +30,7 @@ class Evaluation:
     """Accuracy (a fraction) and mean cross-entropy over `n` images.
 
     Args:
-        logits: of every image in the split's order (n, k), float32 on the CPU; None unless they were asked for.
+        logits: logits of every image in the split's order (n, k), float32 on the CPU; None unless requested.
     """
 
     accuracy: float
@@ -55,17 +55,17 @@ def evaluate(
     """Evaluates `model` on all images of `split`; its mode and its buffers are as before afterwards.
 
     Args:
-        mean, std: normalisation of the images, per channel.
+        mean, std: constants of the normalization, per channel.
         placement: device, precision and memory format.
-        batch: images at a time; None: what suits the device.
-        batch_statistics: batch normalisation uses each batch's own statistics (128 images, unshuffled), as the
+        batch: number of images at a time; None: what suits the device.
+        batch_statistics: batch normalization uses each batch's own statistics (128 images, unshuffled), as the
             role-wise release did; for comparisons with the paper's numbers alone. One image that would be left over
             joins the batch before it: it has no statistics of its own.
-        keep_logits: whether the result holds the logits.
+        keep_logits: True keeps the logits in the result.
         should_stop: polled before each batch.
         group: the processes that share the batches; all get the same result.
     Raises:
-        Interrupted: `should_stop` said so; nothing has changed.
+        Interrupted: `should_stop` returned True; nothing has changed.
     """
     size = _RELEASE_BATCH if batch_statistics else batch or default_batch(placement.device)
     parts = _parts(len(split), size, alone=not batch_statistics)
@@ -141,7 +141,7 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation in training mode, its buffers as before afterwards; all else in eval mode."""
+    """Batch normalization in training mode, its buffers as before afterwards; all else in eval mode."""
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
     with eval_mode(model):

@@ -25,7 +25,7 @@ _MOST_THREADS = 8  # feed any network on one GPU
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images (normalised, on the device), labels and positions in the data set.
+    """One step's images (normalized, on the device), labels and positions in the data set.
 
     Labels are classes `(n,)`, or the probabilities `(n, k)` of mixed images. `plan` is there until they are mixed.
     """
@@ -55,10 +55,10 @@ class Feeder:
     """Order, augmentation and transport of a split's batches: functions of (seed, role, member, epoch) alone.
 
     Args:
-        split: what is trained on.
+        split: training images.
         settings: batch size, crop, flip, cutout.
         placement: device, dtype and memory format of the batches.
-        key: what the random streams are keyed by, such as (seed, role, member).
+        key: key of the random streams, such as (seed, role, member).
         share: this process's part of every batch; None is the whole.
         threads: number of threads over which the images of a job are spread; does not change a byte.
     """
@@ -123,7 +123,7 @@ class Feeder:
             start, size = start + size, min(2 * size, most)
 
     def _mixer(self, epoch: int) -> Callable[[Tensor], MixPlan] | None:
-        """What plans the mixing of the images with given ids in this epoch; None where none are mixed."""
+        """Function that plans the mixing of the images with given ids in this epoch; None where none are mixed."""
         if self._mixing is None:
             return None
         draws, (height, width) = self._mixing.draws(self._seed, epoch, self._highest), self.split.image_size

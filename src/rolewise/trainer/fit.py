@@ -1,4 +1,4 @@
-"""`train()`, and `fit()` on which it and the stages of the pipeline stand: epochs, log, checkpoints, resume."""
+"""`train()`, and `fit()`, on which it and the pipeline's stages are built: epochs, log, checkpoints, resume."""
 
 import time
 from collections.abc import Mapping
@@ -29,19 +29,20 @@ from rolewise.trainer.training_log import TrainingLog
 
 @dataclass(frozen=True)
 class Result:
-    """What a training gave.
+    """Result of a training.
 
     Args:
-        accuracy: on the test images after the last epoch, a fraction.
+        accuracy: accuracy on the test images after the last epoch, a fraction.
         loss: mean cross-entropy there.
         n: number of test images.
         batch_statistics: the same accuracy with batch normalization over each test batch, as the authors' release
             measured; to compare with the paper's numbers alone. None where the network cannot be measured so.
-        precision: of the training, "fp32" or "bf16"; the test is in float32 always, as delivered files compute.
-        logits: of the test images (n, k), float32.
-        labels: of the test images (n,).
+        precision: precision of the training, "fp32" or "bf16"; the test is always in float32, as exported files
+            compute.
+        logits: logits of the test images (n, k), float32.
+        labels: labels of the test images (n,).
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
-        averaged: the network with the averaged weights, where `ema_decay` or `ema_epochs` asks for one.
+        averaged: the network with the averaged weights, if `ema_decay` or `ema_epochs` requests one.
         averaged_accuracy: its accuracy on the test images.
     """
 
@@ -78,15 +79,15 @@ def train(
 
     Args:
         model: a teacher, or a student made by `quantize` or otherwise.
-        data: from `load_data`.
+        data: data set, from `load_data` for instance.
         objective: `CrossEntropy()` (the default) or `Distill(teacher, loss)`.
         augment: a schedule of exactly `epochs` policies; None is random crop and flip alone.
         epochs: length of the training.
-        seed: of order, augmentation and the loss's own parts.
+        seed: base seed of order, augmentation and the loss's own parts.
         settings: all numbers of the training; None takes the paper's: SGD for a 32-bit network without a teacher,
             Adam for a student: a quantized network, or any under `Distill` or `MutualLearning`.
         validation: held-out images; then each epoch is validated and the best checkpoint kept.
-        out: a folder for log and checkpoints; there an interrupted training goes on with `resume=True`.
+        out: folder for log and checkpoints; an interrupted training there resumes with `resume=True`.
         resume: see `out`.
         progress: listener for batches, epochs and the result; see `rolewise.progress.Progress`.
         changes: single fields of `TrainSettings`, such as `batch_size=64`.
@@ -133,12 +134,12 @@ def train(
 def final_test(
     trainer: Trainer, split: Split, history: list[dict[str, float]], *, policy: BasePolicy | None = None
 ) -> Result:
-    """The one look at the test images, after the last epoch.
+    """The only evaluation on the test images, after the last epoch.
 
     It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
     test differs from what an exported file computes. The network stays in the trainer's memory format.
 
-    `policy`: of the last epoch, under which the statistics of averaged weights are estimated.
+    `policy`: policy of the last epoch, under which the statistics of averaged weights are estimated.
     """
     placement = replace(trainer.placement, precision="fp32", compile=False)
     measure = partial(trainer.evaluate, split, placement=placement)
@@ -184,11 +185,11 @@ def fit(
     Args:
         trainer: fresh; its state is replaced by the checkpoint's if there is one.
         augment: one policy per epoch, or None.
-        run: where the log and `checkpoints/<stage>` are.
+        run: run directory with the log and `checkpoints/<stage>`.
         stage: name of the checkpoints and of the log's entries.
         identity: all that the result depends on; a checkpoint of another training is refused.
         validation: held-out images, evaluated after each epoch.
-        save_seconds: at least so much time lies between two checkpoints (0: one after every epoch).
+        save_seconds: minimum seconds between checkpoints (0: one after every epoch).
 
     Returns:
         One entry per epoch.

@@ -1,4 +1,4 @@
-"""All that the result of a training depends on, as JSON: an interrupted one is resumed under the same alone."""
+"""All that the result of a training depends on, as JSON: an interrupted one resumes only if it is the same."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,9 +28,9 @@ def training_identity(
     seed: int,
     role: str,
 ) -> dict[str, Any]:
-    """What a training is, but for where it is computed and for the weights that it begins with.
+    """Identity of a training, without the device and the initial weights.
 
-    Those are in its checkpoint, and whoever resumes passes a network whose weights do not count.
+    The weights are in its checkpoint; those of the network that is passed to a resume are replaced.
     """
     return {
         "settings": {name: getattr(settings, name) for name in field_names(TrainRecipe)},
@@ -61,12 +61,12 @@ def describe_objective(objective: Objective) -> dict[str, Any]:
 
 
 def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any], where: object) -> None:
-    """Checks that a training goes on as what it was begun.
+    """Checks that a training resumes with the identity with which it began.
 
     Args:
-        saved: what the checkpoint or the run says.
-        now: what is asked for.
-        where: the run directory, for the message.
+        saved: identity in the checkpoint or the run.
+        now: requested identity.
+        where: run directory, for the message.
 
     Raises:
         InputError: something differs; the message names up to five differences.

@@ -18,8 +18,8 @@ def set_rung(
         model: the network that is trained, quantized to its own bits.
         rung: one of `ladder`.
         ladder: all of them.
-        average: of the weights; what it holds of the quantizers is fitted to the new bits too.
-        rescale: as of `lift_bits`.
+        average: average of the weights; its quantizer parameters are fitted to the new bits too.
+        rescale: as in `lift_bits`.
     Raises:
         InputError: a float network, or a ladder that ends with other bits than the network's.
     """

@@ -51,18 +51,18 @@ class Trainer:
     """Trains one network under one objective.
 
     Nothing in an epoch waits for the device. The order of the images, their augmentation and the learning rate are
-    functions of (seed, role, member, epoch), so `state()` is all that a resumed training needs, even amid an epoch.
+    functions of (seed, role, member, epoch), so `state()` is all that a resumed training needs, even in mid-epoch.
 
     Args:
         model: trained in place, moved to the settings' device.
         objective: forward and backward of a batch; already prepared.
-        split: training images; their mean and std normalise whatever this trainer evaluates.
+        split: training images; their mean and std normalize whatever this trainer evaluates.
         settings: numbers of the training.
-        seed: of every random stream.
+        seed: base seed of every random stream.
         role: "teacher" or "student".
-        member: number within a population, None outside a search.
-        should_stop: asked before every batch; when it says yes, `Interrupted` is raised with the state intact.
-        progress: told of every batch.
+        member: number within a population; None outside a search.
+        should_stop: polled before every batch; if it returns True, `Interrupted` is raised with the state intact.
+        progress: receives every batch.
         group: the processes that share each batch, see `rolewise.trainer.parallel`; None is this one alone.
     Raises:
         InputError: fewer images than one batch, or another number of classes than the network gives; a batch or an
@@ -151,7 +151,7 @@ class Trainer:
         normalization uses and updates the statistics of the batches.
 
         Raises:
-            Interrupted: `should_stop` said so; call again, or `state()` and resume.
+            Interrupted: `should_stop` returned True; call again, or save `state()` and resume.
         """
         self.begin_epoch()
         if self.levels is not None and self.step == 0:
@@ -226,10 +226,10 @@ class Trainer:
         Its batch normalization has the statistics of the last epoch's batches, augmented as they were for training.
 
         Args:
-            policy: of the last epoch.
+            policy: policy of the last epoch.
         Raises:
-            InputError: the settings ask for no average.
-            Interrupted: `should_stop` said so; nothing has changed.
+            InputError: the settings request no average.
+            Interrupted: `should_stop` returned True; nothing has changed.
         """
         if self.average is None:
             raise InputError("There is no average of the weights: set `ema_decay` or `ema_epochs`.")
@@ -314,6 +314,6 @@ def _generators(device: torch.device) -> list[torch.Generator]:
 
 @contextmanager
 def _own_generators(device: torch.device) -> Iterator[None]:
-    """What is keyed while the context lasts is the training's; the caller's random numbers go on as before."""
+    """Generators keyed within the context belong to the training; the caller's random numbers continue as before."""
     with torch.random.fork_rng(devices=[] if device.type != "cuda" else [device]):
         yield

@@ -3,9 +3,9 @@
     torchrun --nproc-per-node 2 -m rolewise.cli train --role student --out runs/two ...
 
 Each process takes its part of every global batch; order and augmentation of the images are functions of their ids, so
-all processes together see what one would. Gradients are averaged before they are clipped or used, batch normalisation
+all processes together see what one would. Gradients are averaged before they are clipped or used, batch normalization
 takes the statistics of the global batch, metrics and evaluations are summed over the processes: up to rounding the
-result does not depend on how many there are. `docs/parallel.md` says what does.
+result does not depend on how many there are. `docs/parallel.md` lists what does.
 """
 
 import atexit
@@ -34,10 +34,10 @@ def launched() -> bool:
 
 
 def join(device: str) -> "Group | None":
-    """This process's place among those that `torchrun` started; None where it is alone.
+    """This process's place among those that `torchrun` started; None without `torchrun`.
 
     Args:
-        device: "cpu" (the processes talk over gloo) or "cuda" (NCCL; each takes the GPU of its local rank).
+        device: "cpu" (the processes communicate over gloo) or "cuda" (NCCL; each takes the GPU of its local rank).
     Raises:
         InputError: no such device for this process.
     """
@@ -64,7 +64,7 @@ def join(device: str) -> "Group | None":
 
 
 def _leave() -> None:
-    """Ends this process's part in the talk: what is still under way first, then the threads that carry it."""
+    """Ends this process's communication: pending messages first, then the threads that carry them."""
     global _group
     if _group is not None:
         _group.finish_vote()
@@ -77,15 +77,15 @@ class Group:
 
     Attributes:
         rank: this process's number; the first one, 0, is the one that writes.
-        size: how many there are.
-        local_size: how many of them are on this machine.
-        device: where this one trains.
+        size: number of processes.
+        local_size: number of them on this machine.
+        device: device on which this one trains.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
-        # What the hosts tell each other must not wait for a GPU, nor mix with the order of the gradients.
+        # Control messages use their own gloo group, so that they never block on the GPU or interleave with gradients.
         self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._vote: tuple[Any, Tensor] | None = None
 
@@ -162,18 +162,18 @@ class Group:
         return bool(before[1].item())
 
     def finish_vote(self) -> None:
-        """Waits a moment for the answer to the last vote, which nobody will ask for."""
+        """Waits briefly for the answer to the last vote, which is never read."""
         before, self._vote = self._vote, None
         if before is not None:
             with suppress(RuntimeError):
                 before[0].wait(timedelta(seconds=5))
 
     def barrier(self) -> None:
-        """Waits until all are here."""
+        """Waits until all processes have called it."""
         _wait(dist.all_reduce(torch.zeros(1), group=self._hosts, async_op=True))
 
     def tell(self, value: Any = None) -> Any:
-        """What the first process says, which JSON can hold; the others' own argument does not count."""
+        """The first process's value, any JSON; the arguments of the others are ignored."""
         text = json.dumps(value).encode() if self.rank == 0 else b""
         length = torch.tensor([len(text)])
         _wait(dist.broadcast(length, 0, group=self._hosts, async_op=True))
@@ -184,10 +184,10 @@ class Group:
         return json.loads(content.numpy().tobytes())
 
     def check_same(self, what: str, *numbers: int) -> None:
-        """Checks that all processes stand at the same place.
+        """Checks that all processes have the same numbers.
 
         Raises:
-            RunError: they do not.
+            RunError: the numbers differ.
         """
         mine = torch.tensor(numbers)
         low, high = mine.clone(), mine.clone()
@@ -195,13 +195,13 @@ class Group:
             _wait(dist.all_reduce(tensor, how, group=self._hosts, async_op=True))
         if not torch.equal(low, high):
             raise RunError(
-                f"The processes do not stand at the same {what}: {low.tolist()} to {high.tolist()}. All of them "
+                f"The processes are not at the same {what}: {low.tolist()} to {high.tolist()}. All of them "
                 "must see the run directory: put it where every machine can read it."
             )
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first process does what the context holds before the others do, who then find what it wrote."""
+        """The first process runs the block before the others do, so that they find what it wrote."""
         if self.rank != 0:
             self.barrier()
         yield
@@ -209,12 +209,12 @@ class Group:
             self.barrier()
 
     def batch_norms(self, modules: Sequence[nn.Module]) -> AbstractContextManager[None]:
-        """While the context lasts, batch normalisation in training mode takes the global batch's statistics."""
+        """While the context lasts, batch normalization in training mode takes the global batch's statistics."""
         return synchronized(modules, self.mean_, self.size)
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """Without holes and overlaps, so that its memory can be sent as it lies."""
+    """The gradient without gaps or overlaps, so that its memory can be sent as it is."""
     gradient = gradient.detach()
     strides = sorted(
         (stride, size) for size, stride in zip(gradient.shape, gradient.stride(), strict=True) if size > 1
@@ -231,7 +231,7 @@ def _wait(work: Any) -> None:
     """Waits for what was sent.
 
     Raises:
-        RunError: another process is gone.
+        RunError: another process has ended.
     """
     try:
         work.wait()

@@ -116,8 +116,8 @@ class RecordedStep:
     """One trainer's step, recorded; called with a batch, it repeats.
 
     Args:
-        trainer: in training mode, the numbers of its epoch set (`Trainer.begin_epoch`); its state is afterwards what it
-            was before.
+        trainer: trainer in training mode, the numbers of its epoch set (`Trainer.begin_epoch`); its state is unchanged
+            afterwards.
         batch: batch whose shapes and types all batches have.
         recorder: recorder of the step.
 
@@ -166,7 +166,7 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
     """Lets a trainer take its steps from a recording, from now on.
 
     Args:
-        trainer: fresh, or in any state, which it keeps.
+        trainer: trainer, fresh or in any state, which it keeps.
         recorder: recorder of the step; None takes the device's.
 
     Returns:

@@ -85,7 +85,7 @@ def load_optimizer(
     Args:
         optimizer: the optimizer.
         tensors: moments by name; none before the first step.
-        in_place: whether moments that `tensors` lack become zero instead of being dropped; the next step is the same.
+        in_place: True sets moments that `tensors` lack to zero, False drops them; the next step is the same.
     """
     parameters = _parameters(optimizer)
     if in_place:

@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch that several processes share."""
+"""Batch normalization over a batch that several processes share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Mean = Callable[[Tensor], Tensor]  # over the processes, in place
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """weight * (x - mean) / sqrt(var + eps) + bias; mean and biased variance of the global batch, shared out evenly.
 
-    With z the normalised x, g the result's gradient and E the mean over the global batch:
+    With z the normalized x, g the result's gradient and E the mean over the global batch:
     dx = weight * (g - E[g] - z E[g z]) / sqrt(var + eps). PyTorch's own kernels do what each process does alone, for
     they take low-precision images with float32 statistics and are many times faster than the same in single steps.
     """
@@ -61,7 +61,7 @@ def _forward(layer: _BatchNorm, mean_over: Mean, size: int, input: Tensor) -> Te
     channels = torch.ones(input.shape[1], dtype=kind, device=input.device)
     weight = channels if layer.weight is None else layer.weight
     bias = torch.zeros_like(channels) if layer.bias is None else layer.bias
-    found: tuple[Tensor, Tensor, Tensor] = _Normalise.apply(input, weight, bias, layer.eps, mean_over)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor, Tensor] = _Normalize.apply(input, weight, bias, layer.eps, mean_over)  # type: ignore[no-untyped-call]
     y, mean, variance = found
     if layer.training and layer.running_mean is not None and layer.running_var is not None:
         _move_averages(layer, mean, variance, size * input.numel() // input.shape[1])
@@ -84,12 +84,12 @@ def _move_averages(layer: _BatchNorm, mean: Tensor, variance: Tensor, count: int
 
 @contextmanager
 def synchronized(modules: Sequence[nn.Module], mean_over: Mean, size: int) -> Iterator[None]:
-    """While the context lasts, the batch normalisations in `modules` share their statistics.
+    """While the context lasts, the batch normalizations in `modules` share their statistics.
 
     Args:
-        modules: they stay what they are; the `forward` of batch normalisations is replaced for the time.
+        modules: modules of the network; the `forward` of batch normalizations is replaced within the context.
         mean_over: the mean of a tensor over all processes, in place.
-        size: how many processes there are.
+        size: number of processes.
     """
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
     for layer in layers:

@@ -14,7 +14,7 @@ class TrainingLog:
     """Log lines and checkpoints of one training; without a run, or in one that is read only, nothing is written.
 
     Args:
-        trainer: whose epochs are logged.
+        trainer: trainer whose epochs are logged.
         run: the open run directory, or None.
         stage: name of the checkpoints, and of the stage in every line.
         identity: all that the result depends on; a checkpoint that was saved under another is refused.

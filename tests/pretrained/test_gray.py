@@ -1,4 +1,4 @@
-"""Networks of one channel: exported files take grey images and compute what the network computes."""
+"""Networks of one channel: exported files take gray images and compute what the network computes."""
 
 import pytest
 import torch
@@ -21,8 +21,8 @@ def network():
     return nn.Sequential(*layers, nn.Linear(8, 4))
 
 
-@pytest.mark.parametrize(("name", "package"), [("grey.onnx", "onnxruntime"), ("grey.xml", "openvino")])
-def test_a_grey_network_is_exported(tmp_path, name, package):
+@pytest.mark.parametrize(("name", "package"), [("gray.onnx", "onnxruntime"), ("gray.xml", "openvino")])
+def test_a_gray_network_is_exported(tmp_path, name, package):
     pytest.importorskip(package)
     torch.manual_seed(0)
     model = rw.quantize(network(), 4, 4, act_points=["1", "3"]).eval()
