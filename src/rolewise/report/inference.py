@@ -238,6 +238,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         f"{found['hardware'].get('cpu') or 'a processor'}{features}; images of {height}x{width} pixels; {versions}. "
         "Speeds are relative to onnxruntime in float32."
     ]
+    said += _calls(found)
     if "onnxruntime low-bit" in found["latency_ms"]:
         said.append("onnxruntime decodes low-bit weights when it loads the file, and computes in float32.")
     executed = found["executed"]
@@ -250,6 +251,20 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         more = f", and {len(layers) - 5} more" if len(layers) > 5 else ""
         said.append(f"Quantized layers that OpenVINO executes in float32: {', '.join(layers[:5])}{more}.")
     return said
+
+
+def _calls(found: Mapping[str, Any]) -> list[str]:
+    """Says so where a single image takes the time of a call rather than that of its arithmetic."""
+    name = next((name for name in reversed(found["latency_ms"]) if name.endswith("low-bit")), _BASE)
+    times = {int(batch): value for batch, value in found["latency_ms"][name].items()}
+    few, many = min(times), max(times)
+    if times[many] / many > times[few] / few / 4:
+        return []
+    return [
+        f"With {name} an image takes {_milliseconds(times[many] / many)} in a batch of {many} and "
+        f"{_milliseconds(times[few] / few)} in a batch of {few}: most of the latter is the cost of the call, which "
+        "fewer bits do not lower."
+    ]
 
 
 def _milliseconds(value: float) -> str:
