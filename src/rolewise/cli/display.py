@@ -31,8 +31,8 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None, logs: Se
     """The display that suits `stream` (stderr): live in a terminal, lines otherwise, nothing when `quiet`.
 
     Args:
-        quiet: whether nothing is shown.
-        stream: where to; stderr by default.
+        quiet: True shows nothing.
+        stream: output stream; stderr by default.
         logs: "csv", "tensorboard": logs that are kept in the run directory besides.
 
     Raises:
