@@ -2,6 +2,7 @@
 
     python benchmarks/step.py                  # ResNet18 and narrow ResNet8, one thread; then two threads
     python benchmarks/step.py --rounds 2       # quicker, coarser
+    python benchmarks/step.py --only ii-kd     # one loss on one thread, printed and not recorded
 
 The bare step is forward, cross-entropy, backward and fused SGD on one resident batch, in the same precision and memory
 format. All sides alternate; CPU time counts every thread of the process, so augmentation in the background is paid for.
@@ -106,10 +107,10 @@ def sides(name: str, precision: str, only: str | None = None) -> dict[str, Calla
     return made
 
 
-def apart(name: str, rounds: int, steps: int, precision: str) -> dict[str, Any]:
+def apart(name: str, rounds: int, steps: int, precision: str, only: str | None = None) -> dict[str, Any]:
     """Each side's time per step, and its ratio to the bare step."""
     torch.set_num_threads(1)
-    made = sides(name, precision)
+    made = sides(name, precision, only)
     many = {label: (lambda step=step: [step() for _ in range(steps)]) for label, step in made.items()}
     wall: dict[str, list[float]] = {label: [] for label in many}
 
@@ -182,8 +183,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--skip-threads", action="store_true")
+    parser.add_argument("--only", choices=("soft", "rkd", "kd-svd", "mhgd", "ii-kd"))
     options = parser.parse_args()
     precision = teacher_settings(1, precision=options.precision).resolved().precision
+    if options.only is not None:
+        for name, steps in (("resnet8-small", 10), ("resnet18", 1)):
+            for side, found in apart(name, options.rounds, steps, precision, options.only).items():
+                print(f"{name} {side}: {found['to bare']} to bare, ms {found['ms']}", flush=True)
+        return
     figures: dict[str, Any] = {"precision": precision, "batch": BATCH, "threads": 1}
     figures["resnet8-small"] = apart("resnet8-small", options.rounds, 10, precision)
     figures["resnet18"] = apart("resnet18", options.rounds, 1, precision)

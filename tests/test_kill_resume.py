@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from rolewise.cli.words import stage_title
 from rolewise.runs import load_json
 
 SETTINGS = """
@@ -43,7 +44,7 @@ class Run:
         environment.pop("ROLEWISE_CRASH_AT", None)
         if crash_at is not None:
             environment["ROLEWISE_CRASH_AT"] = str(crash_at)
-        command = [sys.executable, "-m", "rolewise.cli", "run", *arguments]
+        command = [sys.executable, "-m", "rolewise.cli", "run", "--no-speed", *arguments]
         self.process = subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
@@ -66,14 +67,15 @@ class Run:
         with self._news:
             self._news.notify_all()
 
-    def wait_for(self, start: str, seconds: float = 120) -> bool:
-        """Until a line begins with `start`; False if the process ends before."""
+    def wait_for(self, stage: str, seconds: float = 120) -> bool:
+        """Until a line is about `stage`; False if the process ends before."""
+        title = f"{stage_title(stage)}:"
         with self._news:
             self._news.wait_for(
-                lambda: any(line.startswith(start) for line in self.lines) or not self._reader.is_alive(),
+                lambda: any(title in line for line in self.lines) or not self._reader.is_alive(),
                 seconds,
             )
-            return any(line.startswith(start) for line in self.lines)
+            return any(title in line for line in self.lines)
 
     def end(self, seconds: float = 300) -> int:
         status = self.process.wait(seconds)
@@ -125,7 +127,7 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(reference, tmp_
     for stage in STAGES:
         for _ in range(2):
             run = Run(arguments)
-            assert run.wait_for(f"{stage}:"), "".join(run.lines)
+            assert run.wait_for(stage), "".join(run.lines)
             time.sleep(chance.uniform(0, 0.8))
             status = run.kill()
             where = current_stage(run_path)
@@ -160,7 +162,7 @@ def test_sigterm_saves_within_a_batch_and_exits_with_75(reference, tmp_path):
     stops = 0
     for stage in ("search-teacher", "train-student"):
         run = Run(arguments)
-        assert run.wait_for(f"{stage}:"), "".join(run.lines)
+        assert run.wait_for(stage), "".join(run.lines)
         time.sleep(0.2)
         run.process.terminate()
         if run.end() == 75:

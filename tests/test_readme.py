@@ -1,5 +1,6 @@
 """The code of the README runs, at a size for a test; its commands and links exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -67,6 +68,43 @@ def test_commands_and_options_exist():
     )
     assert len(named) >= 8
     assert named <= commands
+
+
+def test_figures_are_those_of_the_results():
+    exact = json.loads((ROOT / "benchmarks" / "results" / "exact.json").read_text("utf-8"))["figures"]
+    kinds = [kind for version in exact.values() for kind in version.values()]
+    assert f"{sum(kind['compared'] for kind in kinds):,} images compared" in README
+    assert not any(kind["differ"] for kind in kinds)
+    versions = [version.removeprefix("Pillow ").rsplit(".", 1)[0] for version in exact]
+    assert f"Pillow {', '.join(versions[:-1])} and {versions[-1]}" in README
+    assert f"Each of the {len(rw.kd.LOSSES)} losses" in README
+    export = (ROOT / "docs" / "export.md").read_text("utf-8")
+    for bits, factor in re.findall(
+        r"a (\d)-bit .*?([\d.]+)(?: times smaller|\s*\()", " ".join(README.split()).lower()
+    ):
+        assert re.search(rf"{bits}-bit weights \|.*\| {factor} \|", export), (bits, factor)
+
+
+def test_the_demo_is_what_was_measured():
+    """The table, the study's sentence and the picture's caption, against what is kept in results/demo."""
+    rows = json.loads((ROOT / "results" / "demo" / "results.json").read_text("utf-8"))["rows"]
+    table = re.findall(r"│ ((?:Teacher|Student).*?) *│.*?([\d.]+) % │", README)
+    assert [float(accuracy) for _, accuracy in table] == [round(100 * row["accuracy"], 2) for row in rows]
+    lines = (ROOT / "results" / "demo" / "study.jsonl").read_text("utf-8").splitlines()
+    study = [json.loads(line)["accuracy"] for line in lines]
+    found = re.search(r"(\d) seeds: ([\d.]+) % for the plain.*?([\d.]+) % with", " ".join(README.split()))
+    assert found
+    assert int(found[1]) == len(study)
+
+    def mean(arm):
+        return f"{100 * sum(row[arm] for row in study) / len(study):.1f}"
+
+    assert (found[2], found[3]) == (mean("student"), mean("student, ii-kd, TrivialAugment"))
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
+def test_pictures_are_small(picture):
+    assert 1_000 < (ROOT / picture).stat().st_size < 200_000
 
 
 def test_links_lead_somewhere():

@@ -9,6 +9,7 @@ _OPTIONAL = {
     "ray": "ray",
     "onnx": "export",
     "onnxruntime": "export",
+    "openvino": "openvino",
     "tensorboard": "tensorboard",
     "torchvision": "vision",
     "huggingface_hub": "hub",
@@ -22,8 +23,12 @@ def examine() -> dict[str, Any]:
     from rolewise.trainer import TrainSettings
 
     chosen = TrainSettings(1, device="auto").resolved()
+    found = environment()
+    hardware = dict(found.get("hardware") or {})
+    if isinstance(hardware.get("memory"), int):
+        hardware["memory"] = f"{hardware['memory'] / 1e9:.1f} GB"
     return {
-        "environment": environment(),
+        "environment": {**found, "hardware": hardware},
         "optional packages": {name: _state(name, extra) for name, extra in _OPTIONAL.items()},
         "choices": {
             "device": chosen.device,
@@ -40,10 +45,20 @@ def _state(name: str, extra: str) -> str:
     try:
         module = importlib.import_module(name)
     except ImportError:
-        return f'not installed: pip install "rolewise[{extra}]"'
+        return f"not installed: {_install(extra)}"
     except (RuntimeError, OSError) as error:  # a build that does not fit torch raises these on import
         return f"installed, but broken: {error}"
     return str(getattr(module, "__version__", "installed"))
+
+
+def _install(extra: str) -> str:
+    """The command that installs an extra; in a clone it is that of the clone."""
+    if extra == "vision":
+        return "install the torchvision that fits your PyTorch; rolewise does not need it"
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f"pip install -e '{clone}[{extra}]'"
+    return f'pip install "rolewise[{extra}]"'
 
 
 def _kernels() -> str:

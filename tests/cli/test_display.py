@@ -141,6 +141,20 @@ def test_the_rate_follows_the_last_epochs() -> None:
     assert meter.average == pytest.approx(30_000 / 120)
 
 
+def test_a_pause_after_an_epoch_leaves_a_rate() -> None:
+    """An evaluation of a minute: the rate falls, and is not lost."""
+    clock = Clock()
+    meter = Meter(clock)
+    meter.start("train-teacher", epochs=3, images=200)
+    for _ in range(2):
+        meter.batch(100)
+        clock.now += 10.0
+    meter.epoch(1, {})
+    clock.now += 60.0
+    assert meter.rate == 100 / 80
+    assert meter.speed()[0] == "1 images/s"
+
+
 def test_the_whole_run_is_counted() -> None:
     """Searches take 10 images/s, trainings 100: what is to come is taken at the pace of its kind."""
     clock = Clock()

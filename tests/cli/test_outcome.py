@@ -114,3 +114,16 @@ def test_closed_streams() -> None:
     code = "import sys; from rolewise.cli import main; sys.exit(main(['schedule', 'show', 'nowhere.json']))"
     run = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" >&- 2>&-'], timeout=60, check=False)
     assert run.returncode == 2
+
+
+def test_a_signal_that_a_command_ignores_to_its_end_stays_ignored():
+    """Such as SIGTERM in a process that torchrun started: it comes when another one has ended."""
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+    try:
+        assert outcome(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGUSR1) == before[1]
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+    assert outcome(lambda: None) == 0
+    assert signal.getsignal(signal.SIGTERM) == before[0]

@@ -76,7 +76,7 @@ def small_run(work: Path) -> Path:
     run = work / "sound"
     if not run.exists():
         options = [text for setting in SMALL for text in ("--set", setting)]
-        status, errors = call("run", "--out", str(run), "--quiet", *options)
+        status, errors = call("run", "--out", str(run), "--quiet", "--no-speed", *options)
         assert status == 0, errors
     return run
 
@@ -101,7 +101,7 @@ def records(work: Path, rng: random.Random) -> Iterator[Attempt]:
         commands = (
             ("report", str(broken), "--out", str(work / "report.html")),
             ("eval", str(broken)),
-            ("run", "--resume", str(broken), "--quiet"),
+            ("run", "--resume", str(broken), "--quiet", "--no-speed"),
             ("export", str(broken), str(work / "out.safetensors")),
         )
         chosen = rng.choices(commands, (6, 1, 2, 2))[0]

@@ -58,7 +58,7 @@ def kills(count: int, seed: int) -> int:
     """Runs that were killed at random moments, several times each, and ended with other bytes."""
     rng, differing, done = random.Random(seed), 0, 0
     options = [text for setting in SMALL for text in ("--set", setting)]
-    command = [sys.executable, "-m", "rolewise.cli", "run", "--quiet"]
+    command = [sys.executable, "-m", "rolewise.cli", "run", "--quiet", "--no-speed"]
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound"
         began = time.monotonic()

@@ -11,11 +11,15 @@ import pytest
 
 import rolewise as rw
 from rolewise.errors import InputError
-from rolewise.population import estimate
+from rolewise.population import estimate, make_plan
 from rolewise.population.arguments import SearchArguments
 from rolewise.settings import SearchOptions, SearchSettings, TrainOptions
 from rolewise.trainer import TrainSettings
 
+FIRST = {
+    "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "decay_scope", "milestones", "lr_factor",
+    "crop", "flip", "cutout", "eval_batch", "precision", "channels_last", "compile", "device", "threads",
+}  # fmt: skip
 SPELT = {"population", "epochs", "interval", "method"}  # of the settings, in the signature itself
 
 
@@ -77,3 +81,18 @@ def test_a_type_checker_sees_the_arguments(tmp_path):
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert {line.split(":")[1] for line in errors} == {"10", "11"}, done.stdout + done.stderr
     assert any('Unexpected keyword argument "populaton"' in line for line in errors)
+
+
+def test_later_settings_at_their_defaults_leave_a_searchs_identity_as_it_was():
+    """So that searches of earlier versions can be resumed; the names are those of the first version."""
+    data, model = rw.load_data("digits"), rw.networks.build("cnn-tiny", num_classes=10)
+
+    def settings(**changes):
+        plan = make_plan(model, data, SearchSettings(epochs=3), changes={"precision": "fp32", **changes})
+        return plan.identity["settings"]
+
+    plain = settings()
+    assert set(plain) == FIRST
+    assert settings(record_steps=False) == plain
+    assert settings(ema_decay=0.9) == {**plain, "ema_decay": 0.9}
+    assert settings(lr=0.3) == {**plain, "lr": 0.3}

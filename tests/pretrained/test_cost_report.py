@@ -2,11 +2,13 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 from torch import nn
 
+from rolewise.errors import MissingExtraError
 from rolewise.networks import build
 from rolewise.pretrained import cost_report, format_report, layer_costs
 from rolewise.pretrained.costs import FUNCTIONS, LayerCost, macs_by_bits
@@ -133,3 +135,20 @@ def test_learned_quantizers_are_counted_too(method: str):
     found = macs_by_bits(layer_costs(quantize(build("cnn-tiny"), 3, 2, method=method)))
     assert set(found) == {(3, 2), (32, 32)}
     assert torch.is_grad_enabled()
+
+
+def test_the_report_where_openvino_is_not_installed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    gray = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.Flatten())
+    model = quantize(gray, 2, 2, act_points=["1"], skip=[])
+    with pytest.raises(MissingExtraError, match="openvino"):
+        cost_report(model, image_size=(5, 5), batches=(1,), seconds=0.01, rounds=1)
+    report = cost_report(model, image_size=(5, 5), batches=(1,), seconds=0.01, rounds=3, openvino=None)
+    assert set(report["latency_ms"]) == {"PyTorch float32", "onnxruntime float32", "onnxruntime low-bit"}
+    assert set(report["files"]["low-bit"]) == {"safetensors_bytes", "onnx_bytes"}
+    assert set(report["versions"]) == {"onnxruntime", "torch"}
+    assert report["executed"] is None
+    assert report["turns"]["1"] >= 3
+    text = format_report(report)
+    assert "OpenVINO" not in text
+    assert re.search(r"bytes +\.safetensors +\.onnx\n", text)

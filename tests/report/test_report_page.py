@@ -115,14 +115,14 @@ def test_it_can_be_read_aloud(page: Page) -> None:
 
 def test_the_result_table(page: Page, demo: Path) -> None:
     rows = [[cell.strip() for cell in row] for row in page.cells if len(row) == 6]
-    assert rows[1] == ["Teacher after stage alpha", "32/32", "none", "AT", "97.22 %", "95.0–98.5"]
-    assert rows[2] == ["Student after stage beta", "4/4", "II-KD", "AS", "95.56 %", "92.9–97.2"]
+    assert rows[1] == ["Teacher resnet18, A_T", "32/32", "none", "AT", "97.22 %", "95.0–98.5"]
+    assert rows[2] == ["Student resnet18, ii-kd, A_S", "4/4", "II-KD", "AS", "95.56 %", "92.9–97.2"]
     assert [row[0] for row in rows[3:6]] == [
-        "Student without KD, without schedule",
-        "Student with KD only",
-        "Student with KD, teacher's schedule",
+        "Student resnet18, no KD, no schedule",
+        "Student resnet18, ii-kd, no schedule",
+        "Student resnet18, ii-kd, A_T",
     ]
-    assert "For comparison: the same student, trained otherwise" in page.visible
+    assert "For comparison: trained otherwise" in page.visible
     marks = [str(a["style"]) for a in page.named("span") if a.get("class") in ("interval", "point")]
     assert len(marks) == 10
     left, width, dot = (float(number) for number in re.findall(r"([\d.]+)%", " ".join(marks[:2])))
@@ -139,8 +139,8 @@ def test_a_complete_run_says_so(page: Page) -> None:
         "The 4-bit student reaches 95.56 % test accuracy under its own schedule, 1.67 points above the same student "
         "trained without distillation and schedule and 1.67 points below its 32-bit teacher.",
         "One seed; each 95 % interval is about ±2.5 points.",
-        "on 360 test images that nothing was selected on, in float32; one run each (n = 1 seed)",
-        "With batch normalisation over each test batch",
+        "on 360 test images that nothing was selected on, in float32 (trained in float32); one run each (n = 1 seed)",
+        "With batch normalization over each test batch",
         "8 members, 8 exploits in 4 rounds",
         "search-teacher 1 h 26 min",
         "/data/with <b>tags</b> & blanks",
@@ -180,11 +180,12 @@ def test_a_complete_run_says_so(page: Page) -> None:
         ),
         (
             "train-alone",
-            "The 4-bit student reaches 95.56 % test accuracy under its own schedule.",
+            "The 4-bit student reaches 95.56 % test accuracy under trivialaugment.",
             [
                 "Search of the teacher's schedule: not begun.",
                 "Training of the teacher: not begun.",
-                "Training of the students to compare with: not begun.",
+                'Training "Student resnet18, no KD, no schedule": not begun.',
+                'Training "Student resnet18, ii-kd, A_T": not begun.',
             ],
         ),
     ],
@@ -331,7 +332,7 @@ def test_where_it_cannot_be_written(tiny: Path, tmp_path: Path) -> None:
 def test_markdown(demo: Path, tmp_path: Path) -> None:
     path = write_markdown(demo, tmp_path / "a report.md")
     text = path.read_text("utf-8")
-    assert "| Student after stage beta | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
+    assert "| Student resnet18, ii-kd, A\\_S | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
     assert "| search-teacher | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
     pictures = re.findall(r"\]\(([^)]*)\)", text)
     assert len(pictures) == 7
@@ -393,6 +394,39 @@ def test_a_schedule_without_augmentation_is_said_to_be_one(tiny: Path, tmp_path:
     assert "97.22 % test accuracy under its own schedule, which holds no augmentation." in page.visible
     assert "No augmentation in any epoch." in page.visible
     assert "Colors of the ops" not in [attributes.get("aria-label") for attributes in page.named("ul")]
+
+
+def test_the_headline_names_the_schedule_that_was_used(demo: Path) -> None:
+    run = load(demo)
+    row = run.row("student")
+    assert row is not None
+
+    def headline(**changes: Any) -> str:
+        row.update(changes)
+        return summary(run)[0].split(" test accuracy")[1].split(", 1.67 points above")[0]
+
+    assert headline() == " under its own schedule"
+    assert headline(schedule="A_T") == " under the teacher's schedule"
+    assert headline(schedule="A_S.json") == " under A_S.json"  # a file of another run
+    assert (
+        headline(schedule="mine.json", no_operation=True) == " under mine.json, which holds no augmentation"
+    )
+    assert headline(schedule=None, no_operation=False) == ""
+    run.row("student-plain")["same_as"] = "student"  # type: ignore[index]
+    assert "the same student trained without" not in summary(run)[0]
+
+
+def test_averaged_weights_have_a_place_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    results = json.loads((run / "results.json").read_text())
+    results["rows"][0]["accuracy_averaged"] = 0.9751
+    (run / "results.json").write_text(json.dumps(results))
+    assert "97.22 % averaged weights: 97.51 %" in page_of(run, tmp_path).visible
+    text = write_markdown(run, tmp_path / "r.md").read_text("utf-8")
+    assert "| 97.22 % | 95.0–98.5 | 97.51 % |" in text
+    assert "averaged weights" not in page_of(tiny, tmp_path).visible
+    assert "Averaged weights" not in write_markdown(tiny, tmp_path / "r.md").read_text("utf-8")
 
 
 def test_a_schedule_that_cannot_be_drawn_is_listed(tiny: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from rolewise.cli import (
     data,
     evaluate,
     export,
+    hub,
     import_weights,
     pipeline,
     predict,
@@ -56,6 +57,8 @@ app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("import-weights")(import_weights.import_weights)
+app.command("push")(hub.push)
+app.command("pull")(hub.pull)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)

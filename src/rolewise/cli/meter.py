@@ -88,7 +88,8 @@ class Meter(Progress):
         if not self._marks:
             return 0.0
         now = self.clock()
-        old = [mark for mark in self._marks if now - mark[0] >= _WINDOW]
+        # Of the marks that are old enough, none after which nothing has happened yet.
+        old = [mark for mark in self._marks if now - mark[0] >= _WINDOW and mark[1] < self.count]
         at, count = old[-1] if old else self._marks[0]
         return (self.count - count) / (now - at) if now > at else 0.0
 
@@ -104,16 +105,18 @@ class Meter(Progress):
 
     @property
     def left_of_all(self) -> float | None:
-        """Seconds until the run is over: each stage to come at the pace of the last one of its kind, else of this one.
+        """Seconds until the run is over: each stage to come at the pace of the last one of its kind.
+
+        While there was none, a student's training counts as a teacher's, and anything else as the present stage.
 
         None without a plan, in its last stage, and while nothing is known.
         """
         number = self.number
         if number is None or number == len(self.steps) or self.left is None:
             return None
-        paces = {_kind(str(self.stage)): 1 / self.rate}
-        here = paces[_kind(str(self.stage))]
-        paces = {**self._pace, **paces}
+        here = 1 / self.rate
+        paces = {**self._pace, _kind(str(self.stage)): here}
+        paces.setdefault("student", paces.get("teacher", here))
         ahead = [step for step in self.steps[number:] if not step.done]
         return self.left + sum(step.images * paces.get(_kind(step.stage), here) for step in ahead)
 

@@ -48,6 +48,9 @@ def run(
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="The same as --baselines none.")
     ] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed/--no-speed", help="Measure the student's inference here at the end.")
+    ] = True,
     dry_run: common.DryRun = False,
     log: common.Log = None,
     quiet: common.Quiet = False,
@@ -74,7 +77,7 @@ def run(
     with open_pipeline(settings, out=out, resume=resume, progress=progress) as pipeline:
         run_all(pipeline)
         _show_results(pipeline)
-        _write_report(pipeline)
+        _write_report(pipeline, speed=speed)
 
 
 def search(
@@ -257,8 +260,13 @@ def _show_results(pipeline: "Pipeline") -> None:
     for column in ("network", "bits W/A", "KD", "schedule"):
         table.add_column(column)
     table.add_column("accuracy", justify="right")
-    for row in pipeline.results()["rows"]:
-        table.add_row(*_cells(row), f"{100 * row['accuracy']:.2f} %")
+    rows = pipeline.results()["rows"]
+    averaged = any(row.get("accuracy_averaged") is not None for row in rows)
+    if averaged:
+        table.add_column("averaged weights", justify="right")
+    for row in rows:
+        shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
+        table.add_row(*_cells(row), *("-" if one is None else f"{100 * one:.2f} %" for one in shares))
     # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
@@ -277,7 +285,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     return network, bits, Path(row["kd"]).name if row["kd"] else "-", schedule
 
 
-def _write_report(pipeline: "Pipeline") -> None:
+def _write_report(pipeline: "Pipeline", *, speed: bool) -> None:
+    from rolewise.cli.speed import measure_once
     from rolewise.report import write_report
 
+    if speed:
+        measure_once(pipeline)
     print(f"report: {write_report(pipeline.run.path)}")

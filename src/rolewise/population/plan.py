@@ -33,6 +33,14 @@ from rolewise.settings import TrainOptions
 from rolewise.settings.search import PLACE, SearchSettings
 from rolewise.trainer import Trainer, TrainSettings, describe_objective, student_settings, teacher_settings
 
+# The settings of a training in the first version. Later ones are part of a search's identity only where they are not at
+# their defaults, so that a new setting changes no file and a search that was begun before it can be resumed. How a step
+# is started (`record_steps`) is no part of it at all.
+_FIRST = (
+    "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "decay_scope", "milestones", "lr_factor",
+    "crop", "flip", "cutout", "eval_batch", "precision", "channels_last", "compile", "device", "threads",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -200,17 +208,24 @@ def _identity(spec: SearchSpec, strategy: Strategy, data: Data) -> dict[str, Any
         "weights": digest(spec.model) if spec.init == "given" else None,  # else they are not used
         "quantization": quantization(spec.model),
         "objective": describe_objective(spec.objective),
-        "settings": {
-            one.name: getattr(spec.settings, one.name)
-            for one in fields(TrainSettings)
-            if one.name != "record_steps"  # how a step is started, not what it computes
-        },
+        "settings": _training(spec.settings),
         "init": spec.init,
         "seed": spec.seed,
         "role": spec.role,
     }
     identity: dict[str, Any] = json.loads(json.dumps(about))
     return identity
+
+
+def _training(settings: TrainSettings) -> dict[str, Any]:
+    """The numbers of the training, without those that came later and are at their defaults."""
+    default = TrainSettings(settings.epochs)
+    values = {one.name: getattr(settings, one.name) for one in fields(TrainSettings)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in _FIRST or (name != "record_steps" and value != getattr(default, name))
+    }
 
 
 def _options(strategy: Strategy) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from rolewise.pretrained.costs import layer_costs
 from rolewise.pretrained.description import digest
 from rolewise.pretrained.files import describe, load_network, save_network
 from rolewise.pretrained.formats import export
+from rolewise.pretrained.hub import check_repository, pull_from_hub, push_to_hub
 from rolewise.pretrained.import_weights import import_weights, read_state
 from rolewise.pretrained.info import NetworkInfo, Preprocessing
 from rolewise.pretrained.onnx_network import onnx_network
@@ -17,6 +18,7 @@ __all__ = [
     "NetworkInfo",
     "Preprocessing",
     "any_network",
+    "check_repository",
     "cost_report",
     "describe",
     "digest",
@@ -33,6 +35,8 @@ __all__ = [
     "openvino_network",
     "predict",
     "prepare_image",
+    "pull_from_hub",
+    "push_to_hub",
     "read_state",
     "save_network",
     "save_pretrained",

@@ -8,15 +8,14 @@ from typing import Any
 from torch import nn
 
 from rolewise._version import __version__
-from rolewise.errors import InputError, missing_extra
+from rolewise.errors import InputError
 from rolewise.pretrained.description import describe_model
 from rolewise.pretrained.files import HUB_FILES, PathLike, load_network, write_pair
+from rolewise.pretrained.hub import download
 from rolewise.pretrained.info import NetworkInfo
-from rolewise.pretrained.targets import check_folder
+from rolewise.pretrained.targets import CARD, check_folder
 from rolewise.quant import quantized_layers
 from rolewise.runs import write_atomic
-
-CARD = "README.md"
 
 
 def save_pretrained(
@@ -69,6 +68,7 @@ def from_pretrained(
 
     Raises:
         InputError: no such folder, or a damaged one.
+        RunError: the Hub cannot be reached.
         MissingExtraError: a repository, and the package huggingface_hub is not installed.
     """
     if Path(source).is_dir():
@@ -78,15 +78,7 @@ def from_pretrained(
         raise InputError(
             f"`source` must be a folder or a Hub repository owner/name; there is no folder {name}."
         )
-    try:
-        from huggingface_hub import snapshot_download  # type: ignore[import-not-found,unused-ignore]
-    except (ImportError, RuntimeError, OSError) as error:
-        raise missing_extra(
-            f'"{name}" is no folder here; loading it from the Hub', "huggingface_hub", "hub", error
-        ) from error
-    return load_network(
-        snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)), model=model
-    )
+    return load_network(download(name, revision=revision), model=model)
 
 
 def model_card(model: nn.Module, extra: Mapping[str, Any], *, size: int, packed: bool) -> str:

@@ -50,7 +50,13 @@ def has_bf16() -> bool:
 
 
 def runtimes(
-    plain: nn.Module, low: nn.Module | None, folder: Path, image_size: tuple[int, int], threads: int
+    plain: nn.Module,
+    low: nn.Module | None,
+    folder: Path,
+    image_size: tuple[int, int],
+    threads: int,
+    *,
+    with_openvino: bool = True,
 ) -> tuple[dict[str, Run], dict[str, Path], OpenVinoNetwork | None]:
     """The networks to compare, by name, their files, and the low-bit network in OpenVINO.
 
@@ -60,6 +66,7 @@ def runtimes(
         folder: folder in which the files are written.
         image_size: height and width.
         threads: number of threads of each runtime.
+        with_openvino: whether OpenVINO is among the runtimes.
     """
     runs: dict[str, Run] = {"PyTorch float32": _torch_run(plain)}
     files: dict[str, Path] = {}
@@ -71,13 +78,16 @@ def runtimes(
         return path
 
     runs["onnxruntime float32"] = onnx_network(add("onnxruntime", plain, "float32"), threads=threads)
-    float_file = add("OpenVINO", plain, "float32")
-    runs["OpenVINO float32"] = openvino_network(float_file, threads=threads)
-    if has_bf16():
-        runs["OpenVINO bfloat16"] = openvino_network(float_file, threads=threads, precision="bf16")
+    if with_openvino:
+        float_file = add("OpenVINO", plain, "float32")
+        runs["OpenVINO float32"] = openvino_network(float_file, threads=threads)
+        if has_bf16():
+            runs["OpenVINO bfloat16"] = openvino_network(float_file, threads=threads, precision="bf16")
     if low is None:
         return runs, files, None
     runs["onnxruntime low-bit"] = onnx_network(add("onnxruntime", low, "low-bit"), threads=threads)
+    if not with_openvino:
+        return runs, files, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report lists the layers that run in float
         network = openvino_network(add("OpenVINO", low, "low-bit"), threads=threads)

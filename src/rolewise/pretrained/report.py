@@ -1,7 +1,8 @@
 """What a network costs: bytes, multiply-accumulates by bit-width, latency in each runtime on the machine at hand."""
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from rolewise.errors import MissingExtraError
 from rolewise.pretrained.costs import LayerCost, layer_costs, macs_by_bits, weight_bytes
 from rolewise.pretrained.files import save_network
 from rolewise.pretrained.latency import Run, in_turns, medians, processor_features, runtimes
+from rolewise.pretrained.openvino_file import load_openvino
 from rolewise.pretrained.openvino_network import OpenVinoNetwork
-from rolewise.pretrained.tracing import copy_module
+from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant import quantization, remove_quantizers
 from rolewise.quant.dorefa import FULL
 from rolewise.quant.layers import quantized_weights
@@ -32,6 +35,8 @@ def cost_report(
     threads: int = 1,
     seconds: float = 2.0,
     rounds: int = 30,
+    openvino: bool | None = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Bytes, multiply-accumulates and latency of a network and of its float form, as JSON.
 
@@ -42,46 +47,72 @@ def cost_report(
         threads: threads of each runtime.
         seconds: time for each batch size, all runtimes together.
         rounds: minimum number of turns of the runtimes, whatever time they take.
+        openvino: whether OpenVINO is measured; None measures it where it is installed.
+        clock: reads seconds; `time.process_time` on a machine that others load too, where there is one thread.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or openvino is not installed.
     """
+    if openvino is None:
+        openvino = _has_openvino()
     plain = copy_module(model)
     if quantization(model) is not None:
         remove_quantizers(plain)
     low = model if quantized_weights(model) else None
     costs = layer_costs(model, image_size)
     with tempfile.TemporaryDirectory() as folder:
-        runs, files, network = runtimes(plain, low, Path(folder), image_size, threads)
-        latency = _latency(runs, batches, image_size, threads=threads, seconds=seconds, rounds=rounds)
+        runs, files, network = runtimes(plain, low, Path(folder), image_size, threads, with_openvino=openvino)
+        image = (image_channels(model), *image_size)
+        options = {"threads": threads, "seconds": seconds, "rounds": rounds, "clock": clock}
+        latency, turns = _latency(runs, batches, image, **options)
         sizes = _sizes(plain, low, files, Path(folder))
     return {
         "image_size": list(image_size),
         "files": sizes,
         "latency_ms": latency,
+        "turns": turns,
+        "clock": clock.__name__,
         "macs": [
             {"weight_bits": weight, "input_bits": read, "macs": macs}
             for (weight, read), macs in macs_by_bits(costs).items()
         ],
-        "executed": _executed(costs, network),
+        "executed": _executed(costs, network) if openvino else None,
         "weights": weight_bytes(costs),
         "threads": threads,
-        "versions": {name: metadata.version(name) for name in _RUNTIMES},
+        "versions": {name: metadata.version(name) for name in _RUNTIMES if openvino or name != "openvino"},
         "features": processor_features(),
         "hardware": environment().get("hardware", {}),
     }
 
 
+def _has_openvino() -> bool:
+    try:
+        load_openvino()
+    except MissingExtraError:
+        return False
+    return True
+
+
 def _latency(
-    runs: Mapping[str, Run], batches: tuple[int, ...], image_size: tuple[int, int], **options: Any
-) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each runtime at each batch size; the options are those of `in_turns`."""
+    runs: Mapping[str, Run], batches: tuple[int, ...], image: tuple[int, int, int], **options: Any
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Median milliseconds of each runtime at each batch size, and the turns of each size.
+
+    Args:
+        runs: the runtimes.
+        batches: batch sizes.
+        image: channels, height and width.
+        options: those of `in_turns`.
+    """
     found: dict[str, dict[str, float]] = {name: {} for name in runs}
+    turns = {}
     for batch in batches:
-        images = torch.randn(batch, 3, *image_size, generator=torch.Generator().manual_seed(0))
-        for name, value in medians(in_turns(runs, images, **options)).items():
+        images = torch.randn(batch, *image, generator=torch.Generator().manual_seed(0))
+        taken = in_turns(runs, images, **options)
+        turns[str(batch)] = len(next(iter(taken.values())))
+        for name, value in medians(taken).items():
             found[name][str(batch)] = value
-    return found
+    return found, turns
 
 
 def _sizes(
@@ -93,12 +124,13 @@ def _sizes(
         if network is None:
             continue
         saved = save_network(network, folder / f"saved-{form}.safetensors", packed=form == "low-bit")
-        ir = files[f"OpenVINO {form}"]
         found[form] = {
             "safetensors_bytes": saved.stat().st_size,
             "onnx_bytes": files[f"onnxruntime {form}"].stat().st_size,
-            "openvino_bytes": ir.stat().st_size + ir.with_suffix(".bin").stat().st_size,
         }
+        ir = files.get(f"OpenVINO {form}")
+        if ir is not None:
+            found[form]["openvino_bytes"] = ir.stat().st_size + ir.with_suffix(".bin").stat().st_size
     return found
 
 
@@ -130,16 +162,18 @@ def _reason(cost: LayerCost) -> str:
 
 def format_report(report: Mapping[str, Any]) -> str:
     """The report as text for a terminal."""
-    lines = [f"{'bytes':12}{'.safetensors':>16}{'.onnx':>16}{'OpenVINO':>16}"]
+    columns = {"safetensors_bytes": ".safetensors", "onnx_bytes": ".onnx", "openvino_bytes": "OpenVINO"}
+    shown = next(iter(report["files"].values()))
+    lines = [f"{'bytes':12}" + "".join(f"{columns[key]:>16}" for key in shown)]
     for form, entry in report["files"].items():
         lines.append(f"{form:12}" + "".join(f"{value:>14,} B" for value in entry.values()))
     batches = list(next(iter(report["latency_ms"].values())))
     lines += ["", f"{'milliseconds':22}" + "".join(f"{f'batch {batch}':>14}" for batch in batches)]
     base = report["latency_ms"]["onnxruntime float32"]
     for name, times in report["latency_ms"].items():
-        shown = "".join(f"{value:>11.3f} ms" for value in times.values())
+        values = "".join(f"{value:>11.3f} ms" for value in times.values())
         faster = ", ".join(f"{base[batch] / value:.1f}x" for batch, value in times.items())
-        lines.append(f"{name:22}{shown}   {faster}")
+        lines.append(f"{name:22}{values}   {faster}")
     lines += ["", "multiply-accumulates for one image"]
     total = sum(entry["macs"] for entry in report["macs"])
     for entry in report["macs"]:
@@ -148,7 +182,9 @@ def format_report(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_execution(report["executed"], total), *_origin(report)])
 
 
-def _execution(executed: Mapping[str, Any], total: int) -> list[str]:
+def _execution(executed: Mapping[str, Any] | None, total: int) -> list[str]:
+    if executed is None:
+        return []
     share = 100 * executed["int8_macs"] / total
     lines = ["", f"OpenVINO executes {share:.1f} % of them in 8-bit integers, the others in float32."]
     slow = executed["float_layers"]

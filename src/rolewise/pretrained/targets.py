@@ -8,6 +8,7 @@ from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT
 from rolewise.runs.layout import METRICS, RESULTS, STAGES
 
+CARD = "README.md"  # the model card of a Hub folder
 _LONGEST_HEADER = 100_000_000  # bytes
 _RUN_FILES = (RESULTS, STAGES, METRICS)
 

@@ -17,12 +17,12 @@ Together = Callable[[Sequence[Any], torch.dtype, dict[Any, Any]], tuple[Tensor, 
 
 
 class WeightQuantizer(ABC):
-    """Quantizes the weight of a `Conv2d` or `Linear`.
+    """Quantizes the weight of a `Conv2d` or `Linear`."""
 
-    `together`, if there is one, is how a GPU makes the weights of 2 to 8 bits of all layers at once.
-    """
-
-    together: ClassVar[Together | None] = None
+    @property
+    def together(self) -> Together | None:
+        """How a GPU makes the weights of 2 to 8 bits of all layers at once; None if it does not."""
+        return None
 
     @abstractmethod
     def check(self, bits: int) -> None:

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputTypeError
 from rolewise.quant import kernels
-from rolewise.quant.base import ActivationQuantizer, WeightQuantizer
+from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer
 from rolewise.quant.bits import FULL as FULL
 from rolewise.quant.bits import check_bits as check_bits
 from rolewise.quant.bits import levels as levels
@@ -238,7 +238,9 @@ def quantize_activation(activation: Tensor, bits: int) -> Tensor:
 class DoReFaWeights(WeightQuantizer):
     """Nothing learned beside the weights."""
 
-    together = staticmethod(dorefa_together)
+    @property
+    def together(self) -> Together:
+        return dorefa_together
 
     def check(self, bits: int) -> None:
         """Every bit-width will do."""

@@ -34,7 +34,7 @@ _SCHEMAS = {
     "snapshot": "(Tensor x) -> Tensor",
     "activation_levels": "(Tensor x, int n) -> Tensor",
     "step_levels": "(Tensor x, Tensor step, int low, int high) -> Tensor",
-    "step_gradient": "(Tensor grad, Tensor x, Tensor step, int low, int high) -> (Tensor, Tensor)",
+    "step_gradient": "(Tensor grad, Tensor x, Tensor step, int low, int high, float scale) -> (Tensor, Tensor)",
     "clip_levels": "(Tensor x, Tensor clip, int n) -> Tensor",
     "clip_gradient": "(Tensor grad, Tensor x, Tensor clip) -> (Tensor, Tensor)",
     "block_maxima": "(Tensor tanh, Tensor table) -> Tensor",
@@ -90,10 +90,10 @@ def step_levels(x: Float[Tensor, "..."], step: Tensor, low: int, high: int) -> F
 
 
 def step_gradient(
-    grad: Float[Tensor, "..."], x: Float[Tensor, "..."], step: Tensor, low: int, high: int
+    grad: Float[Tensor, "..."], x: Float[Tensor, "..."], step: Tensor, low: int, high: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of `x`, and parts whose sum is that of the step; `grad` lies in memory as `x` does."""
-    found: tuple[Tensor, Tensor] = torch.ops.rolewise.step_gradient(grad, x, step, low, high)
+    """The gradient of `x`, and parts whose sum is `scale` times that of the step; `grad` lies in memory as `x` does."""
+    found: tuple[Tensor, Tensor] = torch.ops.rolewise.step_gradient(grad, x, step, low, high, scale)
     return found
 
 
@@ -162,11 +162,13 @@ def _plain_step_levels(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     return (x.float() / safe).clamp_(low, high).round_().add_(0).mul_(safe).to(x.dtype)
 
 
-def _plain_step_gradient(grad: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+def _plain_step_gradient(
+    grad: Tensor, x: Tensor, step: Tensor, low: int, high: int, scale: float
+) -> tuple[Tensor, Tensor]:
     scaled = x.float() / step.clamp_min(SMALLEST_STEP)
     outside = (scaled <= low) | (scaled >= high)
     slope = scaled.clamp(low, high).round_() - scaled.masked_fill(outside, 0)
-    return torch.where(outside, 0, grad), (grad.float() * slope).sum().reshape(1)
+    return torch.where(outside, 0, grad), (grad.float() * slope).sum().mul(scale).reshape(1)
 
 
 def _plain_clip_levels(x: Tensor, clip: Tensor, n: int) -> Tensor:

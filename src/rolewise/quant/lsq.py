@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from rolewise.errors import InputError
 from rolewise.quant import kernels
-from rolewise.quant.base import ActivationQuantizer, WeightQuantizer, parameter
+from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer, parameter
 from rolewise.quant.dorefa import FULL, apply, levels
 from rolewise.quant.flat import aligned_as
 from rolewise.quant.flat_steps import lsq_together
@@ -62,8 +62,8 @@ class _KernelStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, step = ctx.saved_tensors
-        passed, parts = kernels.step_gradient(aligned_as(x, grad), x, step, ctx.low, ctx.high)
-        return passed, parts.sum() * ctx.scale, None, None, None
+        passed, parts = kernels.step_gradient(aligned_as(x, grad), x, step, ctx.low, ctx.high, ctx.scale)
+        return passed, parts.sum(), None, None, None
 
 
 def _composed_step(x: Tensor, step: Tensor, low: int, high: int, scale: float) -> Tensor:
@@ -99,7 +99,9 @@ def quantize_learned_step(x: Tensor, step: Tensor, low: int, high: int, scale: f
 class LSQWeights(WeightQuantizer):
     """A learned step `weight_step`, `()`, beside the float weight; it starts at 2 mean|w| / sqrt(Q_P) as published."""
 
-    together = staticmethod(lsq_together)
+    @property
+    def together(self) -> Together:
+        return lsq_together
 
     def check(self, bits: int) -> None:
         if bits < 2:

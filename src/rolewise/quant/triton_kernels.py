@@ -61,7 +61,7 @@ def _step_levels(x_ptr, step_ptr, out_ptr, count, low, high, smallest, BLOCK: tl
 
 @triton.jit
 def _step_gradient(
-    grad_ptr, x_ptr, step_ptr, out_ptr, sums_ptr, count, low, high, smallest, BLOCK: tl.constexpr
+    grad_ptr, x_ptr, step_ptr, out_ptr, sums_ptr, count, low, high, smallest, scale, BLOCK: tl.constexpr
 ):
     index, inside = _some(count, BLOCK)
     scaled, _step = _scaled(x_ptr, index, inside, step_ptr, smallest)
@@ -69,7 +69,7 @@ def _step_gradient(
     outside = (scaled <= low) | (scaled >= high)
     slope = _round(_clipped(scaled, low, high)) - tl.where(outside, 0.0, scaled)
     tl.store(out_ptr + index, tl.where(outside, 0.0, grad).to(out_ptr.dtype.element_ty), mask=inside)
-    tl.store(sums_ptr + tl.program_id(0), tl.sum(tl.where(inside, grad * slope, 0.0), 0))
+    tl.store(sums_ptr + tl.program_id(0), tl.sum(tl.where(inside, grad * slope, 0.0), 0) * scale)
 
 
 @triton.jit
@@ -198,10 +198,10 @@ def step_levels(x, step, low, high):
     return out
 
 
-def step_gradient(grad, x, step, low, high):
+def step_gradient(grad, x, step, low, high, scale):
     out, sums = torch.empty_like(grad), step.new_empty(triton.cdiv(x.numel(), PART))
     if x.numel():
-        numbers = x.numel(), float(low), float(high), SMALLEST_STEP
+        numbers = x.numel(), float(low), float(high), SMALLEST_STEP, scale
         _step_gradient[(len(sums),)](grad, x, step, out, sums, *numbers, **_PARTS)
     return out, sums
 

@@ -8,11 +8,14 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rolewise._roles import ROLES, SCHEDULES, STUDENT
+from rolewise._roles import ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
+from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.report.tracks import Tracks, tracks
 from rolewise.runs import layout, load_json, read_config, read_lineage, read_metrics
+from rolewise.stages import Training
+from rolewise.stages.trainings import wanted_baselines
 
 T = TypeVar("T")
 
@@ -75,7 +78,7 @@ class Run:
         said = []
         for role in ROLES:
             section = self._section(role)
-            elsewhere = section.get("schedule") is not None or section.get("file") is not None
+            elsewhere = any(section.get(key) is not None for key in ("schedule", "file", "weights"))
             if role not in self.schedules and not elsewhere:
                 done = [
                     line
@@ -87,12 +90,20 @@ class Run:
                 )
             if self.row(role) is None:
                 said.append(self._training_state(f"Training of the {role}", role, role))
-        baselines = any(row["baseline"] for row in self.rows)
-        if self.config.get("baselines") and self.row(STUDENT) and not baselines:
-            said.append(
-                self._training_state("Training of the students to compare with", "student-plain", STUDENT)
-            )
+        if self.row(STUDENT) is not None:
+            for training, title in self._baselines():
+                if self.row(training.key) is None:
+                    said.append(self._training_state(f'Training "{title}"', training.key, training.role))
         return said
+
+    def _baselines(self) -> list[tuple[Training, str]]:
+        """The trainings to compare with that the settings ask for, and their titles."""
+        try:
+            config = Config.model_validate(self.config)
+        except ValidationError:  # a run of the library alone, or of another version
+            return []
+        wanted = wanted_baselines(config, searched=TEACHER in self.schedules)
+        return [(training, training.foretold(config)) for training in wanted]
 
     def _training_state(self, what: str, key: str, role: str) -> str:
         stages = {layout.train_stage(key)} | ({layout.TRAIN} if key == role else set())
@@ -158,6 +169,7 @@ class _Row(BaseModel):
     kd: str | None = None
     schedule: str | None = None
     accuracy: float = Field(ge=0, le=1)
+    accuracy_averaged: float | None = Field(None, ge=0, le=1)
     n: int = Field(ge=1)
     epochs: int
     seed: int

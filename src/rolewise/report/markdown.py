@@ -8,6 +8,7 @@ from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.classes import classes
 from rolewise.report.curves import curves
+from rolewise.report.inference import inference
 from rolewise.report.load import Run
 from rolewise.report.page import costs, facts, results, settings
 from rolewise.report.schedule_plot import schedule_figure
@@ -35,6 +36,7 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
     parts: list[str] = []
     found = results(run)
     if found:
+        averaged = any(row["averaged"] for row in found["rows"])
         lines = [
             (
                 row["name"],
@@ -43,11 +45,14 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
                 row["schedule_name"] or "none",
                 row["percent"],
                 row["interval"],
+                *([row["averaged"] or "\N{EN DASH}"] if averaged else []),
             )
             for row in found["rows"]
         ]
-        head = ("Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval")
+        head = ["Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval"]
+        head += ["Averaged weights"] if averaged else []
         parts += ["## Results", _escape(wording.caution(run)), _table(head, lines)]
+    parts += _inference(run)
     parts += _classes(run)
     parts += _schedules(run, folder, pictures)
     for role in ROLES:
@@ -68,6 +73,24 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         if entries:
             parts += [f"### {_escape(section)}", _table(("Setting", "Value"), entries)]
     return parts
+
+
+def _inference(run: Run) -> list[str]:
+    """Size and speed of the student."""
+    found = inference(run)
+    if found is None:
+        return []
+    parts = ["## Size and speed of the student", _escape(found["sentence"])]
+    if not found["rows"]:
+        return parts
+    head = ["Runtime", "Arithmetic", "Bytes of the file"]
+    for batch in found["batches"]:
+        head += [f"Batch {batch}", "Speed"]
+    lines = []
+    for row in found["rows"]:
+        pairs = zip(row["times"], row["speeds"], strict=True)
+        lines.append((row["name"], row["arithmetic"], row["bytes"], *(one for pair in pairs for one in pair)))
+    return [*parts, _table(head, lines), *map(_escape, found["notes"])]
 
 
 def _classes(run: Run) -> list[str]:

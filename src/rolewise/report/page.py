@@ -10,6 +10,7 @@ from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.classes import classes
 from rolewise.report.curves import curves
+from rolewise.report.inference import inference
 from rolewise.report.load import Run
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
@@ -48,6 +49,7 @@ def html_page(run: Run) -> str:
         "missing": run.missing(),
         "results": results(run),
         "caution": wording.caution(run),
+        "inference": inference(run),
         "classes": classes(run),
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
@@ -107,6 +109,9 @@ def results(run: Run) -> dict[str, Any] | None:
                 and row["schedule"] + (_IDLE if row.get("no_operation") else ""),
                 "idle": _IDLE if row.get("no_operation") else "",
                 "percent": wording.percent(row["accuracy"]),
+                "averaged": None
+                if row["accuracy_averaged"] is None
+                else wording.percent(row["accuracy_averaged"]),
                 "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
                 "left": round(100 * (ends[0] - low) / width, 2),
                 "width": round(100 * (ends[1] - ends[0]) / width, 2),

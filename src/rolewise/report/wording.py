@@ -11,7 +11,7 @@ from rolewise.report.load import Run
 from rolewise.report.tracks import Tracks
 
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
-
+_IDLE = ", which holds no augmentation"
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -72,7 +72,7 @@ def summary(run: Run) -> list[str]:
         return [f"{said}. The student's stage is not complete.", *_caution(run)]
     sentence = f"The {bits(student)} student reaches {percent(student['accuracy'])} test accuracy{_under(run, student)}"
     compared = []
-    if plain is not None:
+    if plain is not None and plain.get("same_as") != student["key"]:
         compared.append(
             f"{_points(student, plain)} the same student trained without distillation and schedule"
         )
@@ -175,14 +175,16 @@ def _value(value: Any) -> str:
 
 
 def _under(run: Run, row: Mapping[str, Any]) -> str:
-    """Under whose schedule a network was trained, and whether that schedule does anything."""
-    owner = {name: role for role, name in SCHEDULES.items()}.get(str(row.get("schedule")))
-    if owner is None:
+    """Under which schedule a network was trained, its own if this run searched it for the network's role."""
+    name = row.get("schedule")
+    if name is None:
         return ""
+    owner = {name: role for role, name in SCHEDULES.items()}.get(str(name))
+    if owner is None or owner not in run.schedules:
+        return f" under {name}{_IDLE if row.get('no_operation') else ''}"
     whose = "its own" if owner == row["role"] else f"the {owner}'s"
-    schedule = run.schedules.get(owner)
-    idle = schedule is not None and schedule.idle
-    return f" under {whose} schedule{', which holds no augmentation' if idle else ''}"
+    idle = row.get("no_operation") or run.schedules[owner].idle
+    return f" under {whose} schedule{_IDLE if idle else ''}"
 
 
 def _points(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:

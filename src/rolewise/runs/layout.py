@@ -11,6 +11,7 @@ LINEAGE = "lineage.jsonl"
 LOGS = (METRICS, LINEAGE)
 STAGES = "stages.json"
 RESULTS = "results.json"
+INFERENCE = "inference.json"  # size and speed of the student on the machine that measured them
 INPUTS = "inputs.json"
 KD = "kd.safetensors"
 CHECKPOINTS = "checkpoints"

@@ -63,6 +63,7 @@ def _watched(pipeline: "Pipeline", about: str) -> Iterator[None]:
     begun = 0 if found is None else found.step
     newest: dict[int, dict[str, Tensor]] = {}
     saved_at = time.monotonic()
+    shown = begun
 
     def save() -> None:
         for epoch, state in newest.items():
@@ -70,10 +71,11 @@ def _watched(pipeline: "Pipeline", about: str) -> Iterator[None]:
         newest.clear()
 
     def epoch(done: int, state: dict[str, Tensor]) -> None:
-        nonlocal saved_at
+        nonlocal saved_at, shown
         newest.clear()
         newest[done] = state
         pipeline.progress.epoch(done, {})
+        shown = done
         if time.monotonic() - saved_at >= pipeline.config.machine.checkpoint_seconds:
             save()
             saved_at = time.monotonic()
@@ -92,6 +94,8 @@ def _watched(pipeline: "Pipeline", about: str) -> Iterator[None]:
     except Interrupted:
         save()
         raise
+    if shown < epochs:  # a loss need not report its last one
+        pipeline.progress.epoch(epochs, {})
     pipeline.progress.finish()
 
 
