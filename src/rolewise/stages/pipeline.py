@@ -125,7 +125,7 @@ class Pipeline:
         return model
 
     def objective(self, role: str, *, kd: bool = True) -> Objective:
-        """What is minimised; a distillation loss comes prepared on the teacher."""
+        """What is minimized; a distillation loss comes prepared on the teacher."""
         if role == TEACHER or not kd or self.config.kd.loss == build.NO_LOSS:
             return CrossEntropy()
         objective = build.new_objective(self.config, self.teacher())
@@ -172,7 +172,7 @@ class Pipeline:
                 should_stop=self.should_stop,
             )
             cost["images"] = result.images
-            cost["seconds"] = result.cost.wall_seconds  # over all sittings
+            cost["seconds"] = result.cost.wall_seconds  # over all sessions
             cost["cpu_seconds"] = result.cost.cpu_seconds
         if not result.overwritten:
             self.progress.note(

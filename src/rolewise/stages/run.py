@@ -35,7 +35,7 @@ def train_role(
         pipeline: the run.
         role: "teacher" or "student".
         name: makes it a further row of the results, with files of its own.
-        schedule: of the further row: "none", "trivialaugment", "randaugment", or a file.
+        schedule: schedule of the further row: "none", "trivialaugment", "randaugment", or a file.
 
     Raises:
         InputError: one of `name` and `schedule` without the other, or a name that is taken.
