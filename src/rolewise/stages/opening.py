@@ -132,7 +132,7 @@ def _leading(pipeline: Pipeline) -> Iterator[None]:
         pipeline.note_own_networks()
         pipeline.note_room()
         if group is not None:
-            group.tell({"path": str(run.path), "config": pipeline.config.model_dump()})
+            group.broadcast_object({"path": str(run.path), "config": pipeline.config.model_dump()})
         yield
     except Interrupted as error:
         raise Interrupted(f"{error}. Resume with: rolewise run --resume {run.path}") from error
@@ -157,7 +157,7 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
 @contextmanager
 def _follow(group: Group) -> Iterator[Pipeline]:
     """The pipeline of a process that shares the first one's training."""
-    first = group.tell()
+    first = group.broadcast_object()
     with open_run(first["path"], read_only=True, note=lambda text: None) as opened:
         assert opened.directory is not None
         yield Pipeline(

@@ -60,9 +60,9 @@ class Pipeline:
         """Whether this process is the one that writes."""
         return self.group is None or self.group.rank == 0
 
-    def in_turn(self) -> AbstractContextManager[None]:
+    def rank_zero_first(self) -> AbstractContextManager[None]:
         """The process that writes does what the context holds before the others do."""
-        return nullcontext() if self.group is None else self.group.in_turn()
+        return nullcontext() if self.group is None else self.group.rank_zero_first()
 
     def note_room(self) -> None:
         """Says so if the disk may be too small for the run; a full one would stop it after hours."""
@@ -130,7 +130,7 @@ class Pipeline:
             return CrossEntropy()
         objective = build.new_objective(self.config, self.teacher())
         if isinstance(objective, Distill):
-            with self.in_turn():
+            with self.rank_zero_first():
                 prepare(self, objective)
         return objective
 

@@ -45,7 +45,7 @@ def train_role(
         if schedule is None:
             raise InputError("`--as` names a further training under another schedule: give `--schedule` too.")
         training = further_training(name, role, schedule)
-    with pipeline.in_turn():
+    with pipeline.rank_zero_first():
         _take_named_teacher(pipeline, role)
     train_final(pipeline, training)
 
