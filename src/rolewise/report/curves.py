@@ -27,8 +27,8 @@ class Curves:
 
     Attributes:
         accuracy, loss: what to draw, accuracies in percent.
-        legend: (name, colour by name) of the trainings.
-        epochs: how far the axis reaches.
+        legend: (name, color by name) of the trainings.
+        epochs: end of the axis.
         same: groups of trainings whose lines coincide, so that one hides the others.
     """
 
