@@ -155,7 +155,7 @@ class LiveProgress(Meter):
         self._draw()
 
     def beat(self) -> None:
-        """Updates the seconds."""
+        """Shows the seconds that have passed."""
         self._draw()
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
