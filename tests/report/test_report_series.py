@@ -18,7 +18,7 @@ ORDER = [
 
 
 def by_loops(vectors: list[list[int]]) -> tuple[list[list[float]], list[list[float]], float]:
-    """Per op in alphabetical order and per epoch: normalised probability and magnitude; and the largest sum."""
+    """Per op in alphabetical order and per epoch: normalized probability and magnitude; and the largest sum."""
     probability = [[0.0] * len(vectors) for _ in ORDER]
     magnitude = [[0.0] * len(vectors) for _ in ORDER]
     for row, name in enumerate(sorted(ORDER)):

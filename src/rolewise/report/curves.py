@@ -27,7 +27,7 @@ class Curves:
 
     Attributes:
         accuracy, loss: what to draw, accuracies in percent.
-        legend: (name, colour by name) of the trainings.
+        legend: (name, color by name) of the trainings.
         epochs: how far the axis reaches.
         same: groups of trainings whose lines coincide, so that one hides the others.
     """

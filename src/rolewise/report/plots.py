@@ -54,7 +54,7 @@ class Sheet:
 
     Args:
         width, height: natural size.
-        theme: where colours come from; all methods take their names.
+        theme: where colors come from; all methods take their names.
     """
 
     def __init__(self, width: float, height: float, theme: Theme) -> None:
@@ -122,7 +122,7 @@ class Sheet:
         axes.add_patch(Rectangle(corner, side, side, color=color))
 
     def tracks(self, axes: Any, lines: Sequence[Sequence[Point]], color: str, width: float) -> None:
-        """Many broad lines of one colour."""
+        """Many broad lines of one color."""
         axes.add_collection(
             LineCollection(lines, colors=self.theme(color), linewidths=width, capstyle="butt"), autolim=False
         )

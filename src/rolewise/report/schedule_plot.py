@@ -68,7 +68,7 @@ def schedule_figure(items: Sequence[tuple[str, Schedule]], path: str | Path | No
 
 @drawing()
 def probability_panel(title: str, schedule: Schedule, theme: Theme) -> str:
-    """Stacked areas of the probabilities, normalised, alone."""
+    """Stacked areas of the probabilities, normalized, alone."""
     return _panel(title, series(schedule), theme, _probability)
 
 

@@ -1,7 +1,7 @@
 """The numbers behind the pictures of a schedule.
 
 Source: figure 3 of the role-wise paper. For each op the mean over its copies, ops in alphabetical order. Probabilities
-are divided by the largest sum over ops that any epoch has; magnitudes are not normalised.
+are divided by the largest sum over ops that any epoch has; magnitudes are not normalized.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Colours of the report, by name, and what turns matplotlib's SVG into one that a page can hold.
+"""Colors of the report, by name, and what turns matplotlib's SVG into one that a page can hold.
 
-A picture for a page is drawn in stand-in colours that become CSS variables, so that it follows the reader's choice of
+A picture for a page is drawn in stand-in colors that become CSS variables, so that it follows the reader's choice of
 light or dark; a picture for a file is drawn in the light ones.
 """
 
@@ -28,7 +28,7 @@ COLORS = {
     "rank4": ("#b0a698", "#5e5850"),
     "rank5": ("#988e80", "#736c63"),
     "rank6": ("#857b6f", "#8a8277"),
-    # ops: blues move pixels, reds and yellows change contrast and color, greens remap levels, grey covers
+    # ops: blues move pixels, reds and yellows change contrast and color, greens remap levels, gray covers
     "Rotate": ("#27347f", "#5566c9"),
     "ShearX": ("#3d5bb5", "#6f8be0"),
     "ShearY": ("#4f86d6", "#86aef0"),
@@ -60,7 +60,7 @@ _SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Libera
 
 
 class Theme:
-    """Looks colours up by name.
+    """Looks colors up by name.
 
     Args:
         page: for a page, whose style sheet has the variables; otherwise for a file.
@@ -70,11 +70,11 @@ class Theme:
         self.page = page
 
     def __call__(self, name: str) -> str:
-        """The colour to draw with."""
+        """The color to draw with."""
         return _STAND_INS[name] if self.page else COLORS[name][0]
 
     def op(self, name: str, number: int = 0) -> str:
-        """The colour of an op; `number` tells ops apart that are not of the published 15."""
+        """The color of an op; `number` tells ops apart that are not of the published 15."""
         return self(name if name in COLORS else _SPARE[number % len(_SPARE)])
 
     def finish(self, svg: str, *, title: str, description: str, tips: Sequence[tuple[str, str]] = ()) -> str:

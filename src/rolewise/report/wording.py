@@ -24,10 +24,10 @@ def wilson(accuracy: float, n: int) -> tuple[float, float]:
         accuracy: the observed fraction.
         n: trials, at least 1.
     """
-    centre = accuracy + _Z**2 / (2 * n)
+    center = accuracy + _Z**2 / (2 * n)
     half = _Z * math.sqrt(accuracy * (1 - accuracy) / n + _Z**2 / (4 * n * n))
     scale = 1 + _Z**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -90,7 +90,7 @@ def caution(run: Run) -> str:
     return (
         f"Test accuracy after the last epoch, on {images} that nothing was selected on, in float32{_trained_in(rows)}; "
         "one run each (n = 1 seed). "
-        "Intervals are binomial (Wilson, 95 %): they tell how much the choice of test images moves a number, not how "
+        "Intervals are binomial (Wilson, 95 %): they say how much the choice of test images moves a number, not how "
         "much another seed would."
     )
 
