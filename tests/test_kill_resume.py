@@ -167,7 +167,7 @@ def test_sigterm_saves_within_a_batch_and_exits_with_75(reference, tmp_path):
         run.process.terminate()
         if run.end() == 75:
             stops += 1
-            assert "Go on with: rolewise run --resume" in "".join(run.lines)
+            assert "Resume with: rolewise run --resume" in "".join(run.lines)
         arguments = ["--resume", str(run_path)]
     last = Run(arguments)
     assert last.end() == 0, "".join(last.lines)

@@ -73,7 +73,7 @@ def test_the_csv_log(tmp_path: Path) -> None:
         ("train-teacher", "1", "", "validation_accuracy", "0.125"),
         ("train-teacher", "", "", "test_accuracy", "0.375"),
     ]
-    everything(CsvLog(tmp_path / "progress.csv"), tmp_path)  # a resumed run goes on in its file
+    everything(CsvLog(tmp_path / "progress.csv"), tmp_path)  # a resumed run continues its file
     assert len((tmp_path / "progress.csv").read_text("utf-8").splitlines()) == 1 + 2 * 9
 
 

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parents[1]
 WORDS = {
     r"sittings?": "session",
     r"anew": "again, from scratch",
-    r"go(?:es|ing)? on (?:in|with|after|from)": "resume, continue",
+    r"go(?:es|ing)? on": "resume, continue",
     r"one's own": "your own",
     r"heed(?:s|ed)?": "handle",
-    r"tells? (?:how|what|whether|that)": "says, states, describes",
+    r"tells?": "says, states, describes",
     r"by hand written": "hand-written",
     r"normalis\w*": "normaliz-",
     r"colou?rs? ?plane": "color plane",

@@ -38,10 +38,10 @@ def test_without_a_writable_folder(monkeypatch, caplog):
     """What Numba raises then, at decoration; the second function says nothing more."""
     real = numba.njit
 
-    def refusing(**options):
+    def refusing(*arguments, **options):  # Numba itself calls it too, without options
         if options.get("cache"):
             raise RuntimeError("cannot cache function 'add_one': no locator available for file 'kernels.py'")
-        return real(**options)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(compiling.numba, "njit", refusing)
     with caplog.at_level(logging.WARNING, logger="rolewise"):

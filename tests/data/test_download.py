@@ -107,7 +107,7 @@ def test_a_server_that_sends_another_range(server: Server, job: Job) -> None:
     server.breaks = [300_000]
     job.run()
     assert server.requests == [None, "bytes=300000-", None]
-    assert any(note.startswith("the server sends another range than asked for") for note in job.notes)
+    assert any(note.startswith("the server sends another range than requested") for note in job.notes)
 
 
 def test_a_part_that_is_whole_already(server: Server, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The arguments of `search`: one definition of each, known to type checkers, and to the error for a misspelt one."""
+"""The arguments of `search`: one definition of each, known to type checkers, and to the error for a misspelled one."""
 
 import inspect
 import subprocess
@@ -52,7 +52,7 @@ def test_overloads_and_signature_name_the_same_arguments():
 
 
 @pytest.mark.parametrize("function", [rw.search, estimate])
-def test_a_misspelt_argument_lists_all_names(function):
+def test_a_misspelled_argument_lists_all_names(function):
     with pytest.raises(InputError, match='Unknown argument of search "populaton"') as caught:
         function(None, None, populaton=8)
     text = str(caught.value)

@@ -311,7 +311,7 @@ def test_all_members_diverging_is_the_end_with_a_reason(script, tmp_path):
         RunError, match="All 8 members diverged by epoch 6; the loss was nan in epoch 5.*learning rate"
     ):
         run_fake(fake_plan(script), tmp_path / "run")
-    with pytest.raises(RunError, match="All 8 members"):  # nor does it help to go on
+    with pytest.raises(RunError, match="All 8 members"):  # nor does continuing help
         run_fake(fake_plan(script), tmp_path / "run")
 
 

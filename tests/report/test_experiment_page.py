@@ -43,9 +43,7 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    write_experiment(
-        results, path, title="A <title>", commands=[("All:", "rolewise reproduce study --out x")]
-    )
+    write_experiment(results, path, title="A <title>", commands=[("All", "rolewise reproduce study --out x")])
     return path
 
 

@@ -139,7 +139,7 @@ def test_a_complete_run_says_so(page: Page) -> None:
         "The 4-bit student reaches 95.56 % test accuracy under its own schedule, 1.67 points above the same student "
         "trained without distillation and schedule and 1.67 points below its 32-bit teacher.",
         "One seed; each 95 % interval is about ±2.5 points.",
-        "on 360 test images that nothing was selected on, in float32 (trained in float32); one run each (n = 1 seed)",
+        "on 360 test images never used for model selection, in float32 (trained in float32); one run each (n = 1 seed)",
         "With batch normalization over each test batch",
         "8 members, 8 exploits in 4 rounds",
         "search-teacher 1 h 26 min",

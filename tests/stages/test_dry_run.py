@@ -1,4 +1,4 @@
-"""What a dry run tells of a whole run."""
+"""What a dry run reports about a whole run."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The costs of a stage: measured once, over all its sittings."""
+"""The costs of a stage: measured once, over all its sessions."""
 
 import time
 

@@ -188,7 +188,7 @@ def test_what_befalls_one_process_ends_all_and_can_be_resumed(runs):
     out = folder / "disturbed"
     words = interrupted(torchrun(*train, "--out", out, *STUDENT), out, 1, signal.SIGTERM)
     assert exit_statuses(words) == {75}, words
-    assert "Go on with: rolewise run --resume" in words
+    assert "Resume with: rolewise run --resume" in words
     words = interrupted(torchrun(*train, "--resume", out), out, 2, signal.SIGKILL)
     assert -signal.SIGKILL in exit_statuses(words), words
     assert not (out / "student.safetensors").exists()
@@ -214,7 +214,7 @@ class Alone(Group):
     def __init__(self, rank=0, size=2):
         self.rank, self.size, self.device = rank, size, torch.device("cpu")
 
-    def copy_first_(self, tensors):
+    def broadcast_(self, tensors):
         pass
 
 

@@ -31,8 +31,8 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None, logs: Se
     """The display that suits `stream` (stderr): live in a terminal, lines otherwise, nothing when `quiet`.
 
     Args:
-        quiet: whether nothing is shown.
-        stream: where to; stderr by default.
+        quiet: True shows nothing.
+        stream: output stream; stderr by default.
         logs: "csv", "tensorboard": logs that are kept in the run directory besides.
 
     Raises:
@@ -124,7 +124,7 @@ class LineProgress(Meter):
 
     def _say(self, text: str) -> None:
         self._last = self.clock()
-        with suppress(OSError, ValueError):  # whoever read the lines is gone; the run is not
+        with suppress(OSError, ValueError):  # the reader of the lines has ended; the run has not
             print(text, file=self.stream, flush=True)
 
 
@@ -155,7 +155,7 @@ class LiveProgress(Meter):
         self._draw()
 
     def beat(self) -> None:
-        """Lets the seconds go on."""
+        """Shows the seconds that have passed."""
         self._draw()
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:

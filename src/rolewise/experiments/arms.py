@@ -25,13 +25,13 @@ class Arm:
 
     Args:
         word: name of the arm.
-        title: what tables call it.
+        title: title in tables.
         base: the search that it needs, "a_t" or "a_s"; None for none.
         make: makes the schedule of (epochs, seed, the searched one); None where the searched one is taken as it is.
         other_data: the search is that of the other CIFAR data set.
         method: method of that search, a control of equal budget instead of "pbt".
         file: the schedule comes from a file that the user names.
-        train: settings of the training besides the schedule, such as {"cutmix": 1.0}.
+        train: settings of the training in addition to the schedule, such as {"cutmix": 1.0}.
     """
 
     word: str

@@ -28,11 +28,11 @@ class Comparison:
     """A sum that the claim says is above zero.
 
     Args:
-        title: in words.
+        title: title in words.
         plus: quantities that are added.
         minus: quantities that are subtracted.
         margin: constant that is added.
-        points: whether the sum is a difference of accuracies, shown in points.
+        points: True if the sum is a difference of accuracies, shown in points.
     """
 
     title: str
@@ -64,8 +64,8 @@ class Claim:
 
     Args:
         name: short, for links.
-        sentence: what is claimed.
-        source: where the paper says so.
+        sentence: the claim.
+        source: place in the paper.
         scope: "paper" for its own tables, "study" for the reduced ones.
         comparisons: all of them must hold.
     """
@@ -82,7 +82,7 @@ class Judged:
     """A comparison with what was measured.
 
     Args:
-        comparison: what is compared.
+        comparison: the comparison.
         difference: over the seeds; None if no seed has all of it.
     """
 

@@ -31,10 +31,10 @@ class TestedRun:
         path: run directory.
         key: row of its results, such as "student".
         seed: base seed.
-        accuracy: on the test images, a fraction.
+        accuracy: accuracy on the test images, a fraction.
         n: number of test images.
-        right: whether each test image was classified correctly; None where the run kept no predictions.
-        labels: of the test images; None likewise.
+        right: per test image, True if it was classified correctly; None where the run kept no predictions.
+        labels: labels of the test images; None likewise.
     """
 
     path: Path
@@ -56,8 +56,8 @@ class Arm:
     """One side of a comparison: the same thing with one or several seeds.
 
     Args:
-        name: what the table calls it.
-        runs: in the order given.
+        name: name in the table.
+        runs: runs in the order given.
     """
 
     name: str

@@ -33,7 +33,7 @@ class Load:
     Args:
         trained: images that are trained on.
         evaluated: images that are evaluated.
-        seconds: on one device of this machine, roughly.
+        seconds: approximate time on one device of this machine.
         kept: bytes that stay.
         peak: bytes of checkpoints while it runs.
     """

@@ -24,12 +24,12 @@ class Work:
     """One search or one training of one seed: a run directory of its own.
 
     Args:
-        name: of the run directory below `runs/`.
+        name: name of the run directory below `runs/`.
         kind: "search" finds a schedule, "train" trains a network and tests it.
         role: "teacher" or "student".
-        setup: what is trained.
+        setup: the training.
         seed: base seed.
-        method: of a search.
+        method: method of a search.
         teacher: name of the work that trains the teacher; None without one.
         searched: name of the search whose schedule is used; None without one.
     """

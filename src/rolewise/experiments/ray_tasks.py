@@ -34,9 +34,9 @@ def reproduce_on_ray(
     Args:
         site: directory of the experiment.
         work: the plan, what is needed before what needs it.
-        manner: how it is done here.
+        manner: way of working on this machine.
         gpus_per_run: GPUs of each task; 0 gives it one CPU alone.
-        address: of a running cluster; None starts Ray on this machine.
+        address: address of a running cluster; None starts Ray on this machine.
         progress: receives a line for each piece of work.
 
     Raises:

@@ -33,7 +33,7 @@ class Choice:
     Args:
         name: word for `--follow-release`.
         keys: settings and values of the released code.
-        paper: what is done otherwise, in words.
+        paper: the paper's way, in words.
         cifar10: values for CIFAR-10 where they differ from those for CIFAR-100.
     """
 
@@ -127,7 +127,7 @@ def settings(setup: Setup, seed: int, options: Options, own: Tree | None = None)
     """The ordinary settings of one training or search, files aside.
 
     Args:
-        setup: what is trained.
+        setup: the training.
         seed: base seed of every random stream.
         options: lengths and choices.
         own: numbers of this experiment instead of the recipe's, such as the study's.
@@ -166,7 +166,7 @@ def _described(setup: Setup, seed: int) -> Tree:
             "init": setup.start,
         },
         "kd": {"loss": setup.loss},
-        # One thread: several give other bytes, and pieces of work run beside each other.
+        # One thread: several give other bytes, and pieces of work run in parallel.
         "machine": {"threads": 1},
     }
 

@@ -62,8 +62,8 @@ class CellResult:
     """A cell with what was measured for it.
 
     Args:
-        cell: what it is.
-        outcomes: by seed.
+        cell: the cell.
+        outcomes: outcomes by seed.
         missing: seed -> why there is no outcome.
         schedules: seed -> file of the searched schedule that it is trained under.
     """
@@ -93,12 +93,12 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All cells that were asked for.
+    """All requested cells.
 
     Args:
         title: "smoke", "scale 0.1" or "full".
-        cells: in the order of the tables.
-        seeds: those asked for.
+        cells: cells in the order of the tables.
+        seeds: requested seeds.
         failures: name of a piece of work -> why it failed.
         searches: name of a search -> what it came to.
         environments: distinct machines and versions, as in a run's `config.json`.
@@ -138,7 +138,7 @@ def collect(site: Site, asked: Mapping[Cell, Sequence[int]], work: Iterable[Work
 
     Args:
         site: the directory.
-        asked: the seeds that each cell was asked for.
+        asked: the seeds requested for each cell.
         work: the plan behind the cells.
     """
     work = tuple(work)

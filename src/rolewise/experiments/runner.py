@@ -40,7 +40,7 @@ class Manner:
     """How work is done here; nothing of it moves results.
 
     Args:
-        processes: processes that do work beside each other.
+        processes: number of processes that work in parallel.
         keep_checkpoints: leave the checkpoints of complete work where they are.
         wait: seconds until work that others hold is looked at again.
     """
@@ -63,7 +63,7 @@ def reproduce(
     Args:
         site: directory of the experiment.
         work: the plan, what is needed before what needs it.
-        manner: how it is done here.
+        manner: way of working on this machine.
         progress: receives what happens; with several processes only this one's.
 
     Returns:
@@ -154,7 +154,7 @@ def _attempt(
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Does one piece of work unless somebody else was faster; a failure is kept and the others continue."""
+    """Does one piece of work unless another process was faster; a failure is kept and the others continue."""
     with site.claims.hold(one.name) as mine:
         if not mine:
             return False
@@ -192,7 +192,7 @@ def execute(
     path = site.run(work.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if (path / layout.CONFIG).exists():
-        # Its own settings: the paths in them are those of whoever began it.
+        # Its own settings: the paths in them are those of the process that began it.
         where: dict[str, Any] = {"config": {"machine.workers": manner.search_workers}, "resume": path}
     else:
         config = with_settings(site.config(work), {"machine.workers": manner.search_workers})

@@ -15,7 +15,7 @@ LATE = 0.1  # part of a schedule that must pass before it "starts without augmen
 
 
 def verdicts(results: Results) -> tuple[Verdict, ...]:
-    """Of all claims in whose scope any cell was asked for."""
+    """A sentence on all claims in whose scope any cell was requested."""
     scopes = {"study" if one.cell.table == "study" else "paper" for one in results.cells}
     return tuple(judge(claim, results) for claim in CLAIMS if claim.scope in scopes)
 

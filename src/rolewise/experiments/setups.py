@@ -9,17 +9,17 @@ Start = Literal["teacher", "random"]
 
 @dataclass(frozen=True)
 class Setup:
-    """One final training, and thereby everything that it depends on.
+    """One final training, with everything that it depends on.
 
     Args:
         data: name of the data set.
         network: the teacher's architecture.
         student: the student's architecture; None is the teacher's.
         role: "teacher" trains `network` itself at full precision; "student" the low-bit or shallow network.
-        bits: of weights and activations; 32 is full precision.
+        bits: bits of weights and activations; 32 is full precision.
         loss: distillation loss, a name of `rolewise.kd.LOSSES`, or "none".
         schedule: a word of `rolewise.experiments.arms.ARMS`.
-        start: where a student's weights come from.
+        start: source of a student's initial weights.
         teacher_schedule: schedule of the teacher that a student learns or starts from, and of A_T.
         searched_network: architecture whose A_T is meant, where it is not `network`.
         shared: part of the study's name where settings differ from the tables'; "" for the tables.

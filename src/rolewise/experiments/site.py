@@ -26,7 +26,7 @@ class Site:
 
     Args:
         path: directory; made if missing.
-        options: what all work in it is made with.
+        options: options of all work in it.
 
     Raises:
         InputError: the directory holds another recipe, scale or version, or something else.
@@ -154,7 +154,7 @@ class Site:
         return str(load_json(path)["error"]) if path.exists() else None
 
     def clear(self, work: Work) -> None:
-        """Removes the checkpoints of complete work, which nobody needs any more."""
+        """Removes the checkpoints of complete work, which are no longer needed."""
         shutil.rmtree(self.run(work.name) / layout.CHECKPOINTS, ignore_errors=True)
 
 

@@ -185,7 +185,7 @@ def t_quantile(probability: float, degrees: int) -> float:
     """The quantile of Student's t distribution, by bisection of `t_two_sided`.
 
     Args:
-        probability: in (0, 1).
+        probability: probability in (0, 1).
         degrees: degrees of freedom, >= 1.
     """
     if probability == 0.5:

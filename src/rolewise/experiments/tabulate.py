@@ -63,7 +63,7 @@ class ArmGroup:
 
 
 def grids(results: Results) -> tuple[Grid, ...]:
-    """The tables of which any cell was asked for."""
+    """The tables of which any cell was requested."""
     found = []
     for name, title in TITLES.items():
         cells = results.table(name)

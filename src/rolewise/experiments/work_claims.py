@@ -1,9 +1,9 @@
-"""Who does which piece of work: claims that several processes and machines hold in one directory.
+"""Distribution of work: claims that several processes and machines hold in one directory.
 
 A claim is a file that names its process and host and whose time its holder renews every few seconds. It is free again
 when the holder's process is gone from this host, or, on another host, when it was not renewed for two minutes. All
 changes of claims are made under one file lock, so that two claimants never hold one piece of work; the run directory's
-own lock guards the work itself besides.
+own lock also guards the work itself.
 """
 
 import json
@@ -26,7 +26,7 @@ class Claims:
     """The claims of one `reproduce` directory.
 
     Args:
-        folder: where the claim files lie; made if missing.
+        folder: folder of the claim files; made if missing.
         host: name of this machine.
         beat: seconds between two renewals of a held claim.
         gone: seconds without a renewal after which a claim of another host is free.
@@ -59,7 +59,7 @@ class Claims:
                 path.unlink(missing_ok=True)
 
     def holder(self, name: str) -> str | None:
-        """Who holds a claim: "process 12 on host"; None if nobody living does."""
+        """The holder of a claim: "process 12 on host"; None if no live process holds it."""
         with self._lock:
             path = self._path(name)
             record = self._read(path)
@@ -96,7 +96,7 @@ class Claims:
         while not ended.wait(self.beat):
             try:
                 os.utime(path)
-            except FileNotFoundError:  # somebody removed the directory; the work itself will notice
+            except FileNotFoundError:  # the directory was removed; the work itself will notice
                 return
 
     def _path(self, name: str) -> Path:

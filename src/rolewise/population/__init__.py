@@ -131,7 +131,7 @@ def search(
             objective says ("given" with `Distill`).
         seed: base seed of every random stream.
         out: folder for log, checkpoints and results; an interrupted search continues there with `resume=True`.
-        resume: whether to continue the search in `out`.
+        resume: True continues the search in `out`.
         role: "teacher" or "student"; None takes it from objective and network.
         settings: numbers of the training; None takes the paper's for the role.
         train_images: number of images that members train on; None takes the data set's (4,000 of CIFAR).
@@ -146,7 +146,7 @@ def search(
         progress: listener for batches, scores and moves.
         should_stop: polled before every batch; return True to save and stop. Signals are handled
             automatically only with `out`.
-        details: whether to return a `SearchResult`, which holds more than the schedule.
+        details: True returns a `SearchResult`, which holds more than the schedule.
         options: further numbers of the search (`rolewise.settings.search.SearchSettings`: `quantile`,
             `resample`, `early_stop`, `engine`, `ray_address`, `gpus_per_member`, `lanes`), and single numbers of the
             training (`TrainSettings`), such as `batch_size=64`.
@@ -156,7 +156,7 @@ def search(
 
     Raises:
         InputError: an argument that cannot be, before any work is done.
-        RunError: all members diverged, or workers died again and again.
+        RunError: all members diverged, or workers died repeatedly.
         Interrupted: a signal came, and the run directory holds all members as they were.
     """
     arguments = {
@@ -205,7 +205,7 @@ def estimate(
     preparation (`Objective.prepare`) must be prepared already.
 
     Raises:
-        InputError: as `search`.
+        InputError: as in `search`.
     """
     numbers = {"population": population, "epochs": epochs, "interval": interval}
     arguments = {**numbers, "objective": objective, "init": init, "seed": seed, **options}

@@ -53,7 +53,7 @@ class ResidentRunner(Runner):
     """A runner whose states, validation images and recorded step stay on the trainer's device.
 
     Args:
-        spec: what the members have in common.
+        spec: specification that all members share.
         bank: room for the states, shared by all runners of the device.
         recorder: recorder of the step; None takes the device's.
         feed_threads: number of threads that augment for this runner.

@@ -135,7 +135,7 @@ def make_engine(
     """The engine that the settings name, ready to run jobs for `spec`.
 
     Args:
-        spec: what the members have in common.
+        spec: specification that all members share.
         settings: numbers of the search, with the engine and its options.
         workers: maximum number of processes, and at most one for each member; None takes the number of cores
             (local, on a CPU), 1 (local, on a GPU), or what the cluster has room for (Ray).

@@ -36,7 +36,7 @@ class GpuEngine(Engine):
     """Runs jobs in lanes: threads of this process, each with a trainer, a recorded step and a stream.
 
     Args:
-        spec: what the members have in common.
+        spec: specification that all members share.
         lanes: number of members that are trained at once.
         progress: listener for batches, and for the reason where a step cannot be recorded.
         recorder: recorder of the steps; None takes the device's.

@@ -1,4 +1,4 @@
-"""Who was overwritten by whom, when, and with which policy: from it any member's schedule is traced back.
+"""The record of overwritten members, their sources and policies: any member's schedule is traced back from it.
 
 Source: Ho et al., "Population Based Augmentation", ICML 2019.
 """
@@ -20,14 +20,14 @@ ZEROS: Vector = (0,) * VECTOR_LENGTH
 
 @dataclass(frozen=True)
 class Exploit:
-    """One decision: `target` went on from a copy of `source`.
+    """One decision: `target` continued from a copy of `source`.
 
     Args:
         epoch: epochs that the copied state had completed; `new` is used from this epoch (counted from 0) on.
         target, source: ids of the members.
-        target_score, source_score: what they were ranked by; None for a member that had diverged.
+        target_score, source_score: scores that ranked them; None for a member that had diverged.
         old: the policy vector that was explored, the source's.
-        new: what exploring made of it.
+        new: the explored policy vector.
     """
 
     epoch: int
@@ -88,7 +88,7 @@ class Lineage:
         epochs: length of the search.
         initial: one vector for each epoch that members use until they are overwritten; None is no
             augmentation.
-        exploits: so far.
+        exploits: exploits so far.
     """
 
     population: int
@@ -126,8 +126,8 @@ class Lineage:
         epoch; what ran before is the source's history, up to that line of the log.
 
         Args:
-            member: whose history.
-            epochs: where the history ends; None is the end of the search.
+            member: member whose history is traced.
+            epochs: end of the history; None is the end of the search.
         """
         end = self.epochs if epochs is None else epochs
         found: list[Exploit] = []

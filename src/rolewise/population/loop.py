@@ -31,7 +31,7 @@ class SearchLoop:
         log: writer of logs and checkpoints.
         seed, role: key of the decisions' random numbers.
         progress: listener for scores and moves.
-        should_stop: polled all the time; once it returns True, everything is saved within a batch.
+        should_stop: polled continuously; once it returns True, everything is saved within a batch.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SearchLoop:
 
         Raises:
             Interrupted: `should_stop` returned True, and all members are saved as they were.
-            RunError: all members diverged, or workers died again and again; what was reached is saved.
+            RunError: all members diverged, or workers died repeatedly; what was reached is saved.
         """
         state, begun = self.state, time.monotonic() - self.state.cost.wall_seconds
         try:

@@ -47,9 +47,9 @@ class Task(Job):
 
     Args:
         member: id of the member.
-        state: state to continue from, maybe amid an epoch; None is the member's beginning.
+        state: state to continue from, possibly in mid-epoch; None is the member's beginning.
         policies: policies for the remaining epochs, starting with the current one.
-        evaluate: whether the member is scored afterwards.
+        evaluate: True scores the member afterwards.
     """
 
     member: int
@@ -76,7 +76,7 @@ class Outcome:
         member: id of the member.
         state: state after the task.
         finished: False if it was broken off; the rest can be done from `state`.
-        diverged: whether loss or weights are not finite.
+        diverged: True if loss or weights are not finite.
         score: validation accuracy, a fraction; None if it diverged, or was not evaluated.
         lines: log entries, one for each epoch that was completed and one for the evaluation.
         images: number of training images seen.

@@ -47,7 +47,7 @@ class Plan:
     """A search, ready to be run or estimated.
 
     Args:
-        spec: what its members have in common.
+        spec: specification that all members share.
         settings: numbers of the search.
         strategy: the search algorithm.
         beginnings: schedule that each member follows until it is overwritten.
@@ -152,7 +152,7 @@ def make_plan(
         settings: numbers of the search.
         training: numbers of each member's training; None takes the paper's for the role.
         changes: single numbers of the training in place of `training`'s.
-        prepare: whether `Objective.prepare` is called, once all is checked.
+        prepare: True calls `Objective.prepare` once all is checked.
         images: number of training and of validation images; None takes the data set's.
         schedules: one schedule for each member, for `method` "given".
         trainer: see `SearchSpec`.

@@ -32,11 +32,11 @@ class ProcessEngine(Engine):
     """Runs jobs in worker processes of one thread each, forked from a small server that has loaded torch
     once.
 
-    Workers leave signals to the search. A worker that dies is replaced and its job given again; one without a
+    Workers leave signals to the search. A worker that dies is replaced and its job is run again; one without a
     heartbeat counts as dead.
 
     Args:
-        spec: what the members have in common.
+        spec: specification that all members share.
         slots: number of processes.
         progress: listener for batches and for replaced workers.
         patience: maximum time without a heartbeat, seconds.

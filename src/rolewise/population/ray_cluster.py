@@ -42,7 +42,7 @@ def _probe(address: str) -> None:
     """Tries the port of "host:port" or "ray://host:port" once: Ray itself would try for long before it says anything.
 
     Raises:
-        OSError: nobody answers.
+        OSError: there is no answer.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and "/" not in host and port.isdigit():

@@ -46,12 +46,12 @@ class RayEngine(Engine):
     """Runs jobs in Ray actors, as many as the cluster has room for; members take turns where there are fewer.
 
     Images and networks are put into the object store once, states travel through it. Dead actors are replaced
-    where there is room, their jobs given again. Without an address Ray is started on this machine, on the
+    where there is room, their jobs are run again. Without an address Ray is started on this machine, on the
     loopback interface and without dashboard, and ended afterwards; a Ray that this process has started itself
     is used and left.
 
     Args:
-        spec: what the members have in common.
+        spec: specification that all members share.
         limit: maximum number of actors.
         address: address of a running cluster that this machine is part of, such as "auto" or "10.0.0.5:6379".
         gpus_per_worker: share of a GPU for each actor; 0 gives each one CPU instead.
@@ -207,7 +207,7 @@ class _Actor:
 
 
 class _Remote(JobChannel):
-    """The actor itself. `stop` runs in a second thread, beside `execute`."""
+    """The actor itself. `stop` runs in a second thread, parallel to `execute`."""
 
     def __init__(self, blob: bytes, *arrays: Any) -> None:
         self._blob, self._arrays = blob, arrays

@@ -54,7 +54,7 @@ class Runner(ABC):
     """A worker's one trainer, into which the member of each job is loaded.
 
     Attributes:
-        spec: what the members have in common.
+        spec: specification that all members share.
         trainer: the trainer.
         validation: images that members are scored on, where the trainer wants them.
     """

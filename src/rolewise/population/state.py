@@ -26,7 +26,7 @@ class Member:
         state: state of its training; None at its beginning.
         vector: policy vector; None as long as it follows what it began with.
         status: "diverged" and "stopped" ones wait, untrained, until they are overwritten.
-        reached: whether it has completed the current interval.
+        reached: True once it has completed the current interval.
         score: validation accuracy by which it is ranked; None if it has none.
         lines: log entries of the current interval.
     """

@@ -26,7 +26,7 @@ def read_global(path: Path, *, epochs: int, population: int | None = None) -> Li
 
     Args:
         path: the file.
-        epochs: length of the search; the file does not tell it.
+        epochs: length of the search; the file does not state it.
         population: None takes the highest id that occurs.
 
     Raises:

@@ -73,7 +73,7 @@ class SharedTensors:
     write.
 
     Args:
-        tensors: on the CPU; copied once.
+        tensors: tensors on the CPU; copied once.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:

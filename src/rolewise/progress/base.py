@@ -12,7 +12,7 @@ class Step:
     Args:
         stage: its name, such as "search-teacher" or "train-student" (see `rolewise.runs.layout`).
         images: training images of the stage, of all epochs and members; a measure of its length.
-        done: whether an earlier session of the run has finished it.
+        done: True if an earlier session of the run has finished it.
     """
 
     stage: str

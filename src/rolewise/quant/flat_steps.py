@@ -85,7 +85,7 @@ class _StepsTogether(torch.autograd.Function):
         safe = torch.stack(steps).float().clamp_min_(SMALLEST_STEP)[layout.owner].unsqueeze(1)
         scaled = rows.div_(safe)
         ctx.save_for_backward(scaled)
-        # Adding 0 makes +0 of -0, which no integer code tells apart.
+        # Adding 0 turns -0 into +0; integer codes cannot distinguish them.
         quantized = scaled.clamp(layout.low, layout.high).round_().add_(0).mul_(safe).to(dtype)
         return _cut(quantized, ctx.like, layout)
 

@@ -158,7 +158,7 @@ def _plain_activation_levels(x: Tensor, n: int) -> Tensor:
 
 def _plain_step_levels(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     safe = step.clamp_min(SMALLEST_STEP)
-    # Adding 0 makes +0 of -0, which no integer code tells apart.
+    # Adding 0 turns -0 into +0; integer codes cannot distinguish them.
     return (x.float() / safe).clamp_(low, high).round_().add_(0).mul_(safe).to(x.dtype)
 
 

@@ -20,7 +20,7 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str] |
 
     Args:
         run_dir: the run directory; it is only read, apart from the report itself.
-        path: where the report goes; `report.html` in the run directory by default.
+        path: path of the report; `report.html` in the run directory by default.
 
     Returns:
         The file's path.
@@ -38,7 +38,7 @@ def write_markdown(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]
 
     Args:
         run_dir: the run directory; it is only read, apart from the report itself.
-        path: where the text goes, `report.md` in the run directory by default; the pictures go to a folder of the
+        path: path of the text, `report.md` in the run directory by default; the pictures go to a folder of the
             same name with `-figures` for its suffix.
 
     Returns:

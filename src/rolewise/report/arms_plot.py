@@ -17,7 +17,7 @@ def arms_plot(groups: Sequence[ArmGroup], theme: Theme, *, width: int = _WIDTH) 
 
     Args:
         groups: trainings with their arms; those without differences are left out.
-        theme: where colors come from.
+        theme: source of the colors.
         width: natural width, CSS pixels.
 
     Returns:

@@ -28,7 +28,7 @@ class Curves:
     Attributes:
         accuracy, loss: what to draw, accuracies in percent.
         legend: (name, color by name) of the trainings.
-        epochs: how far the axis reaches.
+        epochs: end of the axis.
         same: groups of trainings whose lines coincide, so that one hides the others.
     """
 

@@ -9,7 +9,7 @@ from rolewise.errors import InputError
 from rolewise.progress.tensorboard_log import check_tensorboard, summary_writer
 from rolewise.runs import read_config, read_metrics
 
-_MARK = "rolewise-events"  # in a folder that this wrote: it may be written again
+_MARK = "rolewise-events"  # in a folder that this wrote: it may be overwritten
 _NO_FIGURES = {"stage", "role", "member", "epoch", "split"}
 
 
@@ -21,7 +21,7 @@ def write_events(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
 
     Args:
         run_dir: the run directory; it is only read.
-        path: folder for the events: new, empty, or written by this function before, and then written again.
+        path: folder for the events: new, empty, or written by this function before, and then overwritten.
 
     Returns:
         The folder.

@@ -24,8 +24,8 @@ def write_experiment(
     """Writes page, Markdown, CSV, LaTeX, JSON, model index and the dot plot.
 
     Args:
-        results: what was measured.
-        folder: where the files go; made if missing.
+        results: measured results.
+        folder: folder for the files; made if missing.
         title: heading of page and text.
         commands: (what it repeats, command).
 

@@ -37,8 +37,8 @@ def experiment_page(
     """The page. Every text in it that is not ours is escaped.
 
     Args:
-        results: what was measured.
-        verdicts: of the claims.
+        results: measured results.
+        verdicts: verdicts on the claims.
         grids: tables in the paper's form.
         groups: arms of each training.
         title: heading.

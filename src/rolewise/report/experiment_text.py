@@ -33,8 +33,8 @@ def markdown(
     """The text.
 
     Args:
-        results: what was measured.
-        verdicts: of the claims.
+        results: measured results.
+        verdicts: verdicts on the claims.
         grids: tables in the paper's form.
         groups: arms of each training.
         title: heading.

@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its files tell it.
+    """A run as read from its files.
 
     Attributes:
         path: the run directory.
         config: all settings.
         environment: versions, commit, hardware.
         metrics, lineage: the logs' lines.
-        schedules: by role; of those that are there.
-        rows: of the result table, in the order in which they came about.
+        schedules: existing schedules by role.
+        rows: rows of the result table, in the order in which they were made.
         costs: per stage.
-        searches: by role: best member, score, population, rounds.
+        searches: summary by role: best member, score, population, rounds.
         faults: sentences about files that cannot be read.
     """
 

@@ -23,7 +23,7 @@ def markdown(run: Run, folder: str) -> tuple[str, dict[str, str]]:
     """The text, and the pictures by file name.
 
     Args:
-        folder: where the text looks for its pictures, relative to it.
+        folder: folder of the pictures, relative to the text.
     """
     pictures: dict[str, str] = {}
     parts = [f"# {_escape(wording.title(run))}", " ".join(map(_escape, wording.summary(run)))]

@@ -54,7 +54,7 @@ class Sheet:
 
     Args:
         width, height: natural size.
-        theme: where colors come from; all methods take their names.
+        theme: source of the colors; all methods take their names.
     """
 
     def __init__(self, width: float, height: float, theme: Theme) -> None:
@@ -180,7 +180,7 @@ class Sheet:
 
         Args:
             path: ends in .svg, .png or .pdf, see `check_suffix`.
-            svg: what `svg` gave.
+            svg: result of `svg`.
         """
         suffix = Path(path).suffix.lower()
         write_atomic(path, {".png": self.png, ".pdf": self.pdf}.get(suffix, svg.encode)())

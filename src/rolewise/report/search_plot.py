@@ -21,8 +21,8 @@ class Line:
     """One curve.
 
     Attributes:
-        name: what it shows.
-        color: by name.
+        name: title of the curve.
+        color: name of the color.
         x, y: its points.
         dashed: a broken line.
         dots: points alone.

@@ -27,7 +27,7 @@ class Series:
         epochs: length of the schedule.
         probability: per op and epoch, the largest sum over ops being 1 (all zero if no op ever fires).
         magnitude: per op and epoch, mean level of the copies, 0 to 9.
-        largest: what the probabilities were divided by: the largest expected number of ops that want to fire, of
+        largest: divisor of the probabilities: the largest expected number of ops that want to fire, of
             each pair of copies the mean.
         bars: the epochs, counted from 0, for which magnitudes are drawn.
     """

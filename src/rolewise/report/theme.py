@@ -63,7 +63,7 @@ class Theme:
     """Looks colors up by name.
 
     Args:
-        page: for a page, whose style sheet has the variables; otherwise for a file.
+        page: True for a page, whose style sheet has the variables; False for a file.
     """
 
     def __init__(self, *, page: bool) -> None:
@@ -74,7 +74,7 @@ class Theme:
         return _STAND_INS[name] if self.page else COLORS[name][0]
 
     def op(self, name: str, number: int = 0) -> str:
-        """The color of an op; `number` tells ops apart that are not of the published 15."""
+        """The color of an op; `number` distinguishes ops beyond the published 15."""
         return self(name if name in COLORS else _SPARE[number % len(_SPARE)])
 
     def finish(self, svg: str, *, title: str, description: str, tips: Sequence[tuple[str, str]] = ()) -> str:

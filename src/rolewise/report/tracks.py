@@ -1,4 +1,4 @@
-"""The numbers behind the picture of a search: who ran when, who was copied over whom, whose history won."""
+"""The numbers behind the picture of a search: who ran when, who was copied over whom, and whose history won."""
 
 import math
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def tracks(
     """A role's search from the lines of `metrics.jsonl` and `lineage.jsonl`; None if there are none of it.
 
     Args:
-        population, epochs, best: where they are known; otherwise what the lines tell.
+        population, epochs, best: values where they are known; otherwise taken from the lines.
     """
     scores = _scores(role, metrics)
     exploits = [Exploit.from_json(line) for line in lineage if line.get("role") == role]
@@ -99,7 +99,7 @@ def tracks(
 
 
 def _scores(role: str, metrics: Sequence[dict[str, Any]]) -> dict[int, dict[int, float | None]]:
-    """Validation accuracy by epoch and member; later lines stand for earlier ones."""
+    """Validation accuracy by epoch and member; later lines replace earlier ones."""
     scores: dict[int, dict[int, float | None]] = {}
     for line in metrics:
         if line.get("role") == role and line.get("member") is not None and line.get("split") == "validation":

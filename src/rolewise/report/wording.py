@@ -88,9 +88,9 @@ def caution(run: Run) -> str:
     rows = run.rows
     images = f"{rows[0]['n']:,} test images" if rows else "the test images"
     return (
-        f"Test accuracy after the last epoch, on {images} that nothing was selected on, in float32{_trained_in(rows)}; "
-        "one run each (n = 1 seed). "
-        "Intervals are binomial (Wilson, 95 %): they say how much the choice of test images moves a number, not how "
+        f"Test accuracy after the last epoch, on {images} never used for model selection, in "
+        f"float32{_trained_in(rows)}; one run each (n = 1 seed). "
+        "Intervals are binomial (Wilson, 95 %): they show how much the choice of test images moves a number, not how "
         "much another seed would."
     )
 

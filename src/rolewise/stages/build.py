@@ -62,7 +62,7 @@ def load_searched(config: Config, role: str, data: Data) -> Data:
     Args:
         config: resolved settings.
         role: "teacher" or "student".
-        data: what `load` gave, used again where the search has no other.
+        data: data set from `load`, used again if the search has no other.
     """
     other = config.teacher.search_data if role == TEACHER else None
     return data if other in (None, config.data.name) else load_data(str(other), config.data.root)
@@ -190,9 +190,9 @@ def new_student(
 
     Args:
         config: resolved settings.
-        classes: how many.
+        classes: number of classes.
         image: (channels, height, width) of what networks see.
-        teacher: whose weights the student starts from where names and shapes match; None for random ones.
+        teacher: network whose weights the student starts from where names and shapes match; None for random ones.
 
     Returns:
         The student, and what it took from the teacher.
@@ -223,7 +223,7 @@ def new_loss(config: Config) -> KDLoss | None:
 
 
 def new_objective(config: Config, teacher: nn.Module) -> Objective:
-    """What the student minimises; a loss with parts of its own is not prepared yet."""
+    """What the student minimizes; a loss with parts of its own is not prepared yet."""
     loss, section = new_loss(config), config.kd
     if loss is None:
         return CrossEntropy()

@@ -1,4 +1,4 @@
-"""What can be known to be wrong is found before a run directory is made: names, files, data, and whether all fits."""
+"""Finds errors before a run directory is made: names, files, data, and parts that do not fit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def check(config: Config, *, only: str | None = None, begun: bool = False) -> Da
         config: the settings of a run.
         only: the one stage that is wanted of the run, such as "search-teacher" or "train-student" (see
             `rolewise.runs.layout`); what it does not need is not tried. None is a whole run.
-        begun: whether the run is there already, and may hold the teacher and the schedules that the stage needs.
+        begun: True if the run exists, and may hold the teacher and the schedules that the stage needs.
 
     Returns:
         The data set, so that it need not be read twice.

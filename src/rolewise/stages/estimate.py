@@ -1,4 +1,4 @@
-"""What a run would take on this machine: time, measured on a few steps and then computed, and room on the disk."""
+"""Estimate of a run on this machine: time, measured on a few steps and then computed, and disk space."""
 
 import copy
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def estimate(
     seconds: list[float] = []
     lines: list[str] = []
 
-    def tell(text: str, takes: float | None = None) -> None:
+    def add(text: str, takes: float | None = None) -> None:
         lines.append(text)
         seconds.append(takes or 0.0)
         if report is not None:
@@ -71,22 +71,22 @@ def estimate(
     students = only is None or _role_of(only) == STUDENT
     if students and not complete(layout.PREPARE) and rehearsal.preparing:
         takes = rehearsal.preparing
-        tell(f"preparing the loss on the teacher: about {in_words(takes)}", takes)
+        add(f"preparing the loss on the teacher: about {in_words(takes)}", takes)
     for role in ROLES:
         stage = layout.search_stage(role)
         if wanted(stage) and (only or searches(config, role)):
             found = rehearsal.search(role)
-            tell(f"search of the {role}'s schedule: {found}", found.seconds)
+            add(f"search of the {role}'s schedule: {found}", found.seconds)
     given = [TRAININGS[TEACHER]] if not teacher_given(config) else []
     baselines = wanted_baselines(config) if only is None else []
     for training in (*given, TRAININGS[STUDENT], *baselines):
         if wanted(training.stage):
             takes = rehearsal.training(training.role, kd=training.kd)
-            tell(f"{training.foretold(config)}: about {in_words(takes)}", takes)
+            add(f"{training.foretold(config)}: about {in_words(takes)}", takes)
     if only is None:
-        tell(f"together about {in_words(sum(seconds))}")
+        add(f"together about {in_words(sum(seconds))}")
     if (slowdown := rehearsal.slowdown) > _BUSY:
-        tell(
+        add(
             f"other programs are at work: the samples took {slowdown:.1f} times as long by the clock; with them the "
             "run takes longer by about that much"
         )

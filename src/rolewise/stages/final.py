@@ -24,7 +24,7 @@ from rolewise.trainer import Result, Trainer, final_test, fit, torch_threads
 
 
 def train_final(pipeline: Pipeline, training: Training) -> None:
-    """One final training; writes the network, its answers to the test images, and its row of the result table."""
+    """One final training; writes the network, its outputs for the test images, and its row of the result table."""
     done = pipeline.run.done(training.stage)
     again = done and _is_lost(pipeline, training)
     if done and not again and training.key in TRAININGS:
@@ -135,7 +135,7 @@ def _identity(config: Config, training: Training, source: Source) -> str:
 
 
 def _check_further(pipeline: Pipeline, training: Training, identity: str) -> None:
-    """Checks that a control that is there already is the one that is asked for."""
+    """Checks that an existing control is the requested one."""
     row = next((row for row in pipeline.results()["rows"] if row["key"] == training.key), None)
     if row is not None and row.get("training") != identity:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a run's networks say of themselves in their files, from the run's settings and results."""
+"""The description of a run's networks in their files, from the run's settings and results."""
 
 from collections.abc import Mapping
 from pathlib import Path

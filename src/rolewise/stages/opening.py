@@ -77,7 +77,7 @@ def open_pipeline(
         Interrupted: a signal came; what is saved can be resumed.
     """
     if out is not None and resume is not None:
-        raise InputError("`--out` makes a new run and `--resume` goes on in one: give one of them.")
+        raise InputError("`--out` makes a new run and `--resume` continues one: give one of them.")
     if group is not None and group.rank != 0:
         with _follow(group) as pipeline:
             yield pipeline
@@ -132,10 +132,10 @@ def _leading(pipeline: Pipeline) -> Iterator[None]:
         pipeline.note_own_networks()
         pipeline.note_room()
         if group is not None:
-            group.tell({"path": str(run.path), "config": pipeline.config.model_dump()})
+            group.broadcast_object({"path": str(run.path), "config": pipeline.config.model_dump()})
         yield
     except Interrupted as error:
-        raise Interrupted(f"{error}. Go on with: rolewise run --resume {run.path}") from error
+        raise Interrupted(f"{error}. Resume with: rolewise run --resume {run.path}") from error
     finally:
         pipeline.progress.finish()
 
@@ -157,11 +157,11 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
 @contextmanager
 def _follow(group: Group) -> Iterator[Pipeline]:
     """The pipeline of a process that shares the first one's training."""
-    told = group.tell()
-    with open_run(told["path"], read_only=True, note=lambda text: None) as opened:
+    first = group.broadcast_object()
+    with open_run(first["path"], read_only=True, note=lambda text: None) as opened:
         assert opened.directory is not None
         yield Pipeline(
-            parse_config(told["config"]), opened.directory, should_stop=opened.should_stop, group=group
+            parse_config(first["config"]), opened.directory, should_stop=opened.should_stop, group=group
         )
 
 

@@ -60,9 +60,9 @@ class Pipeline:
         """Whether this process is the one that writes."""
         return self.group is None or self.group.rank == 0
 
-    def in_turn(self) -> AbstractContextManager[None]:
+    def rank_zero_first(self) -> AbstractContextManager[None]:
         """The process that writes does what the context holds before the others do."""
-        return nullcontext() if self.group is None else self.group.in_turn()
+        return nullcontext() if self.group is None else self.group.rank_zero_first()
 
     def note_room(self) -> None:
         """Says so if the disk may be too small for the run; a full one would stop it after hours."""
@@ -125,12 +125,12 @@ class Pipeline:
         return model
 
     def objective(self, role: str, *, kd: bool = True) -> Objective:
-        """What is minimised; a distillation loss comes prepared on the teacher."""
+        """What is minimized; a distillation loss comes prepared on the teacher."""
         if role == TEACHER or not kd or self.config.kd.loss == build.NO_LOSS:
             return CrossEntropy()
         objective = build.new_objective(self.config, self.teacher())
         if isinstance(objective, Distill):
-            with self.in_turn():
+            with self.rank_zero_first():
                 prepare(self, objective)
         return objective
 
@@ -172,7 +172,7 @@ class Pipeline:
                 should_stop=self.should_stop,
             )
             cost["images"] = result.images
-            cost["seconds"] = result.cost.wall_seconds  # over all sittings
+            cost["seconds"] = result.cost.wall_seconds  # over all sessions
             cost["cpu_seconds"] = result.cost.cpu_seconds
         if not result.overwritten:
             self.progress.note(

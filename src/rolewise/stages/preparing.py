@@ -54,7 +54,7 @@ def prepare(pipeline: "Pipeline", objective: Distill) -> None:
 
 @contextmanager
 def _watched(pipeline: "Pipeline", about: str) -> Iterator[None]:
-    """The preparation is shown, stops within a batch, and goes on from its newest checkpoint."""
+    """The preparation is shown, stops within a batch, and resumes from its newest checkpoint."""
     store, epochs = pipeline.run.checkpoints(layout.PREPARE), pipeline.config.kd.prepare_epochs
     found = store.latest()
     if found is not None and found.state["about"] != about:

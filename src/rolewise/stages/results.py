@@ -25,9 +25,9 @@ class Results:
         """The test of a final training: a row of the result table, and a line of the metrics.
 
         Args:
-            row: what was trained, see `Training.describe`.
+            row: description of the training, see `Training.describe`.
             result: its figures.
-            log: whether the metrics get a line; they have one of a test that is made again.
+            log: True adds a line to the metrics; a repeated test already has one.
         """
         figures = {
             "accuracy": result.accuracy,
@@ -62,14 +62,14 @@ class Results:
 
         Args:
             training: digest of all in which the trainings of this run differ.
-            key: of the training that asks.
+            key: key of the training that is about to begin.
         """
         rows: list[dict[str, Any]] = self.read()["rows"]
         others = (row for row in rows if row["key"] != key and row.get("same_as") is None)
         return next((row for row in others if row.get("training") == training), None)
 
     def add_search(self, role: str, summary: Mapping[str, Any]) -> None:
-        """What the search of a role's schedule came to."""
+        """The result of the search of a role's schedule."""
         results = self.read()
         results["searches"][role] = dict(summary)
         self.run.write_json(layout.RESULTS, results)
@@ -78,8 +78,8 @@ class Results:
     def cost(self, stage: str) -> Iterator[dict[str, Any]]:
         """Measures a stage; the clock goes into the results' costs and nowhere else.
 
-        What is interrupted is recorded as far as it came, and the next sitting adds to it; a sitting that is killed
-        is lost. Whoever knows better what the stage took over all sittings writes it into what this yields.
+        An interrupted stage is recorded as far as it came, and the next session adds to it; a session that is killed
+        is lost. A caller that knows the cost over all sessions writes it into the yielded entry.
         """
         nothing: dict[str, Any] = {}
         before = next((one for one in self.read()["costs"] if one["stage"] == stage), nothing)

@@ -35,7 +35,7 @@ def train_role(
         pipeline: the run.
         role: "teacher" or "student".
         name: makes it a further row of the results, with files of its own.
-        schedule: of the further row: "none", "trivialaugment", "randaugment", or a file.
+        schedule: schedule of the further row: "none", "trivialaugment", "randaugment", or a file.
 
     Raises:
         InputError: one of `name` and `schedule` without the other, or a name that is taken.
@@ -45,7 +45,7 @@ def train_role(
         if schedule is None:
             raise InputError("`--as` names a further training under another schedule: give `--schedule` too.")
         training = further_training(name, role, schedule)
-    with pipeline.in_turn():
+    with pipeline.rank_zero_first():
         _take_named_teacher(pipeline, role)
     train_final(pipeline, training)
 

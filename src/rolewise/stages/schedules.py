@@ -21,7 +21,7 @@ class Source:
         schedule: one policy an epoch; None is random crop and flip alone.
         name: "A_T" or "A_S" where this run searched it, "TrivialAugment" and the like, or a file's name; None
             without a schedule.
-        sha256: of the file that it was read from.
+        sha256: SHA-256 of the file that it was read from.
     """
 
     schedule: Schedule | None = None

@@ -28,9 +28,9 @@ class Training:
         role: "teacher" or "student".
         schedule: "A_T" or "A_S" is what the settings say for teacher or student, searched unless they name another;
             anything else is a name for `named_schedule`; None is random crop and flip alone.
-        kd: whether the student learns from the teacher too.
-        scratch: whether a student begins with random weights, whatever the settings say.
-        baseline: whether the result is compared with it, rather than being the result.
+        kd: True if the student also learns from the teacher.
+        scratch: True if a student begins with random weights, whatever the settings say.
+        baseline: True if the result is compared with it, rather than being the result.
     """
 
     key: str
@@ -95,7 +95,7 @@ class Training:
             config: the run's settings.
             model: the trained network.
             source: its schedule.
-            taken: whether it was trained elsewhere, and named by its file.
+            taken: True if it was trained elsewhere, and named by its file.
         """
         bits = quantization(model) or {"weight_bits": _FULL, "act_bits": _FULL, "method": None}
         file = Path(str(config.teacher.file or config.teacher.weights)).name
@@ -159,7 +159,7 @@ def wanted_baselines(config: Config, *, searched: bool = False) -> list[Training
 
     Args:
         config: the run's settings.
-        searched: whether the run holds a searched A_T already, whatever the settings say.
+        searched: True if the run already holds a searched A_T, whatever the settings say.
     """
     has_a_t = searched or searches(config, TEACHER) or config.teacher.schedule not in (None, schedules.NONE)
     chosen = [TRAININGS[key] for key in config.baselines]

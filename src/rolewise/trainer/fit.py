@@ -255,7 +255,7 @@ def _open(
 ) -> OpenRun:
     """The run directory of one `train`: the first process makes or opens it, the others read what it wrote."""
     follows = group is not None and group.rank != 0
-    with nullcontext() if group is None else group.in_turn():
+    with nullcontext() if group is None else group.rank_zero_first():
         opened = stack.enter_context(open_run(out, {"train": config}, resume=resume, read_only=follows))
     if opened.directory is not None:
         check_identity(opened.directory.config.get("train", config), config, opened.directory.path)

@@ -120,10 +120,10 @@ class Trainer:
 
     def _join(self, group: "Group") -> None:
         """Makes every process start from the first one's network, and stop after the same batch."""
-        group.copy_first_([*self.model.state_dict().values(), *self.objective.state().values()])
-        self.objective.average = group.average
+        group.broadcast_([*self.model.state_dict().values(), *self.objective.state().values()])
+        self.objective.average = group.all_reduce_mean
         stop = self.should_stop
-        self.should_stop = lambda: group.vote(stop())
+        self.should_stop = lambda: group.all_reduce_stop(stop())
 
     def _set_rung(self) -> None:
         """Gives the quantizers the bits of this epoch's rung of the ladder, if there is one."""

@@ -103,7 +103,7 @@ class Group:
         part = batch_size // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def average(self, gradients: Sequence[Tensor | None]) -> Callable[[], list[Tensor | None]]:
+    def all_reduce_mean(self, gradients: Sequence[Tensor | None]) -> Callable[[], list[Tensor | None]]:
         """Begins to average gradients over the processes; the function that it returns waits for the result.
 
         All are sent as one tensor. Each comes back in the memory format in which it went.
@@ -139,14 +139,14 @@ class Group:
         _wait(dist.all_reduce(tensor, async_op=True))
         return tensor
 
-    def copy_first_(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Every process takes the first one's values, in place."""
         for tensor in tensors:
             dense = tensor.detach().contiguous()
             _wait(dist.broadcast(dense, 0, async_op=True))
             tensor.detach().copy_(dense)
 
-    def vote(self, stop: bool) -> bool:
+    def all_reduce_stop(self, stop: bool) -> bool:
         """Whether any process wanted to stop at the previous call.
 
         One call behind, so that the answer is there when it is asked for. All get the same answers, so all stop after
@@ -172,7 +172,7 @@ class Group:
         """Waits until all processes have called it."""
         _wait(dist.all_reduce(torch.zeros(1), group=self._hosts, async_op=True))
 
-    def tell(self, value: Any = None) -> Any:
+    def broadcast_object(self, value: Any = None) -> Any:
         """The first process's value, any JSON; the arguments of the others are ignored."""
         text = json.dumps(value).encode() if self.rank == 0 else b""
         length = torch.tensor([len(text)])
@@ -200,7 +200,7 @@ class Group:
             )
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def rank_zero_first(self) -> Iterator[None]:
         """The first process runs the block before the others do, so that they find what it wrote."""
         if self.rank != 0:
             self.barrier()
