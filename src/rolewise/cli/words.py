@@ -3,25 +3,33 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from rolewise._roles import STUDENT, TEACHER
+from rolewise.runs import layout
+
 _DAY = 86400
 _STAGES = {
-    "search-teacher": "Teacher search",
-    "search-student": "Student search",
-    "prepare-kd": "Preparing the loss",
-    "train": "Training",
-    "train-teacher": "Teacher training",
-    "train-student": "Student training",
-    "train-teacher-plain": "Teacher without schedule",
-    "train-student-plain": "Student without KD and schedule",
-    "train-student-scratch": "Student from scratch",
-    "train-student-kd": "Student with KD only",
-    "train-student-a-t": "Student under A_T",
+    layout.search_stage(TEACHER): "Teacher search",
+    layout.search_stage(STUDENT): "Student search",
+    layout.PREPARE: "Preparing the loss",
+    layout.TRAIN: "Training",
+}
+_TRAININGS = {
+    TEACHER: "Teacher training",
+    STUDENT: "Student training",
+    "teacher-plain": "Teacher without schedule",
+    "student-plain": "Student without KD and schedule",
+    "student-scratch": "Student from scratch",
+    "student-kd": "Student with KD only",
+    "student-a-t": "Student under A_T",
 }
 
 
 def stage_title(stage: str) -> str:
     """The name of a stage for people; of a further row, its own."""
-    return _STAGES.get(stage) or f"Training of {stage.removeprefix('train-')}"
+    key = layout.trained_in(stage)
+    if key is None:
+        return _STAGES.get(stage, f"Training of {stage}")
+    return _TRAININGS.get(key, f"Training of {key}")
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from rolewise._roles import A_S, A_T
 from rolewise.augment import AutoAugment, BasePolicy, Policy, RandAugment, Schedule, TrivialAugment
 from rolewise.errors import InputError, unknown
 from rolewise.population.pbt import MAGNITUDE_MAX, PROBABILITY_MAX, VECTOR_LENGTH
@@ -72,8 +73,8 @@ def _given(searched: Schedule | None) -> Schedule:
 def _arms() -> dict[str, Arm]:
     arms = (
         Arm("none", "no schedule"),
-        Arm("a_t", "A_T", "a_t"),
-        Arm("a_s", "A_S", "a_s"),
+        Arm("a_t", A_T, "a_t"),
+        Arm("a_s", A_S, "a_s"),
         Arm("a_t-other", "A_T of the other data set", "a_t", other_data=True),
         Arm("a_s-other", "A_S of the other data set", "a_s", other_data=True),
         Arm("constant", "one random policy for all epochs", make=_constant),

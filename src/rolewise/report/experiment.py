@@ -13,9 +13,9 @@ from rolewise.report.arms_plot import arms_plot
 from rolewise.report.experiment_page import Commands, experiment_page
 from rolewise.report.experiment_text import latex, markdown, model_index, table_csv
 from rolewise.report.theme import Theme
-from rolewise.runs import write_atomic
+from rolewise.runs import layout, write_atomic
 
-PAGE, TEXT, PICTURE = "report.html", "README.md", "arms.svg"
+PAGE, TEXT, PICTURE = layout.REPORT, "README.md", "arms.svg"
 
 
 def write_experiment(
@@ -43,7 +43,7 @@ def write_experiment(
         "results.csv": table_csv(results),
         "tables.tex": latex(tables),
         "model-index.yml": model_index(results),
-        "results.json": _document(results),
+        layout.RESULTS: _document(results),
         **({PICTURE: picture} if picture else {}),
     }
     written = []
