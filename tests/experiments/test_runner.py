@@ -256,6 +256,14 @@ def same_apart_from_the_accuracy(mine, theirs, here, there):
     assert rest(json.loads(mine.read_text())) == rest(json.loads(theirs.read_text())), mine
 
 
+def same_inputs(mine, theirs, here, there):
+    """Digests of a teacher's file cover the accuracy that it states; the copied files are compared themselves."""
+    first, second = (json.loads(path.read_text()) for path in (mine, theirs))
+    assert {key: one["files"].keys() for key, one in first.items()} == {
+        key: one["files"].keys() for key, one in second.items()
+    }
+
+
 def same_stages(mine, theirs, here, there):
     """Lengths of logs in bytes depend on the digits of the score."""
     assert json.loads(mine.read_text()).keys() == json.loads(theirs.read_text()).keys()
@@ -266,6 +274,7 @@ _FILES = {
     "metrics.jsonl": same_apart_from_the_test,
     "results.json": same_apart_from_the_score,
     "stages.json": same_stages,
+    "inputs.json": same_inputs,
     "tests": same_logits,
     "teacher.safetensors": same_tensors,
     "student.safetensors": same_tensors,
