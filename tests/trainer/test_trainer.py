@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import rolewise as rw
 from rolewise import kd, networks
 from rolewise.augment import Schedule, normalize
+from rolewise.data import Data
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import CrossEntropy, Distill
 from rolewise.progress import Progress
@@ -295,21 +296,18 @@ def test_a_diverging_training_stops_with_a_diagnosis(data):
 
 
 def test_the_test_images_are_read_after_training_only(data):
-    class Watched:
-        train = data.train
+    def read_test():
+        assert trained, "the test images were read before the training was over"
+        return data.test
 
-        @property
-        def test(self):
-            assert trained, "the test images were read before the training was over"
-            return data.test
-
+    watched = Data("digits", data.train, read_test)
     trained = []
 
     class Ends(Progress):
         def finish(self, summary=""):
             trained.append(True)
 
-    rw.train(small(), Watched(), epochs=1, batch_size=64, progress=Ends())
+    rw.train(small(), watched, epochs=1, batch_size=64, progress=Ends())
     assert trained
 
 
