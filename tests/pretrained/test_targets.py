@@ -34,7 +34,7 @@ def test_nothing_of_others(tmp_path: Path, name: str):
     with pytest.raises(InputError, match=f"`path`: .*{name} is there and is not an earlier export"):
         export(build("cnn-tiny"), tmp_path / target)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_bytes().startswith(b"somebody's")
+    assert (tmp_path / name).read_bytes().startswith(b"somebody else's")
 
 
 def test_no_trained_network(tmp_path: Path):
