@@ -124,7 +124,8 @@ def test_it_runs_on_the_fake_device(tmp_path, units):
     assert not any("failed" in unit for unit in figures.values())
     losses = figures.get("check: losses", {})
     assert not any("failed" in loss for loss in losses.values() if isinstance(loss, dict))
-    assert figures["row: teacher"]["stayed eager"] == []
+    # Values that are none never agree, so the row takes steps that are not recorded; nothing else keeps it from that.
+    assert all("`record_steps` is off" in why for why in figures["row: teacher"]["stayed eager"])
     assert figures["lanes: plain"]["stayed eager"] == []
     assert "graph to eager" in figures["check: graph against eager"]["4-bit + ii-kd, deterministic"]
 

@@ -128,8 +128,8 @@ def test_a_cluster_that_is_not_there_is_said_soon(address):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ray_address": "auto"}, "`ray_address` belongs to the Ray engine"),
-        ({"gpus_per_member": 0.5}, "`gpus_per_member` belongs to the Ray engine"),
+        ({"ray_address": "auto"}, "`ray_address`: belongs to the Ray engine"),
+        ({"gpus_per_member": 0.5}, "`gpus_per_member`: belongs to the Ray engine"),
         ({"engine": "rey"}, "`engine` must be 'local' or 'ray', got 'rey'"),
         (
             {"engine": "ray", "gpus_per_member": -1},

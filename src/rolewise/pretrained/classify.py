@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
 from rolewise.pretrained.files import PathLike, describe, load_network
 from rolewise.pretrained.info import NetworkInfo, Preprocessing
+
+if TYPE_CHECKING:
+    from PIL import Image
 from rolewise.pretrained.onnx_network import onnx_network
 from rolewise.pretrained.openvino_network import openvino_network
 
@@ -55,6 +58,12 @@ def prepare_image(path: Path, steps: Preprocessing) -> Float[Tensor, "c h w"]:
     Raises:
         InputError: the file cannot be read as an image.
     """
+    from PIL import (  # here: networks are saved and loaded without Pillow too
+        Image,
+        ImageOps,
+        UnidentifiedImageError,
+    )
+
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert(steps.channels)
@@ -69,8 +78,10 @@ def prepare_image(path: Path, steps: Preprocessing) -> Float[Tensor, "c h w"]:
     return ((values - torch.tensor(steps.mean)) / torch.tensor(steps.std)).permute(2, 0, 1).contiguous()
 
 
-def _sized(image: Image.Image, steps: Preprocessing) -> Image.Image:
+def _sized(image: "Image.Image", steps: Preprocessing) -> "Image.Image":
     """The central square, scaled; the central part of it."""
+    from PIL import Image
+
     height, width = steps.size
     scaled = steps.resize or max(height, width)
     side = min(image.size)
