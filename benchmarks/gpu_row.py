@@ -174,6 +174,7 @@ class Row:
             batch_size=size.batch,
             device=self.device,
             record_steps=self.recorded,
+            workers=1,  # on a GPU its own engine; on a CPU this process, which knows what the image lacks
             should_stop=lambda: time.monotonic() > until,
             progress=notes,
             details=True,

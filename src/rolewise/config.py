@@ -215,12 +215,13 @@ class Config(Section):
     @classmethod
     def _named(cls, value: Any) -> Any:
         """Names in one text, with commas; `all` and True, `none` and False."""
-        if value in ("all", True):
+        if value is True or value == "all":
             return BASELINES
-        if value in ("none", False, None):
+        if value is False or value is None or value == "none":
             return ()
         names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-        return list(dict.fromkeys(names)) if isinstance(names, list | tuple) else names
+        texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        return list(dict.fromkeys(names)) if texts else names
 
     def role(self, role: str) -> TeacherConfig | StudentConfig:
         """The teacher's or the student's section."""

@@ -1,6 +1,6 @@
 """What is fuzzed: each target changes valid input and hands it to a command, which must end with a status of its own.
 
-A target yields (what was done, status, what was printed to stderr). A traceback, an unforeseen error, or a status that
+A target yields (what was done, status, what was printed to stderr). A traceback, or a status that
 is none of 0, 1, 2 and 75 is a failure; see `test_fuzz.py` and `soak.py`.
 """
 
@@ -40,14 +40,14 @@ def call(*arguments: str) -> tuple[int, str]:
 
 
 def faulty(attempt: Attempt) -> bool:
-    """Whether a command ended in a way that it may not."""
+    """Whether a command ended in a way that it may not: another status, a traceback, or pages of text."""
     _, status, errors = attempt
-    return (
-        status not in STATUSES
-        or "Traceback" in errors
-        or "does not foresee" in errors
-        or len(errors) > 20_000
-    )
+    return status not in STATUSES or "Traceback" in errors or len(errors) > 20_000
+
+
+def unforeseen(attempt: Attempt) -> bool:
+    """Whether only the last resort of `main` knew the error: one line and a file, but no way out."""
+    return "does not foresee" in attempt[2]
 
 
 def settings(work: Path, rng: random.Random) -> Iterator[Attempt]:

@@ -20,23 +20,24 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks")]
 
 from common import record  # noqa: E402
-from fuzz_targets import SMALL, TARGETS, faulty  # noqa: E402
+from fuzz_targets import SMALL, TARGETS, faulty, unforeseen  # noqa: E402
 
 from rolewise.runs import layout  # noqa: E402
 
 
-def fuzz(name: str, count: int, seed: int) -> int:
-    """Faulty attempts of `count`; each is printed."""
-    faults = 0
+def fuzz(name: str, count: int, seed: int) -> tuple[int, int]:
+    """Faulty attempts of `count`, and those that only the last resort of the command knew; each is printed."""
+    faults = last_resort = 0
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         attempts = TARGETS[name](Path(folder), random.Random(f"{name}-{seed}"))
         for number, attempt in zip(range(count), attempts, strict=False):
-            if faulty(attempt):
-                faults += 1
+            faults += faulty(attempt)
+            last_resort += unforeseen(attempt)
+            if faulty(attempt) or unforeseen(attempt):
                 print(f"{name} {number}: {attempt[0]}\n-> {attempt[1]}: {attempt[2][-3000:]}", flush=True)
         os.chdir(HERE)
-    return faults
+    return faults, last_resort
 
 
 def products(run: Path) -> dict[str, str]:
@@ -106,7 +107,8 @@ def main() -> int:
     counts = {}
     for name in TARGETS:
         tried = getattr(options, name)
-        counts[name] = {"tried": tried, "faulty": fuzz(name, tried, options.seed)}
+        faults, last_resort = fuzz(name, tried, options.seed)
+        counts[name] = {"tried": tried, "faulty": faults, "unforeseen": last_resort}
         print(f"{name}: {counts[name]}", flush=True)
     counts["kills"] = {"tried": options.kills, "faulty": kills(options.kills, options.seed)}
     print(f"kills: {counts['kills']}", flush=True)

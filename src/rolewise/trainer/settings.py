@@ -42,7 +42,15 @@ class TrainSettings(ComputeSettings, TrainRecipe):
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        try:
+            kind = torch.device(device).type
+        except RuntimeError:
+            kind = "unknown"
+        if kind not in ("cpu", "cuda"):
+            raise InputError(
+                f'`device` must be "cpu", "cuda", "cuda:1" and so on, or "auto", got "{device}".'
+            )
+        if kind == "cuda" and not torch.cuda.is_available():
             raise InputError(f'`device` is "{device}", but PyTorch sees no CUDA device. Use "cpu" or "auto".')
         precision = self.precision
         if precision == "auto":
