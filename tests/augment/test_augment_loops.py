@@ -1,7 +1,9 @@
 """Schedules in other people's loops: Compose, DataLoader workers, the example."""
 
+import os
 import pickle
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,6 +103,18 @@ def batches(loader: DataLoader, dataset: AugmentedDataset, epochs: int) -> list[
 @pytest.mark.parametrize(("workers", "method"), [(0, None), (2, "fork"), (1, "spawn")])
 def test_data_loader_workers_give_the_same_bytes(workers, method):
     """Persistent workers hear of each new epoch, although they were started in the first one."""
+    if method != "fork":
+        check_loader(workers, method)
+        return
+    # In a process of its own: this one may hold threads of other libraries, with which it cannot be forked.
+    code = f"import test_augment_loops; test_augment_loops.check_loader({workers}, {method!r})"
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=300
+    )
+
+
+def check_loader(workers, method):
     dataset = AugmentedDataset(Pictures(), ScheduleTransform(SCHEDULE, seed=6), then=to_tensor)
     loader = DataLoader(
         dataset,
