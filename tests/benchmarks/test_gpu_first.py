@@ -106,12 +106,11 @@ QUICK = ("check: graph against eager", "lanes: plain", "evaluation", "row: searc
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("units", [QUICK, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "whole"])
-def test_it_runs_on_the_fake_device(tmp_path, units):
-    """Without values: steps are recorded, nothing raises."""
+def test_it_runs_on_the_fake_device(tmp_path):
+    """Without values: steps are recorded, nothing raises. Other units start processes, which the fake device cannot."""
     if torch.version.cuda or shutil.which("g++") is None:
         pytest.skip("the fake device needs a CPU build of PyTorch and g++")
-    only = [word for unit in units for word in ("--only", unit)]
+    only = [word for unit in QUICK for word in ("--only", unit)]
     command = [sys.executable, ROOT / "tests" / "gpu" / "on_fake_cuda.py", SCRIPT, "all", "--smoke", *only]
     path = os.pathsep.join(path for path in sys.path if path)
     run = subprocess.run(
@@ -120,7 +119,7 @@ def test_it_runs_on_the_fake_device(tmp_path, units):
     assert run.returncode == 1, run.stderr  # the checks' values are wrong
     assert "Traceback" not in run.stderr
     figures = figures_of(tmp_path)["figures"]
-    assert len(figures) >= len(units or range(25))
+    assert len(figures) >= len(QUICK)
     assert not any("failed" in unit for unit in figures.values())
     losses = figures.get("check: losses", {})
     assert not any("failed" in loss for loss in losses.values() if isinstance(loss, dict))

@@ -118,6 +118,8 @@ def test_the_hub_is_asked_for_two_files(tmp_path: Path, monkeypatch: pytest.Monk
         "name": "someone/net",
         "revision": "v1",
         "allow_patterns": ["model.safetensors", "config.json"],
+        "endpoint": None,
+        "local_dir": None,
     }
     assert torch.equal(found(X), student()(X))
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
