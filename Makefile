@@ -21,8 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/rolewise run $(if $(wildcard $(OUT)/config.json),--resume,--out) $(OUT)
 
+# A test process that dies ends the whole at once: with another one in its place, pytest-xdist may wait for ever.
+TEST := -n 2 --dist loadfile --max-worker-restart 0
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(TEST)
 
 $(GPU_VENV)/.installed: pyproject.toml
 	$(GPU_PYTHON) -m venv $(GPU_VENV)
@@ -33,7 +35,7 @@ $(GPU_VENV)/.installed: pyproject.toml
 
 # The quick tests on the software of a machine with a GPU, without one; what it lacks (Ray) is left out.
 test-gpu-software: $(GPU_VENV)/.installed
-	PYTHONPATH=$(CURDIR)/src $(GPU_VENV)/bin/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile
+	PYTHONPATH=$(CURDIR)/src $(GPU_VENV)/bin/python -m pytest -m "not slow and not ray" $(TEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

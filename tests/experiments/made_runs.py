@@ -38,6 +38,12 @@ def make_runs(site: Site, work: Iterable[Work], accuracy: Callable[[Work], float
             results["rows"] = [
                 {
                     "key": one.role,
+                    "name": one.name,
+                    "role": one.role,
+                    "weight_bits": 4,
+                    "act_bits": 4,
+                    "epochs": 1,
+                    "seed": one.seed,
                     "accuracy": value,
                     "loss": 1.0,
                     "n": IMAGES,

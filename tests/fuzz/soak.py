@@ -2,7 +2,8 @@
 
     python tests/fuzz/soak.py --settings 3000 --records 2000 --kills 40 --record
 
-Every faulty attempt is printed with its input; the exit status is 1 if there was one.
+Every attempt that is faulty, or that only the last resort of the command knew, is printed with its input; the exit
+status is 1 if there was one.
 """
 
 import argparse
@@ -114,7 +115,7 @@ def main() -> int:
     print(f"kills: {counts['kills']}", flush=True)
     if options.record:
         record("soak", {"seed": options.seed, **counts})
-    return int(any(one["faulty"] for one in counts.values()))
+    return int(any(one["faulty"] or one.get("unforeseen") for one in counts.values()))
 
 
 if __name__ == "__main__":

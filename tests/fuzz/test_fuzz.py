@@ -19,8 +19,7 @@ def test_no_traceback(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for attempt in attempts:
         end = end or time.monotonic() + SECONDS[name]  # what a target prepares does not count
         count += 1
-        # Whatever is wrong with settings is said with the way out; damaged records may end in the last resort.
-        if faulty(attempt) or (name == "settings" and unforeseen(attempt)):
+        if faulty(attempt) or unforeseen(attempt):
             faults.append(attempt)
         if time.monotonic() > end:
             break

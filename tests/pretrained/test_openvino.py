@@ -19,7 +19,7 @@ from trained_networks import Trained
 from rolewise.errors import InputError, MissingExtraError
 from rolewise.networks import build
 from rolewise.pretrained import NetworkInfo, Preprocessing, describe, export, openvino_network
-from rolewise.pretrained.openvino_file import settings
+from rolewise.pretrained.openvino_file import settings, shared_core
 from rolewise.quant import frozen_weights, quantize
 from rolewise.quant.activations import quantized_activations
 from rolewise.quant.layers import quantized_weights
@@ -146,7 +146,7 @@ def fed(path: Path, model: nn.Module, images: Tensor) -> dict[str, SimpleNamespa
         parameters.append(parameter)
     network.add_parameters(parameters)
     network.add_results(results)
-    compiled = openvino.Core().compile_model(network, "CPU", settings(1, "f32"))
+    compiled = shared_core().compile_model(network, "CPU", settings(1, "f32"))
     values = list(compiled([images.numpy(), *(value.numpy() for value in own.values())]).values())
     found = {
         name: SimpleNamespace(
@@ -294,3 +294,26 @@ def test_reading_needs_openvino_alone(tmp_path: Path):
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
+
+
+SIGNAL = """
+import gc, os, signal, sys
+from rolewise.pretrained import openvino_network
+heard = []
+signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+first, second = openvino_network(sys.argv[1]), openvino_network(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert heard == [signal.SIGUSR1]
+"""
+
+
+@pytest.mark.parametrize("faulthandler", [[], ["-X", "faulthandler"]])
+def test_signals_can_be_handled_after_networks_are_released(tmp_path: Path, faulthandler: list[str]):
+    """With a `Core` for each network, the handler would run on a signal stack that is gone."""
+    path = export(build("cnn-tiny"), tmp_path / "net.xml")
+    run = subprocess.run([sys.executable, *faulthandler, "-c", SIGNAL, str(path)], timeout=120, check=False)
+    assert run.returncode == 0

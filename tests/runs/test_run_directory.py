@@ -305,3 +305,11 @@ def test_the_code_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Monke
     exec(code, {"model": model})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [line["epoch"] for line in read_metrics("runs/mine")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"train": true}', '{"train": {"info": 3, "marks": {}}}'])
+def test_a_file_of_stages_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    with RunDirectory.create(tmp_path / "a", {}) as run:
+        (tmp_path / "a" / "stages.json").write_text(content)
+        with pytest.raises(InputError, match=r"stages\.json cannot be used: .*restore it"):
+            run.done("train")

@@ -41,8 +41,8 @@ def test_a_log_cut_anywhere_gives_its_whole_lines(cut: float) -> None:
         whole = sum(end <= length for end in ends[1:])
         assert [entry["epoch"] for entry in read_metrics(path)] == list(range(whole))
         logs.mend(path)
-        logs.append(path, {"epoch": "next"})
-        assert [entry["epoch"] for entry in read_metrics(path)] == [*range(whole), "next"]
+        logs.append(path, {"epoch": 99})
+        assert [entry["epoch"] for entry in read_metrics(path)] == [*range(whole), 99]
 
 
 def test_back_to_a_mark(tmp_path: Path) -> None:
@@ -70,4 +70,19 @@ def test_back_to_a_mark(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(f"{{}}\n{line}\n{{}}\n")
     with pytest.raises(InputError, match=words):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"epoch": "/"}', "metrics.jsonl:2 epoch: Input should be a valid integer"),
+        ('{"epoch": [1]}', "metrics.jsonl:2 epoch"),
+        ('{"epoch": Infinity}', "metrics.jsonl:2 epoch"),
+        ('{"accuracy": "high", "member": {}}', "metrics.jsonl:2 member.*metrics.jsonl:2 accuracy"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 1, "accuracy": null}}\n{line}\n')
+    with pytest.raises(InputError, match=message):
         read_metrics(tmp_path)

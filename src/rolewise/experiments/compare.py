@@ -18,7 +18,7 @@ from rolewise.experiments.statistics import (
     summarize,
     wilson_interval,
 )
-from rolewise.runs import layout, load_json, read_config
+from rolewise.runs import layout, read_config, read_results
 
 ALPHA = 0.05
 
@@ -167,8 +167,7 @@ def _arm(group: str, key: str | None) -> Arm:
 
 def _read(path: Path, key: str | None) -> TestedRun:
     seed = read_config(path)["config"].get("seed", 0)
-    results = path / layout.RESULTS
-    rows = {row["key"]: row for row in load_json(results)["rows"]} if results.exists() else {}
+    rows = {row["key"]: row for row in read_results(path / layout.RESULTS)["rows"]}
     if not rows:
         raise InputError(f"{path} has no tested network yet: finish it with `rolewise run --resume {path}`.")
     chosen = key or ("student" if "student" in rows else next(iter(rows)))

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rolewise.augment import Policy, Schedule
-from rolewise.errors import InputError
 from rolewise.experiments.plan import Work, training
 from rolewise.experiments.setups import Cell
 from rolewise.experiments.site import Site
 from rolewise.experiments.statistics import Summary, summarize
-from rolewise.runs import layout, load_json, read_config
+from rolewise.runs import layout, read_config, read_results
 
 What = Literal["accuracy", "first_epoch", "changes"]
 
@@ -159,16 +158,13 @@ def collect(site: Site, asked: Mapping[Cell, Sequence[int]], work: Iterable[Work
     return Results(site.options.title, found, tuple(every), failures, searches, tuple(environments))
 
 
-def site_results(site: Site, name: str) -> Mapping[str, Any]:
+def site_results(site: Site, name: str) -> dict[str, Any]:
     """`results.json` of a run.
 
     Raises:
         InputError: it is missing or no JSON.
     """
-    found = load_json(site.run(name) / layout.RESULTS)
-    if not isinstance(found, dict):
-        raise InputError(f"{site.run(name)}/{layout.RESULTS} must hold an object.")
-    return found
+    return read_results(site.run(name) / layout.RESULTS)
 
 
 def _cell(site: Site, cell: Cell, seeds: Sequence[int], failures: Mapping[str, str]) -> CellResult:

@@ -204,7 +204,12 @@ def describe(path: PathLike) -> dict[str, Any]:
         stated = describe_openvino(Path(path))
     else:
         stated = _read_description(_locate(path)[1])
-    return {**stated.get("extra", {}), **stated.get("info", {}), **stated}
+    found = {**stated.get("extra", {}), **stated.get("info", {}), **stated}
+    try:
+        NetworkInfo.from_json(found)
+    except InputError as error:
+        raise InputError(f"{path} describes its use in a way that cannot be: {error}") from error
+    return found
 
 
 def _locate(path: PathLike) -> tuple[Path, Path]:

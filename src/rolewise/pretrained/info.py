@@ -1,6 +1,6 @@
 """What a user of a network needs in addition to its tensors: preparation of images, classes, origin."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,6 +8,18 @@ from rolewise.errors import InputError
 from rolewise.runs.files import finite
 
 CHANNELS = ("RGB", "L")
+# What each entry of a file's description may be: a check, and the words for a message.
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "preprocessing": (lambda value: isinstance(value, Mapping), "an object"),
+    "classes": (
+        lambda value: isinstance(value, list | tuple) and all(isinstance(one, str) for one in value),
+        "a list of names",
+    ),
+    "data": (lambda value: isinstance(value, str), "a name"),
+    "accuracy": (lambda value: type(value) in (int, float) and 0 <= value <= 1, "a fraction from 0 to 1"),
+    "test_images": (lambda value: type(value) is int and value >= 0, "a number of images"),
+    "made": (lambda value: isinstance(value, Mapping), "an object"),
+}
 
 
 @dataclass(frozen=True)
@@ -116,8 +128,15 @@ class NetworkInfo:
         """The inverse of `to_json`.
 
         Raises:
-            InputError: a preprocessing that cannot be.
+            InputError: an entry of another type, or a preprocessing that cannot be.
         """
+        wrong = [
+            f"`{key}` must be {words}, got {value[key]!r}"
+            for key, (fits, words) in _FORMS.items()
+            if value.get(key) is not None and not fits(value[key])
+        ]
+        if wrong:
+            raise InputError(f"{'; '.join(wrong)}.")
         steps = value.get("preprocessing")
         return cls(
             preprocessing=None if steps is None else Preprocessing.from_json(steps),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rolewise.pretrained.formats import export
 from rolewise.pretrained.onnx_network import onnx_network
-from rolewise.pretrained.openvino_file import load_openvino
+from rolewise.pretrained.openvino_file import shared_core
 from rolewise.pretrained.openvino_network import OpenVinoNetwork, openvino_network
 from rolewise.pretrained.tracing import copy_module
 from rolewise.quant import frozen_weights
@@ -46,7 +46,7 @@ def processor_features() -> list[str]:
 
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this processor."""
-    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def runtimes(

@@ -19,7 +19,7 @@ from rolewise.pretrained.description import canonical, file_description
 from rolewise.pretrained.low_bit import OpenVinoForm
 from rolewise.pretrained.onnx_graph import Graph
 from rolewise.pretrained.onnx_writer import write_program
-from rolewise.pretrained.openvino_file import STATED, load_openvino, seal, settings
+from rolewise.pretrained.openvino_file import STATED, seal, settings, shared_core
 from rolewise.pretrained.tracing import image_channels, inference_copy, trace
 from rolewise.pretrained.verify import Run, check_file
 from rolewise.runs import write_atomic
@@ -47,7 +47,7 @@ def export_openvino(
         InputError: an operator that has no translation, or a file that differs from the network.
         MissingExtraError: openvino is not installed.
     """
-    core = load_openvino().Core()
+    core = shared_core()
     low = inference_copy(model)
     graph = Graph(OPSET, OpenVinoForm())
     result, classes = write_program(low, trace(low, image_size), graph)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cache
 from typing import Any
 
 from rolewise.errors import missing_extra
@@ -21,6 +22,24 @@ def load_openvino() -> Any:
     except (ImportError, RuntimeError, OSError) as error:
         raise missing_extra("OpenVINO files", "openvino", "openvino", error) from error
     return openvino
+
+
+def shared_core() -> Any:
+    """The one `openvino.Core` of this process, which is never released.
+
+    OpenVINO gives the calling thread a signal stack of its own with each `Core` that has compiled a network. Where two
+    of them are released in the order in which they were made, the thread is left with one that is already unmapped,
+    and the next signal that Python handles ends the process with a segmentation fault (seen with 2026.4.1).
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    return _core(load_openvino())
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 def settings(threads: int | None, precision: str) -> dict[str, Any]:

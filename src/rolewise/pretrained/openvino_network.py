@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rolewise.errors import InputError
 from rolewise.pretrained.description import check_version
-from rolewise.pretrained.openvino_file import load_openvino, settings, unseal
+from rolewise.pretrained.openvino_file import load_openvino, settings, shared_core, unseal
 
 _LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
 # The runtime graph keeps the names of weights; a layer's own name is lost where BatchNorm is folded into it.
@@ -125,7 +125,7 @@ def openvino_network(
     text, weights, stated = read_openvino(Path(path))
     openvino = load_openvino()
     try:
-        core = openvino.Core()
+        core = shared_core()
         compiled = core.compile_model(core.read_model(text, weights), "CPU", settings(threads, precision))
     except Exception as error:  # openvino raises its own classes
         reason = [line for line in str(error).splitlines() if line.strip()][-1:]

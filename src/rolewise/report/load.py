@@ -4,16 +4,17 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from rolewise._roles import ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.report.tracks import Tracks, tracks
-from rolewise.runs import layout, load_json, read_config, read_lineage, read_metrics
+from rolewise.runs import layout, read_config, read_lineage, read_metrics, read_results
+from rolewise.runs.records import ResultsFile
 from rolewise.stages import Training
 from rolewise.stages.trainings import wanted_baselines
 
@@ -144,7 +145,7 @@ def load(path: str | os.PathLike[str]) -> Run:
             schedules[role] = schedule
     return Run(
         path=folder,
-        config=record.get("config") or {},
+        config=_settings(record.get("config")),
         environment=record.get("environment") or {},
         metrics=attempt(lambda: read_metrics(folder), []),
         lineage=attempt(lambda: read_lineage(folder), []),
@@ -156,58 +157,17 @@ def load(path: str | os.PathLike[str]) -> Run:
     )
 
 
-class _Row(BaseModel):
-    """A row of the result table; further keys stay."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    key: str
-    name: str
-    role: Literal["teacher", "student"]
-    weight_bits: int
-    act_bits: int
-    kd: str | None = None
-    schedule: str | None = None
-    accuracy: float = Field(ge=0, le=1)
-    accuracy_averaged: float | None = Field(None, ge=0, le=1)
-    n: int = Field(ge=1)
-    epochs: int
-    seed: int
-    baseline: bool = False
-
-
-class _Cost(BaseModel):
-    """What a stage took; further keys stay."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    stage: str
-    seconds: float = Field(ge=0)
-    cpu_seconds: float | None = None
-    images: int | None = None
-
-
-class _Results(BaseModel):
-    """`results.json`."""
-
-    rows: list[_Row] = []
-    costs: list[_Cost] = []
-    searches: dict[Literal["teacher", "student"], dict[str, Any]] = {}
-
-
 def _results(path: Path) -> dict[str, Any]:
-    """What `results.json` holds; nothing if it is not there yet.
+    """What `results.json` holds, each row with all its keys: an earlier version wrote fewer."""
+    return ResultsFile.model_validate(read_results(path)).model_dump()
 
-    Raises:
-        InputError: it is not what the pipeline writes; every fault is listed.
-    """
-    if not path.exists():
-        return {}
+
+def _settings(found: Any) -> dict[str, Any]:
+    """The settings of a run, with today's defaults for those that it does not state; another program's as they are."""
     try:
-        return _Results.model_validate(load_json(path)).model_dump()
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise InputError(f"{path} cannot be used: {'; '.join(faults)}.") from None
+        return Config.model_validate(found).model_dump(mode="json")
+    except ValidationError:
+        return found if isinstance(found, dict) else {}
 
 
 def _state(what: str, done: Sequence[dict[str, Any]], epochs: Any) -> str:

@@ -58,6 +58,8 @@ def title(run: Run) -> str:
     if not (data and teacher and student):
         return run.path.resolve().name
     name = title_of(str(data))
+    if not {"weight_bits", "act_bits"} <= student.keys():
+        return f"{name}: {teacher} to {student.get('network') or teacher}"
     return f"{name}: {teacher} to {bits(student)} {student.get('network') or teacher}"
 
 

@@ -12,6 +12,7 @@ from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
 from rolewise.runs.opening import OpenRun, open_run
 from rolewise.runs.place import read_config
+from rolewise.runs.records import read_results
 from rolewise.runs.stop import RESUMABLE, StopFlag
 from rolewise.runs.store import CheckpointStore
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_lineage",
     "read_log",
     "read_metrics",
+    "read_results",
     "to_json",
     "write_atomic",
 ]

@@ -27,6 +27,7 @@ from rolewise.runs.files import (
 )
 from rolewise.runs.layout import CHECKPOINTS, CONFIG, LINEAGE, LOCK, LOGS, METRICS, STAGES, search_stage
 from rolewise.runs.place import FORMAT, FORMAT_VERSION, acquire, read_config, refuse_used
+from rolewise.runs.records import STAGES_FILE, checked
 from rolewise.runs.store import CheckpointStore
 
 
@@ -282,7 +283,11 @@ class RunDirectory:
 
     def _stages(self) -> dict[str, Any]:
         path = self.path / STAGES
-        return dict(load_json(path)) if path.exists() else {}
+        if not path.exists():
+            return {}
+        found: dict[str, Any] = load_json(path)
+        checked(STAGES_FILE, found, path)
+        return found
 
 
 def _stage(line: Mapping[str, Any]) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from rolewise.errors import InputError
 from rolewise.runs.files import crash_point, finite, flush, room_for, to_json, write_all, write_atomic
 from rolewise.runs.layout import LINEAGE, METRICS
+from rolewise.runs.records import LINEAGE_LINES, METRICS_LINES, checked
 
 
 def append(path: Path, fields: Mapping[str, Any]) -> None:
@@ -108,9 +111,21 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; `path` is the run directory or the file itself. See `read`."""
-    return read(Path(path) / METRICS if Path(path).is_dir() else path)
+    return _lines(path, METRICS, METRICS_LINES)
 
 
 def read_lineage(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `lineage.jsonl`; `path` is the run directory or the file itself. See `read`."""
-    return read(Path(path) / LINEAGE if Path(path).is_dir() else path)
+    return _lines(path, LINEAGE, LINEAGE_LINES)
+
+
+def _lines(path: str | os.PathLike[str], name: str, form: TypeAdapter[Any]) -> list[dict[str, Any]]:
+    """The lines of a log, given as the file or as the run directory.
+
+    Raises:
+        InputError: a line is no JSON object, or one of another form.
+    """
+    file = Path(path) / name if Path(path).is_dir() else Path(path)
+    found = read(file)
+    checked(form, found, file, lines=True)
+    return found

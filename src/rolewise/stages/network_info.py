@@ -7,7 +7,7 @@ from typing import Any
 from rolewise.config import Config
 from rolewise.data import Data
 from rolewise.pretrained import NetworkInfo, Preprocessing
-from rolewise.runs import layout, load_json, read_config
+from rolewise.runs import layout, read_config, read_results
 
 
 def preprocessing(config: Config, data: Data) -> Preprocessing:
@@ -63,10 +63,9 @@ def run_settings(folder: Path) -> Config:
 
 
 def result_row(folder: Path, key: str) -> dict[str, Any] | None:
-    """The row of the result table of one network of a run; None if there is none."""
-    file = folder / layout.RESULTS
-    if not file.is_file():
-        return None
-    found = load_json(file)
-    rows = found.get("rows") if isinstance(found, Mapping) else None
-    return next((dict(row) for row in rows or [] if isinstance(row, Mapping) and row.get("key") == key), None)
+    """The row of the result table of one network of a run; None if there is none.
+
+    Raises:
+        InputError: the file of results was changed or damaged.
+    """
+    return next((row for row in read_results(folder / layout.RESULTS)["rows"] if row["key"] == key), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rolewise.runs import RunDirectory, layout
+from rolewise.runs import RunDirectory, layout, read_results
 from rolewise.trainer import Result
 
 
@@ -17,9 +17,12 @@ class Results:
         self.run = run
 
     def read(self) -> dict[str, Any]:
-        """All of it: `rows`, `searches`, `costs`."""
-        empty: dict[str, Any] = {"rows": [], "searches": {}, "costs": []}
-        return self.run.read_json(layout.RESULTS) if self.run.file(layout.RESULTS).exists() else empty
+        """All of it: `rows`, `searches`, `costs`.
+
+        Raises:
+            InputError: the file was changed or damaged.
+        """
+        return read_results(self.run.file(layout.RESULTS))
 
     def add_result(self, row: Mapping[str, Any], result: Result, *, log: bool = True) -> None:
         """The test of a final training: a row of the result table, and a line of the metrics.
