@@ -1,5 +1,10 @@
 """The documentation site: `make docs`. Pages are Markdown, the reference comes from docstrings."""
 
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
 from rolewise._version import __version__
 
 project = "rolewise"
@@ -20,3 +25,26 @@ autodoc_member_order = "bysource"
 autodoc_mock_imports = ["ray", "openvino", "torchvision"]
 # Jaxtyping's shapes and docstrings that show formulas in indented blocks are no reStructuredText.
 suppress_warnings = ["docutils", "autodoc", "myst.xref_missing_root"]
+
+_LINK = re.compile(r"\[([^\]]+)\]\((\.\.?/[^)#\s]+)\)")
+_DOCS = Path(__file__).resolve().parent
+
+
+def _outside(app: Sphinx, name: str, source: list[str]) -> None:
+    """Files of the repository that are no pages cannot be linked to from the site: they are named instead."""
+
+    def named(link: re.Match[str]) -> str:
+        target = (_DOCS / name).parent.joinpath(link[2]).resolve()
+        if (
+            target.is_relative_to(_DOCS) or not target.exists()
+        ):  # a page, or a dead link, which Sphinx reports
+            return link[0]
+        path = target.relative_to(_DOCS.parent)
+        return f"`{path}`" if link[1].strip("`/") in str(path) else f"{link[1]} (`{path}`)"
+
+    source[0] = _LINK.sub(named, source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _outside)

@@ -187,3 +187,20 @@ def test_class_names_that_utf8_cannot_write(tmp_path: Path):
     assert "tea \\| green" in (folder / "README.md").read_text()
     for target in ("net.onnx", "net.xml"):
         assert describe(export(model, tmp_path / target, info=info))["classes"][0] == name
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        ({"classes": 5}, "`classes` must be a list of names, got 5"),
+        ({"classes": ["a", 2]}, "`classes` must be a list of names"),
+        ({"accuracy": "high"}, "`accuracy` must be a fraction from 0 to 1"),
+        ({"preprocessing": [1]}, "`preprocessing` must be an object"),
+        ({"test_images": -1, "data": 3}, "`data` must be a name, got 3; `test_images`"),
+    ],
+)
+def test_a_description_of_another_form_is_refused_by_name(tmp_path: Path, extra: dict, fault: str) -> None:
+    path = save_network(build("cnn-tiny"), tmp_path / "net", extra=extra)
+    with pytest.raises(InputError, match=rf"net\.safetensors describes its use.*{fault}"):
+        describe(path)
+    load_network(path)

@@ -122,3 +122,19 @@ def test_a_product_that_was_changed_is_not_used(run, name, needed):
         (run / log).write_bytes((run / log).read_bytes()[:kept])
     with pytest.raises(InputError, match=f"{name} is not the file that the stage .* made"):
         resume(run)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[1, 2, 3]", "should be a valid dictionary"),
+        ('{"rows": 3}', r"rows: .*valid list"),
+        ('{"rows": [{"key": 5}]}', r"rows\.0\.key: Input should be a valid string.*and \d more"),
+        ('{"rows": [], "costs": [{"stage": "train-teacher", "seconds": "long"}]}', r"costs\.0\.seconds"),
+    ],
+)
+def test_results_of_another_form_are_refused_and_left(run, content, fault):
+    (run / "results.json").write_text(content)
+    with pytest.raises(InputError, match=rf"results\.json cannot be used: .*{fault}.*restore it"):
+        resume(run)
+    assert (run / "results.json").read_text() == content

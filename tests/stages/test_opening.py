@@ -113,3 +113,18 @@ def test_the_code_of_the_documentation(tmp_path, monkeypatch):
     exec(code.replace(data, ", ".join(f'"{key}": {value!r}' for key, value in SMALL.items())), names)
     assert [row["weight_bits"] for row in names["results"]["rows"]] == [32, 2]
     assert read_config("runs/two-bit")["config"]["machine"]["workers"] == 2
+
+
+def test_the_factors_of_the_loss_are_written_down_and_follow_another_loss(tmp_path):
+    path = tmp_path / "run"
+    with open_pipeline({**SMALL, "kd.loss": "ii-kd", "kd.decay": False}, out=path):
+        kd = read_config(path)["config"]["kd"]
+    assert (kd["task_weight"], kd["weight"], kd["decay"], kd["clip"]) == (1, 0.4, False, True)
+    with open_pipeline({"kd.loss": "soft"}, resume=path):
+        kd = read_config(path)["config"]["kd"]
+    assert (kd["task_weight"], kd["weight"], kd["decay"], kd["clip"]) == (0.7, 0.3, False, False)
+    with open_pipeline({"kd.loss": "ii-kd", "kd.weight": 2.0}, resume=path):
+        kd = read_config(path)["config"]["kd"]
+    assert (kd["task_weight"], kd["weight"], kd["decay"], kd["clip"]) == (1, 2.0, True, True)
+    with open_pipeline({"kd.loss": "ii-kd"}, resume=path):  # the same loss: what was said before stays
+        assert read_config(path)["config"]["kd"]["weight"] == 2.0

@@ -99,7 +99,27 @@ def resolve(config: Config, data: Data | None = None) -> Config:
     images = config.data
     if data is not None:
         images = images.model_copy(update={"fingerprint": data.fingerprint()})
-    return config.model_copy(update={"machine": machine, "data": images})
+    return resolve_loss(config.model_copy(update={"machine": machine, "data": images}))
+
+
+def resolve_loss(config: Config) -> Config:
+    """The settings with the weights, the decay and the clip that the distillation loss has of its own written down.
+
+    Raises:
+        InputError: an unknown loss, or arguments that it does not take.
+    """
+    loss, section = new_loss(config), config.kd
+    if loss is None:
+        return config
+    task_weight = loss.task_weight if section.task_weight is None else section.task_weight
+    own = {
+        "weight": loss.weight,
+        "task_weight": task_weight,
+        "decay": loss.decay,
+        "clip": loss.clip and task_weight > 0,  # as in `Distill`
+    }
+    found = {name: value for name, value in own.items() if getattr(section, name) is None}
+    return config.model_copy(update={"kd": section.model_copy(update=found)})
 
 
 def image_form(data: Data) -> Image:

@@ -40,6 +40,8 @@ _DEPENDS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("search.", (_SEARCH,), None),
     ("data.search_", (_SEARCH,), None),
 )
+_LOSS = ("loss", "variant", "arguments")
+_LOSS_FACTORS = ("weight", "task_weight", "decay", "clip")  # settings of `kd` that a loss has of its own
 _RUNS = Path("runs")  # where directories without a name of their own go
 
 
@@ -151,7 +153,13 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
     if resume is None:
         return load_config(options=config or {})
     changes = config or {}
-    return inputs.absolute(changed(read_config(resume)["config"], changes), changes)
+    before = read_config(resume)["config"]
+    loss = before.get("kd") or {}
+    if not any(f"kd.{key}" in changes and changes[f"kd.{key}"] != loss.get(key) for key in _LOSS):
+        return inputs.absolute(changed(before, changes), changes)
+    # Another loss comes with factors of its own, unless the changes name them as well.
+    own_factors = {f"kd.{name}": None for name in _LOSS_FACTORS}
+    return build.resolve_loss(inputs.absolute(changed(before, {**own_factors, **changes}), changes))
 
 
 @contextmanager
