@@ -12,10 +12,11 @@ def inference_part(result: dict[str, Any]) -> str:
     features, threads = ", ".join(figures.pop("features")), figures.pop("threads")
     parts = ["## Inference\n", origin(result)]
     parts.append(
-        f"32x32 pixels, 100 classes, {threads} thread, processor with {features}. All runtimes take turns in one\n"
-        "process; CPU time where there is one thread. Speed is relative to onnxruntime float32, turn by turn. An instruction\n"
-        "of VNNI multiplies 64 pairs of bytes where one of AVX-512 multiplies 16 pairs of floats, so that about four times\n"
-        "is the most that large batches can gain on such a processor; AMX, which this one does not have, goes further.\n"
+        f"32x32 pixels, 100 classes, {threads} thread, processor with {features}. All runtimes take turns in\n"
+        "one process; CPU time where there is one thread. Speed is relative to onnxruntime float32, turn by turn. An\n"
+        "instruction of VNNI multiplies 64 pairs of bytes where one of AVX-512 multiplies 16 pairs of floats, so that\n"
+        "about four times is the most that large batches can gain on such a processor; AMX, which this one does not\n"
+        "have, goes further.\n"
     )
     for title, found in figures.items():
         batches = [key for key in found if key.startswith("batch")]
