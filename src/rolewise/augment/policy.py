@@ -81,9 +81,8 @@ class BasePolicy(ABC):
             threads: number of threads over which the images are spread; does not change a byte.
 
         Returns:
-            images: like those that came.
-            exposed: bool `(n, h, w)` (for one image `(h, w)`), the pixels whose alpha is 0: no image content
-                was there.
+            Images like those that came, and a bool array `(n, h, w)` (for one image `(h, w)`) of the pixels whose
+            alpha is 0: no image content was there.
 
         Raises:
             InputTypeError: images that are not uint8 arrays or tensors; seed, epoch or ids that are not

@@ -191,7 +191,7 @@ class Data:
         store: str | os.PathLike[str] | None = None,
         progress: bool = True,
     ) -> "Data":
-        """A data set of map-style `Dataset`s whose items are (image, label), each decoded once.
+        """A data set made of map-style data sets whose items are (image, label), each decoded once.
 
         Args:
             train: a length, and items (image, label); images are PIL images, arrays or tensors, as of `from_arrays`,

@@ -80,7 +80,7 @@ class Placement:
 
 
 class Objective(ABC):
-    """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch` and `backward`s.
+    """Forward and backward of a batch; called as `prepare`, `bind`, then per epoch `set_epoch`, and per batch `backward`.
 
     A subclass defines `bind` and `backward`; the other methods are hooks that do nothing unless it defines them.
 
