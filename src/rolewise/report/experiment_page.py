@@ -13,10 +13,10 @@ from rolewise.experiments.results import CellResult, Results
 from rolewise.experiments.setups import FULL
 from rolewise.experiments.tabulate import ArmGroup, Grid, costs
 from rolewise.report import experiment_words as words
-from rolewise.report import wording
+from rolewise.report import text
 from rolewise.report.arms_plot import arms_plot
+from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
-from rolewise.report.series import series
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
@@ -160,7 +160,7 @@ def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:
         schedule, theme = Schedule.load(cell.schedules[seed]), Theme(page=True)
         title = f"{name}: {cell.cell.setup.data}, {cell.cell.setup.bits} bit, seed {seed}"
         try:
-            used |= set(series(schedule).used)
+            used |= set(schedule_data(schedule).used)
             panels = [
                 Markup(draw(f"{title}: {what} of each op by epoch", schedule, theme))
                 for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
@@ -203,8 +203,8 @@ def _costs(results: Results) -> list[tuple[str, ...]]:
             cost["kind"],
             str(cost["runs"]),
             f"{cost['images']:,}",
-            wording.duration(cost["seconds"]),
-            wording.duration(cost["cpu_seconds"]),
+            text.duration(cost["seconds"]),
+            text.duration(cost["cpu_seconds"]),
         )
         for cost in costs(results)
     ]

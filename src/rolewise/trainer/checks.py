@@ -17,7 +17,7 @@ def check_shared(objective: Objective, settings: TrainSettings, group: Group) ->
     Raises:
         InputError: they cannot.
     """
-    if not objective.shares_batches:
+    if not objective.supports_ddp:
         raise InputError(
             f"{type(objective).__name__} averages no gradients, so several processes cannot share its "
             "batches: train it without torchrun."

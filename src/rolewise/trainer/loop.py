@@ -121,7 +121,7 @@ class Trainer:
     def _join(self, group: "Group") -> None:
         """Makes every process start from the first one's network, and stop after the same batch."""
         group.broadcast_([*self.model.state_dict().values(), *self.objective.state().values()])
-        self.objective.average = group.all_reduce_mean
+        self.objective.all_reduce_mean = group.all_reduce_mean
         stop = self.should_stop
         self.should_stop = lambda: group.all_reduce_stop(stop())
 
@@ -141,7 +141,7 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Of one epoch."""
+        """Number of steps in one epoch."""
         return self.feeder.steps
 
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
