@@ -58,7 +58,7 @@ class BestOnly(Strategy):
 DATA = '''
 import torch
 
-from rolewise.data.split import Data
+from rolewise.data import Data
 
 
 def load_dots() -> Data:

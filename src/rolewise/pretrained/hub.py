@@ -10,7 +10,8 @@ from typing import Any
 
 from rolewise._version import __version__
 from rolewise.errors import InputError, RunError, missing_extra
-from rolewise.pretrained.files import HUB_FILES, PathLike, describe, read_pair
+from rolewise.pretrained.files import describe
+from rolewise.pretrained.pair import HUB_FILES, PathLike, read_pair
 from rolewise.pretrained.targets import CARD, check_folder
 from rolewise.runs import write_atomic
 
