@@ -25,7 +25,7 @@ BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 class DataConfig(Section):
     """What is learned."""
 
-    name: str = Field("digits", description="`digits`, `cifar10`, `cifar100`, `folder`, or FILE.py:function")
+    name: str = Field("digits", description="a name of rolewise.data.DATA_SETS, or FILE.py:function")
     root: str | None = Field(None, description="folder that holds the data set")
     size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
     resize: int | None = Field(
@@ -94,7 +94,7 @@ class StudentConfig(Section):
     first_last_bits: int = Field(
         32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
     )
-    quantizer: str = Field("dorefa", description="`dorefa`, `lsq` or `pact`")
+    quantizer: str = Field("dorefa", description="a name of rolewise.quant.METHODS")
     init: Literal["teacher", "random"] = Field(
         "teacher", description="initial weights: those of the teacher that fit, or random ones"
     )

@@ -76,14 +76,14 @@ DATA_SETS: Mapping[str, DataSet] = {
     ),
     "cifar10": DataSet(
         title="CIFAR-10",
-        about="CIFAR-10",
+        about="60,000 photographs of 32 x 32 pixels in 10 classes",
         loader="rolewise.data.cifar:load_cifar10",
         root="the folder that holds cifar-10-batches-bin, cifar-10-batches-py or an archive",
         preset=_SMALL_CIFAR,
     ),
     "cifar100": DataSet(
         title="CIFAR-100",
-        about="CIFAR-100",
+        about="60,000 photographs of 32 x 32 pixels in 100 classes",
         loader="rolewise.data.cifar:load_cifar100",
         root="the folder that holds cifar-100-binary, cifar-100-python or an archive",
         preset=_SMALL_CIFAR,
