@@ -30,20 +30,10 @@ class Method:
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
+        Method("dorefa", DoReFaWeights(), DoReFaActivations(), "nothing learned (Zhou et al., 2016)"),
+        Method("lsq", LSQWeights(), LSQActivations(), "learned steps (Esser et al., ICLR 2020)"),
         Method(
-            "dorefa",
-            DoReFaWeights(),
-            DoReFaActivations(),
-            "fixed levels, nothing learned (Zhou et al., 2016)",
-        ),
-        Method(
-            "lsq", LSQWeights(), LSQActivations(), "learned steps, from 2 bits on (Esser et al., ICLR 2020)"
-        ),
-        Method(
-            "pact",
-            DoReFaWeights(),
-            PACTActivations(),
-            "DoReFa's weights, a learned bound of activations (Choi et al., 2018)",
+            "pact", DoReFaWeights(), PACTActivations(), "learned bound of activations (Choi et al., 2018)"
         ),
     )
 }
