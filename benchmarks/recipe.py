@@ -21,17 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import command_line
+from common import origin, training_parser, write_results
 
 import rolewise as rw
 from rolewise import kd, networks
 from rolewise.augment import find_schedule
 from rolewise.experiments.statistics import Difference, paired_difference
 from rolewise.pretrained import load_network, save_network
-from rolewise.runs import environment
 from rolewise.seeds import torch_generator
 
-ROOT = Path(__file__).resolve().parents[1]
 CUTMIX = {"cutmix": 1.0, "mix_probability": 0.5}
 # Name -> what it changes: settings of the training, and `schedule`, `task_weight`, `teacher_bits`, which are not.
 ELEMENTS: dict[str, dict[str, Any]] = {
@@ -226,20 +224,15 @@ def in_points(found: Difference) -> dict[str, float | None]:
 
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """`results/recipe/ablation.json`, with where it was measured."""
-    path = Path(options.results)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "name": "recipe",
-        "command": command_line(),
-        "measured": time.strftime("%Y-%m-%d"),
-        "environment": environment(),
+        **origin("recipe"),
         "data": "digits" if options.smoke else "cifar10",
         "epochs": options.epochs,
         "elements": ELEMENTS,
         "strong": STRONG,
         "rows": rows,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    write_results(options.results, content)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -260,18 +253,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", help="folder that holds CIFAR-10")
-    parser.add_argument(
-        "--smoke", action="store_true", help="digits and a tiny network: whether it runs at all"
-    )
-    parser.add_argument("--out", default=str(ROOT / "runs" / "recipe"))
-    parser.add_argument("--results", default=str(ROOT / "results" / "recipe" / "ablation.json"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--bits", type=int, nargs="+", choices=(32, 4, 2), default=[32, 4, 2])
+    parser = training_parser(__doc__, "recipe", "ablation.json", seeds=3, epochs=10)
     parser.add_argument("--only", nargs="+", choices=[*ELEMENTS], default=[])
     parser.add_argument("--plan", action="store_true", help="print what there is to train, and train nothing")
     options = parser.parse_args(arguments)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rolewise.augment import Schedule
@@ -17,6 +16,7 @@ from rolewise.report import text
 from rolewise.report.arms_plot import arms_plot
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
+from rolewise.report.template import render
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
@@ -44,13 +44,6 @@ def experiment_page(
         title: heading.
         commands: (what it repeats, command).
     """
-    environment = Environment(
-        loader=PackageLoader("rolewise.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     theme = Theme(page=True)
     schedules, used = _schedules(results)
     context = {
@@ -72,7 +65,7 @@ def experiment_page(
         "hardware": words.hardware(results),
         "colors": Markup(style_sheet()),
     }
-    return environment.get_template("experiment.html.j2").render(context)
+    return render("experiment.html.j2", context)
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

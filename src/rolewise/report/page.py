@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rolewise._roles import ROLES, SCHEDULES
@@ -15,6 +14,7 @@ from rolewise.report.load import Run
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
+from rolewise.report.template import render
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 LOSSES = {
@@ -32,13 +32,6 @@ _IDLE = ", no operation"  # of a schedule that does nothing
 
 def html_page(run: Run) -> str:
     """The page. Every text in it that is not ours is escaped."""
-    environment = Environment(
-        loader=PackageLoader("rolewise.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
     schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
     context = {
@@ -61,7 +54,7 @@ def html_page(run: Run) -> str:
         "colors": Markup(style_sheet()),
         "faults": run.faults,  # last: drawing may add to it
     }
-    return environment.get_template("report.html.j2").render(context)
+    return render("report.html.j2", context)
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
