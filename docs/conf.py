@@ -45,6 +45,16 @@ def _outside(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = _LINK.sub(named, source[0])
 
 
+def _losses(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Each loss of the table, in its order, in place of the comment `.. losses`."""
+    if name == "api/kd":
+        from rolewise.kd import LOSSES
+
+        classes = (f"rolewise.kd.{loss.__name__}" for loss in LOSSES.values())
+        shown = (f".. autoclass:: {path}\n   :members: paper, release, prepare\n" for path in classes)
+        source[0] = source[0].replace(".. losses\n", "\n".join(shown))
+
+
 def _bars(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
     """Bars in formulas (|x|) are no substitutions of reStructuredText; within `backticks` they stay."""
     for number, line in enumerate(lines):
@@ -56,4 +66,5 @@ def _bars(_app: Sphinx, _what: str, _name: str, _object: object, _options: objec
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _outside)
+    app.connect("source-read", _losses)
     app.connect("autodoc-process-docstring", _bars)
