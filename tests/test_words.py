@@ -37,6 +37,7 @@ WORDS = {
     r"honour\w*|favour\w*|artefacts?|whilst|amongst": "honor, favor, artifact, while, among",
     r"misspelt|learnt": "misspelled, learned",
     r"journals?|standings?|findings?": "log, state, result",
+    r"somebody|anyhow": "another process, someone; in any case",
 }
 # Names are texts too: an underscore ends a word.
 PATTERN = re.compile("|".join(rf"((?<![a-z])(?:{word})(?![a-z]))" for word in WORDS), re.IGNORECASE)

@@ -118,7 +118,7 @@ class BasePolicy(ABC):
         seed = random.getrandbits(62) if seed is None else seed
         epoch = 0 if epoch is None else epoch
         color = _check_fill(fill)
-        pillow = sys.modules.get("PIL.Image")  # who holds a PIL image has loaded it; nobody else needs to
+        pillow = sys.modules.get("PIL.Image")  # whoever has a PIL image has loaded it
         if pillow is not None and isinstance(images, pillow.Image):
             if images.mode not in ("RGB", "L"):
                 raise InputError(

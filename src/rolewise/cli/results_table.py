@@ -36,7 +36,7 @@ def show_results(pipeline: "Pipeline") -> None:
             else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
         )
         table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
-    # A pipe has no width of its own; a table that is cut serves nobody.
+    # A pipe has no width of its own, and a table must not be cut.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 

@@ -132,7 +132,7 @@ def channel_statistics(images: UInt8[Tensor, "n h w c"] | StoredImages) -> tuple
 
     Counts of the 256 values make the sums exact integers, so neither the order of the images nor the number
     of threads matters. A channel with one value only gets 1 as standard deviation: it is 0 after
-    normalization anyhow.
+    normalization in any case.
     """
     channels = int(images.shape[3])
     table = torch.zeros(channels, 256, dtype=torch.int64)
