@@ -74,7 +74,7 @@ def test_a_teachers_stage_needs_no_sound_student():
     check(config, only="search-teacher")
 
 
-def test_a_loss_of_ones_own_that_fails_in_forward(tmp_path):
+def test_an_own_loss_that_fails_in_forward(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from rolewise.kd import KDLoss\n\n\n"
         "class Mine(KDLoss):\n"
