@@ -14,7 +14,7 @@ GPU_VENV := .venv-gpu-software
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino,docs]'
 	touch $@
 
 # A second `make demo` resumes the run that is there, or shows its result.
@@ -55,7 +55,6 @@ soak: $(STAMP)
 
 # The documentation as a site, in docs/_build; a dead link within it is an error.
 docs: $(STAMP)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 clean:
