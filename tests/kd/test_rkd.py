@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rolewise.errors import InputError
 from rolewise.kd import RKD, Outputs
 from rolewise.kd.layers import unit
-from rolewise.kd.rkd import SHORTEST, angles, differences, relative_distances
+from rolewise.kd.rkd import SHORTEST, angles, relative_distances, squared_distances
 
 S = torch.tensor([[1, 0, 0], [0, 2, 0], [1, 1, 0], [0, 1, 3]], dtype=torch.float64)
 T = torch.tensor([[2, 1, 0], [0, 1, 1], [1, -1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -64,10 +64,10 @@ def test_invariant_to_scale_of_the_logits_and_to_the_order_of_the_batch() -> Non
 
 def test_an_equilateral_triangle() -> None:
     points = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(3) / 2]], dtype=torch.float64)
-    difference = differences(points)
-    distance = relative_distances(difference, diagonal=False)
+    squared = squared_distances(points)
+    distance = relative_distances(squared, diagonal=False)
     torch.testing.assert_close(distance, 1 - torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-7)
-    cosine = angles(difference)
+    cosine = angles(squared, torch.float64)
     assert float(cosine[0, 1, 2]) == pytest.approx(0.5)
     assert float(cosine[0, 1, 1]) == pytest.approx(1)
     assert float(cosine[0, 0].abs().max()) == 0

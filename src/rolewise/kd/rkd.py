@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rolewise.errors import InputError
@@ -14,35 +15,122 @@ from rolewise.kd.checks import check_logits, check_pair
 from rolewise.kd.layers import unit
 
 SHORTEST = 1e-6  # floor of a length, as in the reference code
+IN_CACHE = 1 << 18  # float64 numbers that a core's second cache holds
 
 
-def differences(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n d"]:
-    """x_j - x_i for every two rows."""
-    return x.unsqueeze(0) - x.unsqueeze(1)
+class _SquaredDistances(torch.autograd.Function):
+    """|x_i - x_j|^2 in float64, without the n x n x d differences in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        wide = x.double()
+        return torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").square_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        both, wide = gradient + gradient.mT, x.double()
+        return (2 * (both.sum(1, keepdim=True) * wide - both @ wide)).to(x.dtype)
 
 
-def relative_distances(difference: Float[Tensor, "n n d"], *, diagonal: bool = True) -> Float[Tensor, "n n"]:
+def squared_distances(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n n"]:
+    """Squared distances of every two rows, from their differences: exact to rounding also where rows are close."""
+    squared: Tensor = _SquaredDistances.apply(x)  # type: ignore[no-untyped-call]
+    return squared
+
+
+def relative_distances(squared: Float64[Tensor, "n n"], *, diagonal: bool = True) -> Float64[Tensor, "n n"]:
     """Distances of every two rows, divided by their mean over all that are not 0.
 
     Args:
-        difference: difference of every two rows.
+        squared: `squared_distances` of the rows.
         diagonal: the distance of a row to itself is its floor, 1e-6, and counts in the mean (the role-wise authors'
             code); False makes it 0 (Park et al.).
     """
-    distance = difference.square().sum(2).clamp_min(SHORTEST**2).sqrt()
+    distance = squared.clamp_min(SHORTEST**2).sqrt()
     if not diagonal:
         distance = distance * (1 - torch.eye(len(distance), dtype=distance.dtype, device=distance.device))
     mean = distance.sum() / (distance > 0).sum()
     return distance / (mean + 1e-8)
 
 
-def angles(difference: Float[Tensor, "n n d"]) -> Float[Tensor, "n n n"]:
-    """Cosines [i, j, k] of the angle at row i between rows j and k; 0 where j = i or k = i.
+def _reciprocals(squared: Float64[Tensor, "n n"], dtype: torch.dtype) -> Float[Tensor, "n n"]:
+    """1 / distance; 0 where two rows are closer than 1e-6, and so have no direction."""
+    alive = squared > SHORTEST**2
+    return squared.masked_fill(~alive, 1).rsqrt().mul_(alive).to(dtype)
 
-    Two rows closer than 1e-6 have no direction: their unit vector is 0, and takes no gradient.
+
+def angles(
+    squared: Float64[Tensor, "n n"], dtype: torch.dtype, rows: slice = slice(None)
+) -> Float[Tensor, "m n n"]:
+    """Cosines [i, j, k] of the angle at row i between rows j and k; 0 where a side is shorter than 1e-6, as j = i is.
+
+    By the law of cosines, which needs no product of n x n x d directions. The squares cancel where one side is far
+    longer than the other: they are added in float64.
+
+    Args:
+        squared: `squared_distances` of the rows.
+        dtype: type of the result.
+        rows: which i.
     """
-    directions = unit(difference.flatten(0, 1), dim=1, shortest=SHORTEST).view_as(difference)
-    return torch.bmm(directions, directions.mT)
+    near, own = _reciprocals(squared[rows], dtype), squared[rows]
+    cosines = (own.unsqueeze(2) + own.unsqueeze(1)).sub_(squared).to(dtype)
+    return cosines.mul_(near.unsqueeze(2)).mul_((near / 2).unsqueeze(1))
+
+
+class _Gradient:
+    """The gradient of the squared distances, from that of the angles at some rows after the other.
+
+    A side (i, j) enters the angles at i in the sum of squares and in both lengths, (j, k) as the opposite side.
+    """
+
+    def __init__(self, squared: Float64[Tensor, "n n"]) -> None:
+        self._squared, self.value = squared, torch.zeros_like(squared)
+
+    def add(
+        self, rows: slice, cosines: Float[Tensor, "m n n"], arriving: Float[Tensor, "m n n"]
+    ) -> None:
+        """`arriving` is symmetric in its last two dimensions."""
+        near = _reciprocals(self._squared[rows], cosines.dtype)
+        at_side = torch.bmm(near.unsqueeze(1), arriving).squeeze(1)
+        in_length = (arriving * cosines).sum(2)
+        self.value[rows] += near * (at_side - near * in_length)
+        self.value -= (arriving * (near / 2).unsqueeze(2)).mul_(near.unsqueeze(1)).sum(0)
+
+
+class _AngleDistance(torch.autograd.Function):
+    """The mean Huber loss (threshold 1) of the angles; keeps n x n gradients instead of n x n x n angles."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, dtype: torch.dtype) -> Tensor:
+        sides = student, teacher
+        gradients = [
+            _Gradient(side) if needed else None for side, needed in zip(sides, ctx.needs_input_grad, strict=False)
+        ]
+        n, total = len(student), torch.zeros((), dtype=torch.float64, device=student.device)
+        step = max(1, IN_CACHE // n**2) if student.device.type == "cpu" else n
+        for begin in range(0, n, step):
+            rows = slice(begin, begin + step)
+            cosines = [angles(side, dtype, rows) for side in sides]
+            total += F.smooth_l1_loss(*cosines, reduction="sum")
+            slope = torch.sub(*cosines).clamp_(-1, 1)
+            for gradient, own in zip(gradients, cosines, strict=True):
+                if gradient is not None:
+                    gradient.add(rows, own, slope)
+        ctx.gradients = [None if one is None else one.value / n**3 for one in gradients]
+        return total / n**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        student, teacher = ctx.gradients
+        return (
+            None if student is None else gradient * student,
+            None if teacher is None else -gradient * teacher,
+            None,
+        )
 
 
 def relational_loss(
@@ -54,11 +142,12 @@ def relational_loss(
     diagonal: bool = True,
 ) -> Float[Tensor, ""]:
     """Huber loss (threshold 1, mean over all entries) between the relative distances, and between the angles."""
-    s, t = differences(student), differences(teacher)
+    s, t = squared_distances(student), squared_distances(teacher)
     distance = F.smooth_l1_loss(
         relative_distances(s, diagonal=diagonal), relative_distances(t, diagonal=diagonal)
     )
-    return distance_weight * distance + angle_weight * F.smooth_l1_loss(angles(s), angles(t))
+    angle: Tensor = _AngleDistance.apply(s, t, student.dtype)  # type: ignore[no-untyped-call]
+    return (distance_weight * distance + angle_weight * angle).to(student.dtype)
 
 
 class RKD(KDLoss):

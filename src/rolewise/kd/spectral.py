@@ -273,4 +273,6 @@ def _map_gradient(
     dead = layer.dead[:, None, None]
     left = torch.stack((v, outer), dim=2).masked_fill_(dead, 0)
     right = torch.stack((layer.across(y), layer.across(v)), dim=1).masked_fill_(dead, 0)
+    if layer.maps.stride(1) < layer.maps.stride(2):  # channels last: see `in_layout`
+        return torch.bmm(right.mT, left.mT).mT
     return torch.bmm(left, right)
