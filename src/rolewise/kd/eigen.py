@@ -24,7 +24,7 @@ GAP_FLOOR = 1e-12
 STEPS_PER_CHECK = 12
 MOST_CHECKS = 16
 STEPS_PER_LENGTH = 3  # a trace of 1 does not shrink a vector out of the range of float32 in so few steps
-# Squared cosines with orthonormal vectors sum to at most 1: from one half on, and more than rounding, no other is larger.
+# Squared cosines with orthonormal vectors sum to at most 1: above one half, by more than rounding, no other is larger.
 MAJORITY = 0.5001
 # Steps of the iteration that solves a system, before a factorization takes over.
 MOST_CORRECTIONS = 24
@@ -89,7 +89,7 @@ def power_iteration(
     """
     vector = gram.sum(2)  # a start with a share in the leading vector of every non-negative matrix
     value, certain = torch.zeros_like(vector[:, 0]), torch.zeros_like(vector[:, 0], dtype=torch.bool)
-    majority = 0.6 * gram.square().sum((1, 2))
+    majority = 0.6 * torch.linalg.vector_norm(gram.flatten(1), dim=1).square()
     todo = torch.arange(len(gram), device=gram.device)
     for _ in range(MOST_CHECKS):
         part = gram if len(todo) == len(gram) else gram[todo]

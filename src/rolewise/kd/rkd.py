@@ -32,7 +32,8 @@ class _SquaredDistances(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         both, wide = gradient + gradient.mT, x.double()
-        return (2 * (both.sum(1, keepdim=True) * wide - both @ wide)).to(x.dtype)
+        found: Tensor = 2 * (both.sum(1, keepdim=True) * wide - torch.mm(both, wide))
+        return found.to(x.dtype)
 
 
 def squared_distances(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n n"]:
@@ -56,7 +57,7 @@ def relative_distances(squared: Float64[Tensor, "n n"], *, diagonal: bool = True
     return distance / (mean + 1e-8)
 
 
-def _reciprocals(squared: Float64[Tensor, "n n"], dtype: torch.dtype) -> Float[Tensor, "n n"]:
+def _reciprocals(squared: Float64[Tensor, "m n"], dtype: torch.dtype) -> Float[Tensor, "m n"]:
     """1 / distance; 0 where two rows are closer than 1e-6, and so have no direction."""
     alive = squared > SHORTEST**2
     return squared.masked_fill(~alive, 1).rsqrt().mul_(alive).to(dtype)
@@ -89,9 +90,7 @@ class _Gradient:
     def __init__(self, squared: Float64[Tensor, "n n"]) -> None:
         self._squared, self.value = squared, torch.zeros_like(squared)
 
-    def add(
-        self, rows: slice, cosines: Float[Tensor, "m n n"], arriving: Float[Tensor, "m n n"]
-    ) -> None:
+    def add(self, rows: slice, cosines: Float[Tensor, "m n n"], arriving: Float[Tensor, "m n n"]) -> None:
         """`arriving` is symmetric in its last two dimensions."""
         near = _reciprocals(self._squared[rows], cosines.dtype)
         at_side = torch.bmm(near.unsqueeze(1), arriving).squeeze(1)
@@ -107,16 +106,17 @@ class _AngleDistance(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, dtype: torch.dtype) -> Tensor:
         sides = student, teacher
         gradients = [
-            _Gradient(side) if needed else None for side, needed in zip(sides, ctx.needs_input_grad, strict=False)
+            _Gradient(side) if needed else None
+            for side, needed in zip(sides, ctx.needs_input_grad, strict=False)
         ]
         n, total = len(student), torch.zeros((), dtype=torch.float64, device=student.device)
         step = max(1, IN_CACHE // n**2) if student.device.type == "cpu" else n
         for begin in range(0, n, step):
             rows = slice(begin, begin + step)
-            cosines = [angles(side, dtype, rows) for side in sides]
-            total += F.smooth_l1_loss(*cosines, reduction="sum")
-            slope = torch.sub(*cosines).clamp_(-1, 1)
-            for gradient, own in zip(gradients, cosines, strict=True):
+            ours, theirs = (angles(side, dtype, rows) for side in sides)
+            total += F.smooth_l1_loss(ours, theirs, reduction="sum")
+            slope = torch.sub(ours, theirs).clamp_(-1, 1)
+            for gradient, own in zip(gradients, (ours, theirs), strict=True):
                 if gradient is not None:
                     gradient.add(rows, own, slope)
         ctx.gradients = [None if one is None else one.value / n**3 for one in gradients]
