@@ -23,17 +23,18 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
         wide = x.double()
+        ctx.save_for_backward(wide)
+        ctx.dtype = x.dtype
         return torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").square_()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        both, wide = gradient + gradient.mT, x.double()
-        found: Tensor = 2 * (both.sum(1, keepdim=True) * wide - torch.mm(both, wide))
-        return found.to(x.dtype)
+        (wide,) = ctx.saved_tensors
+        both = gradient + gradient.mT
+        found = torch.addmm(both.sum(1, keepdim=True) * wide, both, wide, beta=2, alpha=-2)
+        return found.to(ctx.dtype)
 
 
 def squared_distances(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n n"]:
@@ -51,20 +52,19 @@ def relative_distances(squared: Float64[Tensor, "n n"], *, diagonal: bool = True
             code); False makes it 0 (Park et al.).
     """
     distance = squared.clamp_min(SHORTEST**2).sqrt()
-    if not diagonal:
-        distance = distance * (1 - torch.eye(len(distance), dtype=distance.dtype, device=distance.device))
-    mean = distance.sum() / (distance > 0).sum()
-    return distance / (mean + 1e-8)
+    if diagonal:  # none is 0
+        return distance / (distance.mean() + 1e-8)
+    distance = distance * (1 - torch.eye(len(distance), dtype=distance.dtype, device=distance.device))
+    return distance / (distance.sum() / (distance > 0).sum() + 1e-8)
 
 
 def _reciprocals(squared: Float64[Tensor, "m n"], dtype: torch.dtype) -> Float[Tensor, "m n"]:
     """1 / distance; 0 where two rows are closer than 1e-6, and so have no direction."""
-    alive = squared > SHORTEST**2
-    return squared.masked_fill(~alive, 1).rsqrt().mul_(alive).to(dtype)
+    return squared.rsqrt().masked_fill_(squared <= SHORTEST**2, 0).to(dtype)
 
 
 def angles(
-    squared: Float64[Tensor, "n n"], dtype: torch.dtype, rows: slice = slice(None)
+    squared: Float64[Tensor, "n n"], near: Float[Tensor, "m n"], rows: slice = slice(None)
 ) -> Float[Tensor, "m n n"]:
     """Cosines [i, j, k] of the angle at row i between rows j and k; 0 where a side is shorter than 1e-6, as j = i is.
 
@@ -73,64 +73,66 @@ def angles(
 
     Args:
         squared: `squared_distances` of the rows.
-        dtype: type of the result.
+        near: reciprocal distances of `rows`, in the type of the result.
         rows: which i.
     """
-    near, own = _reciprocals(squared[rows], dtype), squared[rows]
-    cosines = (own.unsqueeze(2) + own.unsqueeze(1)).sub_(squared).to(dtype)
+    own = squared[rows]
+    cosines = (own.unsqueeze(2) + own.unsqueeze(1)).sub_(squared).to(near.dtype)
     return cosines.mul_(near.unsqueeze(2)).mul_((near / 2).unsqueeze(1))
 
 
-class _Gradient:
-    """The gradient of the squared distances, from that of the angles at some rows after the other.
+def _gradients(
+    near: Float[Tensor, "m n"], cosines: Float[Tensor, "m n n"], arriving: Float[Tensor, "m n n"]
+) -> tuple[Float[Tensor, "m n"], Float[Tensor, "n n"]]:
+    """Of squared sides and of twice the squared opposite sides, from the gradient of the angles at some rows.
 
     A side (i, j) enters the angles at i in the sum of squares and in both lengths, (j, k) as the opposite side.
+    `arriving` is symmetric in j and k.
     """
-
-    def __init__(self, squared: Float64[Tensor, "n n"]) -> None:
-        self._squared, self.value = squared, torch.zeros_like(squared)
-
-    def add(self, rows: slice, cosines: Float[Tensor, "m n n"], arriving: Float[Tensor, "m n n"]) -> None:
-        """`arriving` is symmetric in its last two dimensions."""
-        near = _reciprocals(self._squared[rows], cosines.dtype)
-        at_side = torch.bmm(near.unsqueeze(1), arriving).squeeze(1)
-        in_length = (arriving * cosines).sum(2)
-        self.value[rows] += near * (at_side - near * in_length)
-        self.value -= (arriving * (near / 2).unsqueeze(2)).mul_(near.unsqueeze(1)).sum(0)
+    at_side = torch.bmm(near.unsqueeze(1), arriving).squeeze(1)
+    in_length = (arriving * cosines).sum(2)
+    opposite = (arriving * near.unsqueeze(2)).mul_(near.unsqueeze(1)).sum(0)
+    return near * (at_side - near * in_length), opposite
 
 
 class _AngleDistance(torch.autograd.Function):
-    """The mean Huber loss (threshold 1) of the angles; keeps n x n gradients instead of n x n x n angles."""
+    """The summed Huber loss (threshold 1) of the angles; keeps n x n gradients instead of n x n x n angles."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, dtype: torch.dtype) -> Tensor:
-        sides = student, teacher
-        gradients = [
-            _Gradient(side) if needed else None
-            for side, needed in zip(sides, ctx.needs_input_grad, strict=False)
-        ]
-        n, total = len(student), torch.zeros((), dtype=torch.float64, device=student.device)
+        sides, n = (student, teacher), len(student)
         step = max(1, IN_CACHE // n**2) if student.device.type == "cpu" else n
+        losses: list[Tensor] = []
+        parts: tuple[list[tuple[Tensor, Tensor]], ...] = ([], [])
         for begin in range(0, n, step):
             rows = slice(begin, begin + step)
-            ours, theirs = (angles(side, dtype, rows) for side in sides)
-            total += F.smooth_l1_loss(ours, theirs, reduction="sum")
+            near = [_reciprocals(side[rows], dtype) for side in sides]
+            ours, theirs = (angles(side, one, rows) for side, one in zip(sides, near, strict=True))
+            losses.append(F.smooth_l1_loss(ours, theirs, reduction="sum"))
             slope = torch.sub(ours, theirs).clamp_(-1, 1)
-            for gradient, own in zip(gradients, (ours, theirs), strict=True):
-                if gradient is not None:
-                    gradient.add(rows, own, slope)
-        ctx.gradients = [None if one is None else one.value / n**3 for one in gradients]
-        return total / n**3
+            for index, cosines in enumerate((ours, theirs)):
+                if ctx.needs_input_grad[index]:
+                    parts[index].append(_gradients(near[index], cosines, slope))
+        ctx.gradients = [_joined(some) if some else None for some in parts]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum(dtype=torch.float64)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         student, teacher = ctx.gradients
         return (
-            None if student is None else gradient * student,
-            None if teacher is None else -gradient * teacher,
+            None if student is None else gradient.double() * student,
+            None if teacher is None else -gradient.double() * teacher,
             None,
         )
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "n n"]:
+    """The gradient of all squared distances from `_gradients` of some rows after the other."""
+    if len(parts) == 1:
+        return torch.sub(*parts[0], alpha=0.5)
+    sides, opposite = zip(*parts, strict=True)
+    return torch.sub(torch.cat(sides), torch.stack(opposite).sum(0), alpha=0.5)
 
 
 def relational_loss(
@@ -147,6 +149,7 @@ def relational_loss(
         relative_distances(s, diagonal=diagonal), relative_distances(t, diagonal=diagonal)
     )
     angle: Tensor = _AngleDistance.apply(s, t, student.dtype)  # type: ignore[no-untyped-call]
+    angle_weight /= len(student) ** 3  # the mean
     return (distance_weight * distance + angle_weight * angle).to(student.dtype)
 
 
