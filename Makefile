@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino]'
 	touch $@
 
-# A second `make demo` goes on with the run that is there, or shows its result.
+# A second `make demo` resumes the run that is there, or shows its result.
 demo: $(STAMP)
 	$(BIN)/rolewise run $(if $(wildcard $(OUT)/config.json),--resume,--out) $(OUT)
 

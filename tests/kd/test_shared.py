@@ -232,6 +232,16 @@ def test_refuses_what_does_not_match(name: str) -> None:
             loss(flat, teacher)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if not LOSSES[name]().needs_features])
+def test_features_that_are_not_read_may_be_any(name: str) -> None:
+    """Tokens (n, t, c) of a transformer, and other numbers of them, beside the logits."""
+    loss, student, teacher = ready(name)
+    tokens = (torch.randn(6, 9, 16),)
+    other = Outputs(teacher.logits, (*tokens, *tokens), teacher.labels, teacher.ids)
+    found = loss(Outputs(student.logits, tokens, student.labels, student.ids), other)
+    assert torch.equal(found, loss(student, teacher))
+
+
 # A loss of your own.
 
 OWN = """
@@ -293,7 +303,7 @@ def test_load_from_a_file(own: Path) -> None:
         assert other.scale is not loss.scale
 
 
-def test_a_loss_of_ones_own_reaches_another_process(own: Path, tmp_path: Path) -> None:
+def test_an_own_loss_reaches_another_process(own: Path, tmp_path: Path) -> None:
     loss = load_loss(f"{own}:Mine", power=1.0)
     (tmp_path / "loss.bin").write_bytes(pickle.dumps(loss))
     code = (

@@ -16,7 +16,7 @@ from rolewise.cli import main
 from rolewise.errors import InputError
 from rolewise.report import write_markdown, write_report
 from rolewise.report.load import load
-from rolewise.report.wording import duration, flatten, scale, segments, summary, wilson
+from rolewise.report.text import duration, flatten, scale, segments, summary, wilson
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

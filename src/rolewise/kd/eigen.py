@@ -45,7 +45,7 @@ class Spectrum(NamedTuple):
     vectors: Float[Tensor, "n m r"]
 
     def choose(self, probe: Float[Tensor, "n m"], candidates: int, wide: Bool[Tensor, " n"]) -> Choice:
-        """Of the leading `candidates` the one with the largest |cosine|; the earlier one where two are equal."""
+        """The one of the leading `candidates` with the largest |cosine|; the earlier one where two are equal."""
         values, vectors = self.values[:, :candidates], self.vectors[:, :, :candidates]
         cosines = torch.bmm(probe.unsqueeze(1), vectors).squeeze(1)
         cosines = torch.where(wide.unsqueeze(1), cosines * values.clamp_min(RANK_FLOOR).rsqrt(), cosines)

@@ -57,7 +57,7 @@ class Distill(Objective):
     metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
     role: str | None = STUDENT
     init: Init = "given"
-    shares_batches: bool = True
+    supports_ddp: bool = True
     made_by_bind: tuple[str, ...] = (
         "_placement", "_taps", "_teacher_taps", "_teacher", "_lambda", "_sigmoid", "_forward", "_teacher_forward",
     )  # fmt: skip
@@ -226,10 +226,10 @@ class Distill(Objective):
             task, parameters, retain_graph=True, allow_unused=True
         )
         # Over several processes the clip compares the global gradients; the first are sent during the second pass.
-        averaged_task = None if self.average is None else self.average(task_gradients)
+        averaged_task = None if self.all_reduce_mean is None else self.all_reduce_mean(task_gradients)
         both: Gradients = torch.autograd.grad(distance, parameters + own, allow_unused=True)
-        if self.average is not None and averaged_task is not None:
-            both, task_gradients = self.average(both)(), averaged_task()
+        if self.all_reduce_mean is not None and averaged_task is not None:
+            both, task_gradients = self.all_reduce_mean(both)(), averaged_task()
         kd_gradients, own_gradients = both[: len(parameters)], both[len(parameters) :]
         for parameter, gradient in zip(own, own_gradients, strict=True):
             parameter.grad = None if gradient is None else in_layout(self._lambda * gradient, parameter)
