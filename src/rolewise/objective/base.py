@@ -254,6 +254,30 @@ def in_layout(gradient: Tensor, parameter: Tensor) -> Tensor:
     return gradient if all(found) else torch.empty_like(parameter).copy_(gradient)
 
 
+class _ChannelsLast(torch.autograd.Function):
+    """The same map; its gradient in channels last."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last)
+
+
+def with_own_format(x: Tensor) -> Tensor:
+    """`x`, whose gradient has the memory format of `x`, whatever format a loss gives it.
+
+    Where formats differ, a sum takes six times as long on a CPU and the backward pass of a ReLU thirty times.
+    """
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    if not (last and x.requires_grad):
+        return x
+    found: Tensor = _ChannelsLast.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
 def factor(name: str, value: float) -> float:
     """`value` as a finite float of at least 0, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -13,7 +13,16 @@ from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
 from rolewise.kd.trial import try_network
-from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import (
+    Init,
+    Labels,
+    Objective,
+    Placement,
+    correct,
+    factor,
+    in_layout,
+    with_own_format,
+)
 from rolewise.objective.clip import clip_and_add
 from rolewise.objective.forward import Forward
 from rolewise.own_code import is_from_own_code, own_errors, own_file
@@ -167,7 +176,8 @@ class Distill(Objective):
                 taught = self._teacher_forward(images)
         # A mixed image has no class and no place in the data set of its own.
         known = (labels, ids) if labels.ndim == 1 else (None, None)
-        student = Outputs(seen.logits, seen.features, *known).float()
+        features = tuple(with_own_format(one) for one in seen.features)
+        student = Outputs(seen.logits, features, *known).float()
         teacher = Outputs(taught.logits, taught.features, *known).float().detach()
         task = self.task(student.logits, labels)
         distance = self._distance(student, teacher)

@@ -20,6 +20,7 @@ from rolewise.trainer.feed import Batch, Feeder, feeding_threads
 from rolewise.trainer.generators import generators, own_generators
 from rolewise.trainer.ladder import set_rung
 from rolewise.trainer.levels import LevelChanges
+from rolewise.trainer.memory import keep_freed_memory
 from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
 from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings
@@ -71,6 +72,8 @@ class Trainer:
         if group is not None:
             check_shared(objective, self.settings, group)
         self.placement = self.settings.placement()
+        if self.placement.device.type == "cpu":
+            keep_freed_memory()
         self.model = self.placement.place(model)
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
