@@ -17,7 +17,7 @@ NAMES = {
     "checkpoints", "baselines/", "pbt-",
 }  # fmt: skip
 # A folder in the layout of the Hugging Face Hub has a `config.json` of its own.
-HUB = {"pretrained/files.py", "pretrained/card.py"}
+HUB = {"pretrained/pair.py", "pretrained/card.py"}
 # The pieces of work of an experiment have names of their own, which begin like those of stages.
 WORK = {"experiments/plan.py", "experiments/setups.py"}
 

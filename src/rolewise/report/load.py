@@ -54,7 +54,7 @@ class Run:
 
     def lineage_data(self, role: str) -> LineageData | None:
         """A role's search, ready to be drawn; None if nothing of it is there."""
-        found, section = self.searches.get(role, {}), self._section("search")
+        found, section = self.searches.get(role, {}), self.section("search")
         try:
             return lineage_data(
                 role,
@@ -78,7 +78,7 @@ class Run:
         """What a complete run would hold and this one does not, and how far it is."""
         said = []
         for role in ROLES:
-            section = self._section(role)
+            section = self.section(role)
             elsewhere = any(section.get(key) is not None for key in ("schedule", "file", "weights"))
             if role not in self.schedules and not elsewhere:
                 done = [
@@ -87,7 +87,7 @@ class Run:
                     if line.get("role") == role and line.get("member") is not None
                 ]
                 said.append(
-                    _state(f"Search of the {role}'s schedule", done, self._section("search").get("epochs"))
+                    _state(f"Search of the {role}'s schedule", done, self.section("search").get("epochs"))
                 )
             if self.row(role) is None:
                 said.append(self._training_state(f"Training of the {role}", role, role))
@@ -109,12 +109,13 @@ class Run:
     def _training_state(self, what: str, key: str, role: str) -> str:
         stages = {layout.train_stage(key)} | ({layout.TRAIN} if key == role else set())
         done = [line for line in self.metrics if line.get("role") == role and line.get("stage") in stages]
-        train = self._section(role).get("train")
+        train = self.section(role).get("train")
         return _state(
             what, done, train.get("epochs") if isinstance(train, dict) else self.config.get("epochs")
         )
 
-    def _section(self, name: str) -> dict[str, Any]:
+    def section(self, name: str) -> dict[str, Any]:
+        """A group of settings; empty where the run has none of that name, or something else in its place."""
         section = self.config.get(name)
         return section if isinstance(section, dict) else {}
 

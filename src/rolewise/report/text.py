@@ -52,9 +52,8 @@ def duration(seconds: float) -> str:
 
 def title(run: Run) -> str:
     """What the run is about: data, network, bits."""
-    data = (run.config.get("data") or {}).get("name")
-    teacher = (run.config.get("teacher") or {}).get("network")
-    student = run.config.get("student") or {}
+    data, teacher = run.section("data").get("name"), run.section("teacher").get("network")
+    student = run.section("student")
     if not (data and teacher and student):
         return run.path.resolve().name
     name = title_of(str(data))

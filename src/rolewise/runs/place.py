@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from rolewise.errors import InputError, RunError
 from rolewise.runs.files import TEMPORARY, load_json
 from rolewise.runs.layout import CONFIG, LOCK
+from rolewise.runs.records import CONFIG_FILE, checked
 
 FORMAT = "rolewise.run"
 FORMAT_VERSION = 1
@@ -27,11 +28,12 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     record = load_json(file)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
-    if record["format_version"] != FORMAT_VERSION:
+    if record.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{file} has format version {record['format_version']}; this version of rolewise reads up to "
+            f"{file} has format version {record.get('format_version')}; this version of rolewise reads up to "
             f"{FORMAT_VERSION}. Use the version that wrote it, or a later one."
         )
+    checked(CONFIG_FILE, record, file)
     return record
 
 

@@ -21,6 +21,30 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class Hardware(_Form):
+    """The machine that a run was made on."""
+
+    cpu: str | None = None
+    cores: int | None = None
+    gpus: list[str] | None = None
+
+
+class Made(_Form):
+    """Versions, commit and hardware that a run was made with."""
+
+    versions: dict[str, str] | None = None
+    commit: str | None = None
+    hardware: Hardware | None = None
+
+
+class ConfigFile(_Form):
+    """`config.json`; the settings themselves are checked by whoever reads them."""
+
+    format_version: int
+    config: dict[str, Any]
+    environment: Made
+
+
 class MetricsLine(_Form):
     """A line of `metrics.jsonl`. A figure that is NaN or infinite is null."""
 
@@ -104,6 +128,7 @@ class ResultsFile(_Form):
 
 METRICS_LINES = TypeAdapter(list[MetricsLine])
 LINEAGE_LINES = TypeAdapter(list[LineageLine])
+CONFIG_FILE = TypeAdapter(ConfigFile)
 STAGES_FILE = TypeAdapter(dict[str, Stage])
 RESULTS_FILE = TypeAdapter(ResultsFile)
 
