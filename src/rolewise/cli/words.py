@@ -13,6 +13,7 @@ _STAGES = {
     layout.PREPARE: "Preparing the loss",
     layout.TRAIN: "Training",
 }
+_VALUES = {"lr": "learning rate", "task": "task loss", "kd": "KD loss", "kd_dropped": "KD gradients dropped"}
 _TRAININGS = {
     TEACHER: "Teacher training",
     STUDENT: "Student training",
@@ -47,12 +48,13 @@ def percent(score: float | None) -> str:
 
 
 def named(values: dict[str, float]) -> str:
-    """Values by name; accuracies in percent."""
+    """Values by name; accuracies in percent. That no gradient was dropped is not worth a word."""
     shown = []
     for name, value in values.items():
-        if name != "epoch" and isinstance(value, int | float):
-            text = percent(value) if "accuracy" in name else f"{value:.4g}"
-            shown.append(f"{name.replace('_', ' ')} {text}")
+        if name == "epoch" or not isinstance(value, int | float) or (name == "kd_dropped" and value == 0):
+            continue
+        text = percent(value) if "accuracy" in name else f"{value:.4g}"
+        shown.append(f"{_VALUES.get(name, name.replace('_', ' '))} {text}")
     return ", ".join(shown)
 
 
