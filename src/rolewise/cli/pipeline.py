@@ -254,16 +254,16 @@ def _show_results(pipeline: "Pipeline") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"Test accuracy on {pipeline.config.data.name}, last epoch, seed {pipeline.config.seed}, n = 1"
-    )
-    for column in ("network", "bits W/A", "KD", "schedule"):
-        table.add_column(column)
-    table.add_column("accuracy", justify="right")
+    data = Path(pipeline.config.data.name).name
+    table = Table(title=f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1")
+    # In a narrow terminal names are broken, and figures stay whole.
+    for column, whole in (("network", False), ("bits W/A", False), ("KD", True), ("schedule", False)):
+        table.add_column(column, no_wrap=whole, overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
     rows = pipeline.results()["rows"]
     averaged = any(row.get("accuracy_averaged") is not None for row in rows)
     if averaged:
-        table.add_column("averaged weights", justify="right")
+        table.add_column("averaged weights", justify="right", overflow="fold")
     for row in rows:
         shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
         table.add_row(*_cells(row), *("-" if one is None else f"{100 * one:.2f} %" for one in shares))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rolewise._roles import ROLES, SCHEDULES
@@ -57,10 +58,11 @@ def title(run: Run) -> str:
     student = run.config.get("student") or {}
     if not (data and teacher and student):
         return run.path.resolve().name
-    name = title_of(str(data))
+    name, teacher = title_of(str(data)), Path(str(teacher)).name
+    pupil = Path(str(student.get("network") or teacher)).name
     if not {"weight_bits", "act_bits"} <= student.keys():
-        return f"{name}: {teacher} to {student.get('network') or teacher}"
-    return f"{name}: {teacher} to {bits(student)} {student.get('network') or teacher}"
+        return f"{name}: {teacher} to {pupil}"
+    return f"{name}: {teacher} to {bits(student)} {pupil}"
 
 
 def summary(run: Run) -> list[str]:

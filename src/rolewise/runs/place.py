@@ -23,7 +23,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path) / CONFIG
     if not file.is_file():
-        raise InputError(f"{path} is not a run directory: it has no {CONFIG}. Make one with `--out DIR`.")
+        lacks = f"it has no {CONFIG}" if Path(path).exists() else "there is no such folder"
+        raise InputError(f"{path} is not a run directory: {lacks}. `rolewise run --out DIR` makes one.")
     record = load_json(file)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
