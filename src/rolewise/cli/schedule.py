@@ -120,6 +120,9 @@ def plot_schedules(
 
 def _draw(items: list[tuple[str, "Schedule"]], path: Path) -> None:
     from rolewise.report.schedule_plot import schedule_figure
+    from rolewise.runs import check_output
+
+    check_output(path)
 
     roles = [schedule.role for _, schedule in items]
     telling = None not in roles and len(set(roles)) == len(roles)
@@ -180,7 +183,9 @@ def convert(
 ) -> None:
     """Write a schedule in another form, and another length if asked."""
     from rolewise.augment import Schedule
+    from rolewise.runs import check_output
 
+    check_output(out)
     schedule = _one(file, epochs, ops, trial, role if Path(file).is_dir() else None)
     if role is not None:
         schedule = Schedule(schedule.segments, role=role, provenance=schedule.provenance)
@@ -226,7 +231,9 @@ def preview(
 
     from rolewise.augment.contact_sheet import contact_sheet, epoch_strip
     from rolewise.data import load_data
+    from rolewise.runs import check_output
 
+    check_output(out)
     schedule = _one(file, epochs, ops, trial, role)
     if epoch is not None and strip is not None:
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")

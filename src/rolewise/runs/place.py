@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from rolewise.errors import InputError, RunError
 from rolewise.runs.files import TEMPORARY, load_json
-from rolewise.runs.layout import CONFIG, LOCK
+from rolewise.runs.layout import CONFIG, LOCK, is_own
 
 FORMAT = "rolewise.run"
 FORMAT_VERSION = 1
@@ -34,6 +34,23 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Use the version that wrote it, or a later one."
         )
     return record
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Checks that writing to `path` replaces nothing that a run directory needs: results, logs, schedules, networks.
+
+    Raises:
+        InputError: it would.
+    """
+    target = Path(path).resolve()
+    network = target.suffix in (".safetensors", ".json") and target.with_suffix(".safetensors").exists()
+    for folder in target.parents:
+        try:
+            read_config(folder)
+        except (InputError, KeyError):
+            continue
+        if network or is_own(target.relative_to(folder).as_posix()):
+            raise InputError(f"{path} belongs to the run {folder}. Choose another name.")
 
 
 def refuse_used(folder: Path) -> None:
