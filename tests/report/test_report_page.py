@@ -448,7 +448,7 @@ def test_a_best_member_that_was_never_overwritten_is_said_so(tiny: Path, tmp_pat
     (run / "results.json").write_text(json.dumps(results))
     page = page_of(run, tmp_path)
     assert (
-        f"The best member, {kept}, was never overwritten: its schedule is the one all members began with."
+        f"The best member, {kept}, was never overwritten: its schedule is the one it began with."
         in page.visible
     )
     assert "Its validation accuracy, 75.00 %, only ranks the members" in page.visible

@@ -118,7 +118,7 @@ def search_words(role: str, run: Run, found: Tracks) -> list[str]:
         )
     if not found.overwritten:
         said.append(
-            f"The best member, {found.best}, was never overwritten: its schedule is the one all members began with."
+            f"The best member, {found.best}, was never overwritten: its schedule is the one it began with."
         )
     else:
         parts = [f"{branch.member} (to epoch {branch.end})" for branch in found.branches]
