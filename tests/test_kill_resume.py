@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from rolewise.cli.words import stage_title
+from rolewise.runs.titles import stage_title
 from rolewise.runs import load_json
 
 SETTINGS = """

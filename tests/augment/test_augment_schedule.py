@@ -250,7 +250,10 @@ class TestFiles:
             (b"\xff\xfe\x00", "not a text file .byte 0"),
             (b"x" * ((1 << 20) + 1), "too large for a schedule: 1048577 bytes, at most 1048576"),
             (b"{}", "(?s)line 1: format: missing.*format_version.*epochs"),
-            (b'{"format": "rolewise.run", "config": {}}', "^a.json, line 1: format: .* this is not a schedule.$"),
+            (
+                b'{"format": "rolewise.run", "config": {}}',
+                "^a.json, line 1: format: .* this is not a schedule.$",
+            ),
             (b"# A page\n\nof text\n", "^a.json is not a schedule: .*whose lines are lists.$"),
             (b"null", "line 1: an exploit has six elements"),
         ):

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from rolewise.cli.display import LineProgress, LiveProgress, make_progress
 from rolewise.cli.meter import Meter
-from rolewise.cli.words import duration, packed, percent, ranked, stage_title
+from rolewise.cli.words import duration, packed, percent, ranked
 from rolewise.errors import InputError
 from rolewise.progress import CsvLog, Progress, Several, Step
 from rolewise.runs import layout
+from rolewise.runs.titles import stage_title
 from rolewise.stages import TRAININGS
 
 

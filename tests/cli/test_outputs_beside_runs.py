@@ -26,9 +26,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 OWN = (
-    *("config.json", "metrics.jsonl", "lineage.jsonl", "stages.json", "results.json", "inference.json", "lock"),
+    *(
+        "config.json",
+        "metrics.jsonl",
+        "lineage.jsonl",
+        "stages.json",
+        "results.json",
+        "inference.json",
+        "lock",
+    ),
     *("A_T.json", "A_S.json", "kd.safetensors", "student.json", "student.safetensors", "mine.json"),
-    *("baselines", "baselines/student-kd.json", "checkpoints/x.png", "tests/student.safetensors", "code/own.json"),
+    *(
+        "baselines",
+        "baselines/student-kd.json",
+        "checkpoints/x.png",
+        "tests/student.safetensors",
+        "code/own.json",
+    ),
 )
 FREE = ("report.html", "report.md", "plot.svg", "student.onnx", "other.json", "tests.html", "figures/a.png")
 

@@ -359,14 +359,20 @@ def test_a_network_without_act_points_asks_for_them():
 
 
 def test_nothing_left_to_quantize():
-    with pytest.raises(InputError, match='No layer is left to quantize: all .* of the network, "0", "2", are skipped'):
+    with pytest.raises(
+        InputError, match='No layer is left to quantize: all .* of the network, "0", "2", are skipped'
+    ):
         quantize(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), 4, 32)
-    with pytest.raises(InputError, match=r'has no Conv2d or Linear layer\. .* full precision: "0" \(Conv1d\)'):
+    with pytest.raises(
+        InputError, match=r'has no Conv2d or Linear layer\. .* full precision: "0" \(Conv1d\)'
+    ):
         quantize(nn.Sequential(nn.Conv1d(3, 3, 1), nn.ReLU()), 4, 32)
 
 
 def test_a_network_shows_the_bits_of_every_module():
-    plain = nn.Sequential(nn.Linear(3, 3), nn.ReLU6(), nn.Linear(3, 3), nn.Sequential(nn.ReLU()), nn.Linear(3, 3))
+    plain = nn.Sequential(
+        nn.Linear(3, 3), nn.ReLU6(), nn.Linear(3, 3), nn.Sequential(nn.ReLU()), nn.Linear(3, 3)
+    )
     before = repr(plain)
     network = quantize(plain, 4, 2, act_points=["1", "3"])
     for shown in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rolewise.cli.meter import Meter
-from rolewise.cli.words import copied, named, packed, percent, ranked, spread, stage_title
+from rolewise.cli.words import copied, named, packed, percent, ranked, spread
 from rolewise.errors import InputError, unknown
 from rolewise.progress import CsvLog, Progress, Several, TensorBoardLog
+from rolewise.runs.titles import stage_title
 
 _REFRESH = 0.15  # seconds between two pictures at least
 _LINE = 10.0  # seconds between two plain lines of epochs at least

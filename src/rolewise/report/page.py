@@ -9,13 +9,14 @@ from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import wording
 from rolewise.report.classes import classes
-from rolewise.report.curves import curves
+from rolewise.report.curves import Curves, curves
 from rolewise.report.inference import inference
 from rolewise.report.load import Run
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.series import series
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
+from rolewise.runs.titles import stage_title
 
 LOSSES = {
     "soft": "soft labels",
@@ -41,6 +42,7 @@ def html_page(run: Run) -> str:
     )
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
     schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
+    drawn = {role: found for role in ROLES if (found := curves(run, role)) is not None}
     context = {
         "title": wording.title(run),
         "name": run.path.resolve().name,
@@ -54,7 +56,8 @@ def html_page(run: Run) -> str:
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,
-        "curves": [found for role in ROLES if (found := _curves(run, role)) is not None],
+        "curves": [_curves(role, found) for role, found in drawn.items()],
+        "curves_words": wording.curves_words(list(drawn.values())),
         "costs": costs(run),
         "settings": settings(run),
         "environment": wording.flatten(run.environment),
@@ -136,7 +139,7 @@ def costs(run: Run) -> dict[str, Any] | None:
     if not run.costs:
         return None
     total = sum(cost["seconds"] for cost in run.costs)
-    rows = [_cost(cost, total) for cost in run.costs]
+    rows = [_cost({**cost, "stage": stage_title(cost["stage"])}, total) for cost in run.costs]
     known = [cost["cpu_seconds"] for cost in run.costs if cost["cpu_seconds"] is not None]
     images = sum(cost["images"] or 0 for cost in run.costs)
     whole = {
@@ -211,16 +214,13 @@ def _search(run: Run, role: str) -> dict[str, Any] | None:
     }
 
 
-def _curves(run: Run, role: str) -> dict[str, Any] | None:
-    found = curves(run, role)
-    if found is None:
-        return None
+def _curves(role: str, found: Curves) -> dict[str, Any]:
     theme, who = Theme(page=True), role.capitalize()
     panels = [
         Markup(curves_figure(f"{who}: {what} by epoch", heading, lines, theme, epochs=found.epochs))
         for what, heading, lines in (
             ("accuracy", "accuracy, %", found.accuracy),
-            ("loss", "loss", found.loss),
+            ("loss", "task loss", found.loss),
         )
         if lines
     ]

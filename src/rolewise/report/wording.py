@@ -8,6 +8,7 @@ from typing import Any
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
 from rolewise.data import title_of
+from rolewise.report.curves import Curves
 from rolewise.report.load import Run
 from rolewise.report.tracks import Tracks
 
@@ -137,6 +138,20 @@ def coincide(same: Sequence[Sequence[str]]) -> str:
     return " ".join(f"Equal in every epoch, one line over the other: {'; '.join(names)}." for names in same)
 
 
+def curves_words(found: Sequence[Curves]) -> str:
+    """What the lines, broken lines and dots of the learning curves are; of those that are drawn."""
+    drawn = [line for curves in found for line in (*curves.accuracy, *curves.loss)]
+    said = [
+        "Lines: on the augmented training images, averaged over the epoch while the network changes; the loss is that "
+        "of the task, without distillation."
+    ]
+    if any(line.dashed for line in drawn):
+        said.append("Broken lines: held-out images.")
+    if any(line.dots for line in drawn):
+        said.append("Dots: test images, after the last epoch.")
+    return " ".join(said)
+
+
 def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
     """A schedule as lines: which epochs, which ops with probability and magnitude of each copy in use."""
     lines, start = [], 1
@@ -158,13 +173,14 @@ def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings as (dotted name, value); None is shown as a dash."""
+    """Settings and facts as (dotted name, value); None is shown as a dash, memory in GB."""
     found: list[tuple[str, str]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             found += flatten(value, f"{prefix}{key}.")
         else:
-            found.append((f"{prefix}{key}", _value(value)))
+            memory = key == "memory" and isinstance(value, int) and not isinstance(value, bool)
+            found.append((f"{prefix}{key}", f"{value / 1e9:.1f} GB" if memory else _value(value)))
     return found
 
 
