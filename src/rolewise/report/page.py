@@ -42,7 +42,7 @@ def html_page(run: Run) -> str:
     )
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
     schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
-    drawn = {role: found for role in ROLES if (found := curves(run, role)) is not None}
+    drawn = {role: lines for role in ROLES if (lines := curves(run, role)) is not None}
     context = {
         "title": wording.title(run),
         "name": run.path.resolve().name,
