@@ -29,8 +29,8 @@ test: $(STAMP)
 $(GPU_VENV)/.installed: pyproject.toml
 	$(GPU_PYTHON) -m venv $(GPU_VENV)
 	$(GPU_VENV)/bin/pip install --quiet torch==$(GPU_TORCH) numpy numba pydantic safetensors filelock jaxtyping pillow \
-		pyyaml typer rich matplotlib jinja2 onnx onnxruntime onnxscript tensorboard \
-		pytest pytest-timeout pytest-xdist hypothesis beartype
+		pyyaml typer rich matplotlib jinja2 onnx onnxruntime onnxscript openvino tensorboard huggingface_hub \
+		pytest pytest-timeout pytest-xdist hypothesis beartype scipy click
 	touch $@
 
 # The quick tests on the software of a machine with a GPU, without one; what it lacks (Ray) is left out.
@@ -51,7 +51,7 @@ bench: $(STAMP)
 
 # Broken input of every kind and kills at random moments; an hour or two. A short form is part of `make test`.
 soak: $(STAMP)
-	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 40
+	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 48 --record
 
 # The documentation as a site, in docs/_build; a dead link within it is an error.
 docs: $(STAMP)

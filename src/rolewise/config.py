@@ -59,6 +59,12 @@ class DataConfig(Section):
         description="training images of final trainings, the first of the search's shuffle; None: all",
     )
     test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
+    held_out: int | None = Field(
+        None,
+        ge=1,
+        description="further training images, which final trainings leave out: each epoch is scored on them, and the "
+        "best epoch is reported beside the last one; None: the last one alone",
+    )
     skip_bad: bool = Field(False, description="leave out files of a `folder` that are no readable image")
     fingerprint: str | None = Field(
         None, description="SHA-256 of the training images and labels; other data are refused"

@@ -284,6 +284,7 @@ _FILES = {
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(1800)  # a minute, but for a machine that does much else
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")

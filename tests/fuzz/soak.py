@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks")]
 from common import record  # noqa: E402
 from fuzz_targets import SMALL, TARGETS, faulty, unforeseen  # noqa: E402
 
-from rolewise.runs import layout  # noqa: E402
+from rolewise.runs import RunDirectory, layout  # noqa: E402
 
 
 def fuzz(name: str, count: int, seed: int) -> tuple[int, int]:
@@ -56,43 +57,80 @@ def products(run: Path) -> dict[str, str]:
     }
 
 
-def kills(count: int, seed: int) -> int:
-    """Runs that were killed at random moments, several times each, and ended with other bytes."""
-    rng, differing, done = random.Random(seed), 0, 0
-    options = [text for setting in SMALL for text in ("--set", setting)]
-    command = [sys.executable, "-m", "rolewise.cli", "run", "--quiet", "--no-speed"]
+ENGINES = {
+    "one process": (),
+    "two workers": ("machine.workers=2",),
+    "ray": ("search.engine=ray", "machine.workers=2"),
+}
+LONGER = ("search.epochs=3", "search.interval=1", "teacher.train.epochs=4", "student.train.epochs=3")
+COMMAND = [sys.executable, "-m", "rolewise.cli", "run", "--quiet", "--no-speed"]
+
+
+def kills(count: int, seed: int) -> dict[str, dict[str, int]]:
+    """Runs that were killed at random moments, several times each, and ended with other bytes; per engine."""
+    rng, found = random.Random(seed), {}
     with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "sound"
-        began = time.monotonic()
-        subprocess.run([*command, "--out", str(sound), *options], check=True, stdout=subprocess.DEVNULL)
-        whole = time.monotonic() - began
-        expected = products(sound)
-        number = 0
-        while done < count:
-            number += 1
-            run = Path(folder) / f"killed-{number}"
-            more = ["--out", str(run), *options]
-            for _ in range(min(4, count - done)):
-                process = subprocess.Popen(
-                    [*command, *more],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-                time.sleep(rng.uniform(0.05, 0.7) * whole)
-                os.killpg(process.pid, rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
-                process.wait()
-                done += 1
-                more = (
-                    ["--resume", str(run)]
-                    if (run / layout.CONFIG).exists()
-                    else ["--out", str(run), *options]
-                )
-            last = subprocess.run([*command, *more], stdout=subprocess.DEVNULL, check=False)
-            if last.returncode != 0 or products(run) != expected:
-                differing += 1
-                print(f"killed run {number}: status {last.returncode}, or other bytes", flush=True)
-    return differing
+        expected: dict[str, str] = {}
+        for turn, (engine, settings) in enumerate(ENGINES.items()):
+            options = [text for setting in (*SMALL, *LONGER, *settings) for text in ("--set", setting)]
+            sound = Path(folder) / f"sound {engine}"
+            began = time.monotonic()
+            subprocess.run([*COMMAND, "--out", str(sound), *options], check=True, stdout=subprocess.DEVNULL)
+            whole = time.monotonic() - began
+            expected = expected or products(sound)
+            share = count // len(ENGINES) + (turn < count % len(ENGINES))
+            differing = int(products(sound) != expected)  # every engine gives the same bytes
+            reached = Counter[str]()
+            for number in range(-(-share // 4)):
+                run = Path(folder) / f"{engine} {number}"
+                least = min(4, share - 4 * number)
+                differing += _killed(run, options, least, whole, expected, rng, reached)
+            found[engine] = {"tried": share, "faulty": differing, **reached}
+            print(f"kills, {engine}: {found[engine]}", flush=True)
+    return found
+
+
+def _killed(
+    run: Path,
+    options: list[str],
+    times: int,
+    whole: float,
+    expected: dict[str, str],
+    rng: random.Random,
+    reached: Counter[str],
+) -> bool:
+    """Whether a run that was killed `times` times, then left to end, ended with other bytes than `expected`.
+
+    Args:
+        reached: counts the stage in which each kill came; changed.
+    """
+    begin = again = [*COMMAND, "--out", str(run), *options]
+    for _ in range(times):
+        process = subprocess.Popen(
+            again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(rng.uniform(0.2, 0.7) * whole)
+        os.killpg(process.pid, rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
+        process.wait()
+        reached[_stage(run)] += 1
+        again = [*COMMAND, "--resume", str(run)] if (run / layout.CONFIG).exists() else begin
+    last = subprocess.run(again, stdout=subprocess.DEVNULL, check=False)
+    if last.returncode == 0 and products(run) == expected:
+        return False
+    print(f"killed run {run.name}: status {last.returncode}, or other bytes", flush=True)
+    return True
+
+
+def _stage(run: Path) -> str:
+    """The stage that a run was in when it was killed."""
+    if not (run / layout.CONFIG).exists():
+        return "before its directory"
+    with RunDirectory.open(run, read_only=True) as opened:
+        done = [stage for stage in opened.begun() if opened.done(stage)]
+        under_way = [stage for stage in opened.begun() if not opened.done(stage)]
+    if under_way:
+        return under_way[-1]
+    return f"after {done[-1]}" if done else "before a checkpoint"
 
 
 def main() -> int:
@@ -105,14 +143,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/soak.json")
     options = parser.parse_args()
-    counts = {}
+    counts: dict[str, dict[str, int]] = {}
     for name in TARGETS:
         tried = getattr(options, name)
         faults, last_resort = fuzz(name, tried, options.seed)
         counts[name] = {"tried": tried, "faulty": faults, "unforeseen": last_resort}
         print(f"{name}: {counts[name]}", flush=True)
-    counts["kills"] = {"tried": options.kills, "faulty": kills(options.kills, options.seed)}
-    print(f"kills: {counts['kills']}", flush=True)
+    counts |= {f"kills, {engine}": found for engine, found in kills(options.kills, options.seed).items()}
     if options.record:
         record("soak", {"seed": options.seed, **counts})
     return int(any(one["faulty"] or one.get("unforeseen") for one in counts.values()))

@@ -233,6 +233,16 @@ def test_refuses_what_does_not_match(name: str) -> None:
             loss(flat, teacher)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if not LOSSES[name]().needs_features])
+def test_features_that_are_not_read_may_be_any(name: str) -> None:
+    """Tokens (n, t, c) of a transformer, and other numbers of them, beside the logits."""
+    loss, student, teacher = ready(name)
+    tokens = (torch.randn(6, 9, 16),)
+    other = Outputs(teacher.logits, (*tokens, *tokens), teacher.labels, teacher.ids)
+    found = loss(Outputs(student.logits, tokens, student.labels, student.ids), other)
+    assert torch.equal(found, loss(student, teacher))
+
+
 # A loss of your own.
 
 OWN = """

@@ -8,9 +8,12 @@ import torch
 
 from rolewise.augment import NAMED
 from rolewise.config import load_config
+from rolewise.data import load_data
 from rolewise.errors import InputError
+from rolewise.networks import build as build_network
 from rolewise.pretrained import load_network
 from rolewise.quant import lift_bits, quantization, quantized_layers
+from rolewise.runs import RunDirectory
 from rolewise.stages import build, check, open_pipeline, train_role
 from rolewise.stages.schedules import named_schedule
 
@@ -71,6 +74,35 @@ def test_averaged_networks_and_low_bit_teachers(tmp_path):
         tested = next(one for one in two if one["role"] == "teacher")["accuracy"]
         assert tested == (row["accuracy_averaged"] if "averaged" in file else row["accuracy"])
         assert quantization(load_network(tmp_path / file / "student.safetensors"))["weight_bits"] == 2
+
+
+def test_the_best_epoch_on_held_out_images_stands_beside_the_last_one(tmp_path):
+    changes = {"teacher.schedule": "none", "teacher.train.epochs": 4, "data.held_out": 300}
+    (row,) = trained(tmp_path / "run", "teacher", **changes)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["accuracy"] for line in lines if line["split"] == "validation"]
+    assert len(scores) == 4
+    assert row["best_epoch"] == 1 + scores.index(max(scores))
+    # The checkpoint of that epoch, evaluated by hand.
+    data = load_data("digits")
+    with RunDirectory.open(tmp_path / "run", read_only=True) as run:
+        tensors = run.checkpoints("train-teacher").best().tensors("trainer")
+    model = build_network("cnn-tiny", num_classes=10)
+    model.load_state_dict(
+        {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    )
+    with torch.no_grad():
+        held = data.limited(held_out=300).train
+        images = data.test.images.permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (held.mean, held.std))
+        found = (model.eval()((images - mean) / std).argmax(1) == data.test.labels).float().mean()
+    assert float(found) == pytest.approx(row["accuracy_best_epoch"])
+    assert len(held) == len(data.train) - 300
+    # The network that is delivered is the last one.
+    last = load_network(tmp_path / "run" / "teacher.safetensors")
+    with torch.no_grad():
+        found = (last((images - mean) / std).argmax(1) == data.test.labels).float().mean()
+    assert float(found) == pytest.approx(row["accuracy"])
 
 
 @pytest.mark.parametrize(

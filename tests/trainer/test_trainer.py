@@ -19,6 +19,7 @@ from rolewise.trainer import (
     State,
     Trainer,
     TrainSettings,
+    best_state,
     evaluate,
     fit,
     student_settings,
@@ -334,6 +335,9 @@ def test_fit_with_validation_keeps_the_best_checkpoint(data, tmp_path):
         found = store.best()
         assert found is not None
         assert found.state["history"][-1]["validation_accuracy"] == best
+        assert best_state(run).info["epoch"] == 1 + [one["validation_accuracy"] for one in history].index(
+            best
+        )
 
 
 def test_settings_choose_precision_from_the_processor(monkeypatch):

@@ -110,7 +110,10 @@ def _from_vectors(
             raise InputError(f"{name}, vector {number}: {error}") from None
     if len(policies) == 1:
         if epochs is None:
-            raise InputError(f"`epochs` must be given: {name} holds a single policy.")
+            raise InputError(
+                f"`epochs` must be given: {name} holds a single policy. On the command line: `rolewise schedule "
+                f"convert {name} OUT.json --epochs N`."
+            )
         return Schedule.constant(policies[0], epochs, provenance=about)
     _check_length(len(policies), epochs, name)
     return Schedule.from_policies(policies, provenance=about)

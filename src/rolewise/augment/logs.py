@@ -159,7 +159,9 @@ def search_length(log: Log, epochs: int | None) -> int:
         )
     if not stated and epochs is None:
         raise InputError(
-            f"`epochs` must be given: {log.name} does not state the length of its search (PBA's: 200)."
+            f"`epochs` must be given: {log.name} does not state the length of its search (PBA's: 200). In a settings "
+            f"file or on the command line, name the result of `rolewise schedule convert {log.name} OUT.json "
+            "--epochs 200`."
         )
     return stated.pop() if stated else int(epochs or 0)
 

@@ -264,11 +264,23 @@ def _show_results(pipeline: "Pipeline") -> None:
     averaged = any(row.get("accuracy_averaged") is not None for row in rows)
     if averaged:
         table.add_column("averaged weights", justify="right", overflow="fold")
+    chosen = any(row.get("best_epoch") is not None for row in rows)
+    if chosen:
+        table.add_column("best held-out epoch", justify="right", overflow="fold")
     for row in rows:
         shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
-        table.add_row(*_cells(row), *("-" if one is None else f"{100 * one:.2f} %" for one in shares))
+        best = (
+            []
+            if row.get("best_epoch") is None
+            else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
+        )
+        table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
     # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -131,7 +131,12 @@ class Data:
         constants: published (mean, std) by number of images of a reduced training part; others are computed.
         source: origin of the images, for people.
         skipped: files that could not be read and were left out, where the caller asked for that.
+
+    Attributes:
+        held_out: training images that `train` leaves out, to choose an epoch by; None unless `limited` takes some.
     """
+
+    held_out: Split | None = None
 
     def __init__(
         self,
@@ -261,8 +266,10 @@ class Data:
         split = replace(split, mean=mean, std=std)
         return split, replace(self._whole.subset(indices[train : train + validation]), mean=mean, std=std)
 
-    def limited(self, train: int | None = None, test: int | None = None) -> "Data":
-        """The same data set with fewer images to train and to test on.
+    def limited(
+        self, train: int | None = None, test: int | None = None, held_out: int | None = None
+    ) -> "Data":
+        """The same data set with fewer images to train and to test on, and some to choose an epoch by.
 
         `reduced` divides all training images as before, so that the images that `limited(n)` trains on are those of
         `reduced(n)`, and the held-out ones are none of them.
@@ -270,11 +277,16 @@ class Data:
         Args:
             train: number of training images, the first of the shuffle of `reduced`; None: all.
             test: number of test images, the first ones; None: all.
+            held_out: number of training images for `Data.held_out`, the next of that shuffle; with `train` None, all
+                others are trained on.
         Raises:
             InputError: less than one image, or more than there are.
         """
-        split = self._whole
-        if train is not None:
+        split, held = self._whole, None
+        if held_out is not None:
+            check_integer("held_out", held_out, 1, len(split) - 1)
+            split, held = self.reduced(len(split) - held_out if train is None else train, held_out)
+        elif train is not None:
             check_integer("train", train, 1, len(split))
             split = self.reduced(train, 1)[0] if train < len(split) else split
         if test is not None:
@@ -297,7 +309,7 @@ class Data:
             source=self.source,
             skipped=self.skipped,
         )
-        limited._whole = self._whole
+        limited._whole, limited.held_out = self._whole, held
         return limited
 
     def fingerprint(self) -> str:

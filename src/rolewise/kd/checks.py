@@ -71,12 +71,12 @@ def check_features(loss: str, student: Outputs, teacher: Outputs, *, least: int 
 
 
 def check_classes(loss: str, student: Outputs, teacher: Outputs) -> None:
-    """`check_pair`, and that there are classes to compare.
+    """`check_logits`, and that there are classes to compare; features, which such losses do not read, may be any.
 
     Raises:
         InputError: the two sides do not fit, or there are fewer than 2 classes.
     """
-    check_pair(student, teacher)
+    check_logits(student, teacher)
     if student.logits.shape[1] < 2:
         raise InputError(f"{loss} compares classes and needs at least 2, got {student.logits.shape[1]}.")
 

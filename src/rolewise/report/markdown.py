@@ -37,6 +37,7 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
     found = results(run)
     if found:
         averaged = any(row["averaged"] for row in found["rows"])
+        chosen = any(row["best"] for row in found["rows"])
         lines = [
             (
                 row["name"],
@@ -46,11 +47,13 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
                 row["percent"],
                 row["interval"],
                 *([row["averaged"] or "\N{EN DASH}"] if averaged else []),
+                *([row["best"] or "\N{EN DASH}"] if chosen else []),
             )
             for row in found["rows"]
         ]
         head = ["Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval"]
         head += ["Averaged weights"] if averaged else []
+        head += ["Best on held-out images"] if chosen else []
         parts += ["## Results", _escape(wording.caution(run)), _table(head, lines)]
     parts += _inference(run)
     parts += _classes(run)

@@ -115,6 +115,9 @@ def results(run: Run) -> dict[str, Any] | None:
                 "averaged": None
                 if row["accuracy_averaged"] is None
                 else wording.percent(row["accuracy_averaged"]),
+                "best": None
+                if row["best_epoch"] is None
+                else f"{wording.percent(row['accuracy_best_epoch'])} (epoch {row['best_epoch']})",
                 "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
                 "left": round(100 * (ends[0] - low) / width, 2),
                 "width": round(100 * (ends[1] - ends[0]) / width, 2),

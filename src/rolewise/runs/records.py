@@ -70,6 +70,8 @@ class Row(_Form):
     accuracy: float = Field(ge=0, le=1)
     accuracy_batch_statistics: float | None = Field(None, ge=0, le=1)
     accuracy_averaged: float | None = Field(None, ge=0, le=1)
+    accuracy_best_epoch: float | None = Field(None, ge=0, le=1)
+    best_epoch: int | None = Field(None, ge=1)
     loss: float | None = None
     precision: str | None = None
     n: int = Field(ge=1)

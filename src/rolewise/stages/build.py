@@ -46,8 +46,8 @@ def load(config: Config) -> Data:
         store=one.store or "auto",
         arguments=one.arguments,
     )
-    if one.train_images is not None or one.test_images is not None:
-        data = data.limited(one.train_images, one.test_images)
+    if any(number is not None for number in (one.train_images, one.test_images, one.held_out)):
+        data = data.limited(one.train_images, one.test_images, one.held_out)
     if one.fingerprint is not None and data.fingerprint() != one.fingerprint:
         raise InputError(
             f"The training images of {one.name} in {one.root} are not those of the settings: their fingerprint is "

@@ -20,7 +20,7 @@ from rolewise.stages.network_info import network_info
 from rolewise.stages.pipeline import Pipeline
 from rolewise.stages.schedules import Source, named_schedule, searched_schedule
 from rolewise.stages.trainings import TRAININGS, Training, teacher_given
-from rolewise.trainer import Result, Trainer, final_test, fit, torch_threads
+from rolewise.trainer import Result, Trainer, best_state, final_test, fit, torch_threads
 
 
 def train_final(pipeline: Pipeline, training: Training) -> None:
@@ -64,10 +64,12 @@ def train_final(pipeline: Pipeline, training: Training) -> None:
             run=pipeline.run,
             stage=training.stage,
             identity={"schedule": source.name, "training": identity},
+            validation=pipeline.data.held_out,
             save_seconds=save_seconds,
         )
         last = None if source.schedule is None else source.schedule[settings.epochs - 1]
-        result = final_test(trainer, pipeline.data.test, history, policy=last)
+        best = None if pipeline.data.held_out is None else best_state(pipeline.run, training.stage)
+        result = final_test(trainer, pipeline.data.test, history, policy=last, best=best)
         cost["images"] = settings.epochs * trainer.steps * settings.batch_size
     row = training.describe(pipeline.config, model, source)
     row |= {"epochs": settings.epochs, "training": identity}

@@ -32,13 +32,15 @@ class Results:
             result: its figures.
             log: True adds a line to the metrics; a repeated test already has one.
         """
-        figures = {
+        figures: dict[str, float | int | None] = {
             "accuracy": result.accuracy,
             "loss": result.loss,
             "accuracy_batch_statistics": result.batch_statistics,
         }
         if result.averaged_accuracy is not None:
             figures["accuracy_averaged"] = result.averaged_accuracy
+        if result.best_accuracy is not None:
+            figures |= {"accuracy_best_epoch": result.best_accuracy, "best_epoch": result.best_epoch}
         self.add_row({**row, **figures, "n": result.n, "precision": result.precision})
         if not log:
             return

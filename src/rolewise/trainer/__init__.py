@@ -4,7 +4,7 @@ from rolewise.trainer.checks import check_classes
 from rolewise.trainer.classes import class_weights, confusion_matrix, per_class_accuracy
 from rolewise.trainer.evaluation import Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
-from rolewise.trainer.fit import Result, check_schedule, final_test, fit, train
+from rolewise.trainer.fit import Result, best_state, check_schedule, final_test, fit, train
 from rolewise.trainer.identity import describe_objective
 from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
@@ -19,6 +19,7 @@ __all__ = [
     "State",
     "TrainSettings",
     "Trainer",
+    "best_state",
     "check_classes",
     "check_schedule",
     "class_weights",

@@ -24,6 +24,7 @@ from rolewise.trainer.loop import EpochMetrics, Trainer
 from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.recorded import record
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
+from rolewise.trainer.state import State
 from rolewise.trainer.training_log import TrainingLog
 
 
@@ -44,6 +45,9 @@ class Result:
         history: one entry per epoch: `epoch` (completed), `loss`, `accuracy` on the augmented training images, ...
         averaged: the network with the averaged weights, if `ema_decay` or `ema_epochs` requests one.
         averaged_accuracy: its accuracy on the test images.
+        best_epoch: the epoch with the highest accuracy on the held-out images, the first of equal ones, if there
+            are held-out images and a run directory.
+        best_accuracy: accuracy on the test images after that epoch.
     """
 
     accuracy: float
@@ -56,6 +60,8 @@ class Result:
     history: list[dict[str, float]] = field(repr=False)
     averaged: nn.Module | None = field(default=None, repr=False, compare=False)
     averaged_accuracy: float | None = None
+    best_epoch: int | None = None
+    best_accuracy: float | None = None
 
 
 def train(
@@ -86,7 +92,7 @@ def train(
         seed: base seed of order, augmentation and the loss's own parts.
         settings: all numbers of the training; None takes the paper's: SGD for a 32-bit network without a teacher,
             Adam for a student: a quantized network, or any under `Distill` or `MutualLearning`.
-        validation: held-out images; then each epoch is validated and the best checkpoint kept.
+        validation: held-out images; then each epoch is validated and, with `out`, the best one tested as well.
         out: folder for log and checkpoints; an interrupted training there resumes with `resume=True`.
         resume: see `out`.
         progress: listener for batches, epochs and the result; see `rolewise.progress.Progress`.
@@ -126,20 +132,31 @@ def train(
         )
         history = fit(trainer, augment, run=opened.directory, identity=about, validation=validation)
         last = None if augment is None else augment[epochs - 1]
-        result = final_test(trainer, data.test, history, policy=last)
+        best = None if validation is None else best_state(opened.directory)
+        result = final_test(trainer, data.test, history, policy=last, best=best)
         trainer.progress.result(layout.TRAIN, {"test_accuracy": result.accuracy})
         return result
 
 
 def final_test(
-    trainer: Trainer, split: Split, history: list[dict[str, float]], *, policy: BasePolicy | None = None
+    trainer: Trainer,
+    split: Split,
+    history: list[dict[str, float]],
+    *,
+    policy: BasePolicy | None = None,
+    best: State | None = None,
 ) -> Result:
     """The only evaluation on the test images, after the last epoch.
 
     It is in float32 whatever the training's precision: low-bit networks round activations at steps, so a bfloat16
     test differs from what an exported file computes. The network stays in the trainer's memory format.
 
-    `policy`: policy of the last epoch, under which the statistics of averaged weights are estimated.
+    Args:
+        trainer: trainer after its last epoch, whose network is tested and left in eval mode.
+        split: test images.
+        history: entries of the epochs.
+        policy: policy of the last epoch, under which the statistics of averaged weights are estimated.
+        best: state after the epoch that was best on held-out images, which is tested too.
     """
     placement = replace(trainer.placement, precision="fp32", compile=False)
     measure = partial(trainer.evaluate, split, placement=placement)
@@ -155,6 +172,12 @@ def final_test(
         batch = None
     averaged = trainer.averaged(policy) if trainer.average is not None and history else None
     averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy
+    best_epoch = best_accuracy = None
+    if best is not None:
+        last = trainer.state()
+        trainer.load_state(best)
+        best_epoch, best_accuracy = trainer.epoch, measure().accuracy
+        trainer.load_state(last)
     trainer.model.eval()
     return Result(
         measured.accuracy,
@@ -167,7 +190,15 @@ def final_test(
         history,
         averaged,
         averaged_accuracy,
+        best_epoch,
+        best_accuracy,
     )
+
+
+def best_state(run: RunDirectory | None, stage: str = layout.TRAIN) -> State | None:
+    """The state after the epoch of a stage that was best on held-out images; None without a run or such an epoch."""
+    found = None if run is None else run.checkpoints(stage).best()
+    return None if found is None else State(found.tensors("trainer"), found.state["trainer"])
 
 
 def fit(
@@ -188,7 +219,8 @@ def fit(
         run: run directory with the log and `checkpoints/<stage>`.
         stage: name of the checkpoints and of the log's entries.
         identity: all that the result depends on; a checkpoint of another training is refused.
-        validation: held-out images, evaluated after each epoch.
+        validation: held-out images, evaluated after each epoch; the best one's checkpoint is kept. On a ladder, only
+            epochs of its last rung count.
         save_seconds: minimum seconds between checkpoints (0: one after every epoch).
 
     Returns:
@@ -205,7 +237,9 @@ def fit(
         stage, epochs=epochs, images=trainer.steps * trainer.settings.batch_size, done=trainer.epoch
     )
     saved = time.monotonic()
-    best = max((entry.get("validation_accuracy", 0.0) for entry in log.history), default=0.0)
+    best = max(
+        (entry["validation_accuracy"] for entry in log.history if _counts(entry, trainer)), default=-1.0
+    )
     while trainer.epoch < epochs:
         try:
             metrics = trainer.train_epoch(None if augment is None else augment[trainer.epoch])
@@ -217,13 +251,20 @@ def fit(
             raise
         _check_finite(metrics, trainer)
         log.epoch(metrics, measured)
-        improved = measured is not None and measured.accuracy > best
-        best = measured.accuracy if improved and measured is not None else best
+        improved = _counts(log.history[-1], trainer) and log.history[-1]["validation_accuracy"] > best
+        best = log.history[-1]["validation_accuracy"] if improved else best
         if improved or time.monotonic() - saved >= save_seconds or trainer.epoch == epochs:
             log.save(best=improved)
             saved = time.monotonic()
     trainer.progress.finish()
     return log.history
+
+
+def _counts(entry: Mapping[str, float], trainer: Trainer) -> bool:
+    """Whether an epoch may be the best one: it was validated, with the bits of the final network."""
+    settings = trainer.settings
+    rung = settings.bits_at(int(entry["epoch"]) - 1)
+    return "validation_accuracy" in entry and (rung is None or rung == settings.ladder[-1])
 
 
 def check_schedule(augment: Schedule | None, epochs: int) -> None:
