@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rolewise._roles import STUDENT, TEACHER, check_role
+from rolewise._roles import check_role
 from rolewise.cli import common, distributed
+from rolewise.cli.results_table import show_results
 
 if TYPE_CHECKING:
     from rolewise.config import Config
@@ -76,7 +77,7 @@ def run(
 
     with open_pipeline(settings, out=out, resume=resume, progress=progress) as pipeline:
         run_all(pipeline)
-        _show_results(pipeline)
+        show_results(pipeline)
         _write_report(pipeline, speed=speed)
 
 
@@ -204,7 +205,7 @@ def train(
     ) as pipeline:
         train_role(pipeline, role, name=name, schedule=schedule)
         if pipeline.leads:
-            _show_results(pipeline)
+            show_results(pipeline)
 
 
 def _options(
@@ -248,53 +249,6 @@ def _estimate(settings: "Config | dict[str, Any]", resume: Path | None, only: st
         chosen, done = inputs.placed(run, chosen), run.done
     print("A few steps of each stage are timed on this machine; nothing is written.", file=sys.stderr)
     estimate(chosen, only=only, done=done, report=partial(print, flush=True))
-
-
-def _show_results(pipeline: "Pipeline") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    data = Path(pipeline.config.data.name).name
-    table = Table(title=f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1")
-    # In a narrow terminal names are broken, and figures stay whole.
-    for column, whole in (("network", False), ("bits W/A", False), ("KD", True), ("schedule", False)):
-        table.add_column(column, no_wrap=whole, overflow="fold")
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    rows = pipeline.results()["rows"]
-    averaged = any(row.get("accuracy_averaged") is not None for row in rows)
-    if averaged:
-        table.add_column("averaged weights", justify="right", overflow="fold")
-    chosen = any(row.get("best_epoch") is not None for row in rows)
-    if chosen:
-        table.add_column("best held-out epoch", justify="right", overflow="fold")
-    for row in rows:
-        shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
-        best = (
-            []
-            if row.get("best_epoch") is None
-            else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
-        )
-        table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
-    # A pipe has no width of its own; a table that is cut serves nobody.
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
-    """What a row says of a training: network, bits, loss, schedule."""
-    network = f"{row['role'].capitalize()} {row['network']}"
-    if row["role"] == STUDENT and row["init"] != TEACHER:
-        network += ", from scratch"
-    if row.get("same_as"):
-        network += f" (= {row['same_as']})"
-    schedule = row["schedule"] or "-"
-    if row["no_operation"]:
-        schedule += ", no operation"
-    bits = f"{row['weight_bits']}/{row['act_bits']}"
-    return network, bits, Path(row["kd"]).name if row["kd"] else "-", schedule
 
 
 def _write_report(pipeline: "Pipeline", *, speed: bool) -> None:

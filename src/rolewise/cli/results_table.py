@@ -1,0 +1,58 @@
+"""The table of results that a command prints at its end."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rolewise._roles import STUDENT, TEACHER
+
+if TYPE_CHECKING:
+    from rolewise.stages import Pipeline
+
+
+def show_results(pipeline: "Pipeline") -> None:
+    """Prints the results of a run, one training a row."""
+    from rich.console import Console
+    from rich.table import Table
+
+    data = Path(pipeline.config.data.name).name
+    table = Table(title=f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1")
+    # In a narrow terminal names are broken, and figures stay whole.
+    for column, whole in (("network", False), ("bits W/A", False), ("KD", True), ("schedule", False)):
+        table.add_column(column, no_wrap=whole, overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    rows = pipeline.results()["rows"]
+    averaged = any(row.get("accuracy_averaged") is not None for row in rows)
+    if averaged:
+        table.add_column("averaged weights", justify="right", overflow="fold")
+    chosen = any(row.get("best_epoch") is not None for row in rows)
+    if chosen:
+        table.add_column("best held-out epoch", justify="right", overflow="fold")
+    for row in rows:
+        shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
+        best = (
+            []
+            if row.get("best_epoch") is None
+            else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
+        )
+        table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
+    # A pipe has no width of its own; a table that is cut serves nobody.
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What a row says of a training: network, bits, loss, schedule."""
+    network = f"{row['role'].capitalize()} {row['network']}"
+    if row["role"] == STUDENT and row["init"] != TEACHER:
+        network += ", from scratch"
+    if row.get("same_as"):
+        network += f" (= {row['same_as']})"
+    schedule = row["schedule"] or "-"
+    if row["no_operation"]:
+        schedule += ", no operation"
+    bits = f"{row['weight_bits']}/{row['act_bits']}"
+    return network, bits, Path(row["kd"]).name if row["kd"] else "-", schedule
