@@ -2,10 +2,10 @@
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rolewise.data.split import Channels, Data, Split
 from rolewise.data.store import LARGE, Item, choose_store, collect
 from rolewise.errors import InputError, check_integer
 
+T = TypeVar("T")
 MAX_SIZE = 1024
 # Pillow would try some forty formats; one of them, EPS, starts a program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -70,7 +71,10 @@ def load_folder(
     form = _Form(size, stored, channels, skip_bad, store)
     train = _read(root / "train", classes, form, skipped)
     test = functools.partial(_read, root / "test", classes, form, skipped, constants=(train.mean, train.std))
-    return Data("folder", train, test, source=f"images in {root}", skipped=skipped)
+    data = Data("folder", train, test, source=f"images in {root}", skipped=skipped)
+    if not skip_bad:
+        data.check_test = functools.partial(_check_headers, root / "test", classes)
+    return data
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,31 @@ def _decoded(
             edge = (form.resize - side) // 2
             yield image[edge : edge + side, edge : edge + side], label
     if bad and not form.skip_bad:
-        raise InputError(
-            f"{part}: {len(bad)} of {len(files) + len(beside)} files cannot be used: {_some(bad)}. Mend or remove "
-            "them, or leave them out with `skip_bad=True` (command line: --set data.skip_bad=true, or --skip-bad of "
-            "`data check`)."
-        )
+        raise _unusable(part, bad, len(files) + len(beside))
+
+
+def _check_headers(part: Path, classes: tuple[str, ...]) -> None:
+    """Opens images that are decoded at the end of a run, so that a file that is none is found before work starts.
+
+    Raises:
+        InputError: files that cannot be used.
+    """
+    entries = [entry for name in classes for entry in _visible(part / name)]
+    bad = []
+    for entry in entries:
+        try:
+            _opened(entry, lambda image: None)
+        except BadFile as error:
+            bad.append(f"{entry.relative_to(part)} ({error})")
+    if bad:
+        raise _unusable(part, bad, len(entries))
+
+
+def _unusable(part: Path, bad: Sequence[str], count: int) -> InputError:
+    return InputError(
+        f"{part}: {len(bad)} of {count} files cannot be used: {_some(bad)}. Mend or remove them, or leave them out "
+        "with `skip_bad=True` (command line: --set data.skip_bad=true, or --skip-bad of `data check`)."
+    )
 
 
 class BadFile(Exception):  # noqa: N818 - the words are what counts
@@ -190,6 +214,11 @@ def read_image(path: Path, size: int, *, channels: int = 3) -> UInt8[np.ndarray,
     Raises:
         BadFile: not a regular file, empty, no image, damaged, or of too many pixels.
     """
+    return _opened(path, functools.partial(fit, size=size, channels=channels))
+
+
+def _opened(path: Path, take: Callable[[Image.Image], T]) -> T:
+    """What `take` makes of an image file; see `read_image` for the errors."""
     try:
         if not path.is_file():
             raise BadFile("a folder" if path.is_dir() else "no regular file, or a link that leads nowhere")
@@ -204,7 +233,7 @@ def read_image(path: Path, size: int, *, channels: int = 3) -> UInt8[np.ndarray,
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(stream, formats=_formats()) as image:
-                return fit(image, size, channels=channels)
+                return take(image)
     except BadFile:
         raise
     except UnidentifiedImageError:
