@@ -14,10 +14,10 @@ GPU_VENV := .venv-gpu-software
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,ray,export,openvino,docs]'
 	touch $@
 
-# A second `make demo` goes on with the run that is there, or shows its result.
+# A second `make demo` resumes the run that is there, or shows its result.
 demo: $(STAMP)
 	$(BIN)/rolewise run $(if $(wildcard $(OUT)/config.json),--resume,--out) $(OUT)
 
@@ -55,7 +55,6 @@ soak: $(STAMP)
 
 # The documentation as a site, in docs/_build; a dead link within it is an error.
 docs: $(STAMP)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 clean:

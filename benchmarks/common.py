@@ -1,5 +1,6 @@
 """What the benchmarks share: sides that alternate in one run, and results that say where they come from."""
 
+import argparse
 import json
 import statistics
 import sys
@@ -56,25 +57,66 @@ def command_line() -> str:
     return " ".join(words)
 
 
+def origin(name: str, *, command: str | None = None) -> dict[str, Any]:
+    """What results say of where they come from.
+
+    Args:
+        name: name of the benchmark.
+        command: `command_line()` unless another one leads to it.
+    """
+    return {
+        "name": name,
+        "command": command or command_line(),
+        "measured": time.strftime("%Y-%m-%d"),
+        "environment": environment(),
+    }
+
+
+def write_results(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes `content` as JSON, and its folder if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def training_parser(
+    documentation: str | None, name: str, file: str, *, seeds: int, epochs: int
+) -> argparse.ArgumentParser:
+    """The options of a benchmark that trains: data, a smoke test, places of runs and results, sizes.
+
+    Args:
+        documentation: the benchmark's docstring.
+        name: name of its folders of runs and results.
+        file: name of its results.
+        seeds, epochs: defaults.
+    """
+    root = Path(__file__).resolve().parents[1]
+    parser = argparse.ArgumentParser(
+        description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", help="folder that holds CIFAR-10")
+    parser.add_argument(
+        "--smoke", action="store_true", help="digits and a tiny network: whether it runs at all"
+    )
+    parser.add_argument("--out", default=str(root / "runs" / name))
+    parser.add_argument("--results", default=str(root / "results" / name / file))
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--bits", type=int, nargs="+", choices=(32, 4, 2), default=[32, 4, 2])
+    return parser
+
+
 def record(name: str, figures: Mapping[str, Any], *, command: str | None = None, note: str = "") -> Path:
     """Writes `results/<name>.json`: the figures with commit, hardware, versions, and the command that measured them.
 
     Args:
-        name: of the benchmark.
-        figures: what it measured.
+        name: name of the benchmark.
+        figures: numbers that it measured.
         command: `command_line()` unless another one leads to it.
         note: further remark for readers.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    content = {
-        "name": name,
-        "command": command or command_line(),
-        "measured": time.strftime("%Y-%m-%d"),
-        "environment": environment(),
-        "note": note,
-        "figures": figures,
-    }
+    content = {**origin(name, command=command), "note": note, "figures": figures}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     print(f"{path}:")
     print(json.dumps(figures, indent=2))

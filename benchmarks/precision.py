@@ -13,22 +13,19 @@ import argparse
 import copy
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import command_line
+from common import origin, training_parser, write_results
 
 import rolewise as rw
 from rolewise import kd, networks
 from rolewise.data import Data
 from rolewise.experiments.statistics import paired_difference
 from rolewise.pretrained import load_network, save_network
-from rolewise.runs import environment
 from rolewise.seeds import torch_generator
 
-ROOT = Path(__file__).resolve().parents[1]
 NETWORK, IMAGES, BATCH = "cnn-small", 4_000, 64
 PRECISIONS = ("fp32", "bf16")
 
@@ -106,35 +103,19 @@ class Comparison:
 
     def write(self) -> None:
         """The figures with their origin."""
-        path = Path(self.options.results)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {
-            "name": "precision",
-            "command": command_line(),
-            "measured": time.strftime("%Y-%m-%d"),
-            "environment": environment(),
+            **origin("precision"),
             "data": self.data.name,
             "network": self.network,
             "training images": self.images,
             "epochs": self.options.epochs,
             "rows": self.rows(),
         }
-        path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        write_results(self.options.results, content)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", help="folder that holds CIFAR-10")
-    parser.add_argument(
-        "--smoke", action="store_true", help="digits and a tiny network: whether it runs at all"
-    )
-    parser.add_argument("--out", default=str(ROOT / "runs" / "precision"))
-    parser.add_argument("--results", default=str(ROOT / "results" / "precision" / "training.json"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--bits", type=int, nargs="+", choices=(32, 4, 2), default=[32, 4, 2])
+    parser = training_parser(__doc__, "precision", "training.json", seeds=5, epochs=30)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     comparison = Comparison(options)

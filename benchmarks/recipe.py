@@ -13,7 +13,6 @@ of what is done are written to `results/recipe/ablation.json` after each one.
 import argparse
 import copy
 import json
-import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -22,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import command_line
+from common import origin, training_parser, write_results
 
 import rolewise as rw
 from rolewise import kd, networks
 from rolewise.augment import find_schedule
+from rolewise.experiments.statistics import Difference, paired_difference
 from rolewise.pretrained import load_network, save_network
-from rolewise.runs import environment
 from rolewise.seeds import torch_generator
 
-ROOT = Path(__file__).resolve().parents[1]
 CUTMIX = {"cutmix": 1.0, "mix_probability": 0.5}
 # Name -> what it changes: settings of the training, and `schedule`, `task_weight`, `teacher_bits`, which are not.
 ELEMENTS: dict[str, dict[str, Any]] = {
@@ -51,12 +49,8 @@ ELEMENTS: dict[str, dict[str, Any]] = {
     "lowbit-teacher": {"teacher_bits": 4},
 }
 STRONG = ("cosine", "cutmix")  # the elements of the presets `strong-...`
-LOW_ONLY = (
-    "ladder",
-    "labelfree",
-    "lowbit-teacher",
-)  # have no meaning for the 32-bit network, which has no teacher
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+# These mean nothing for the 32-bit network, which has no teacher.
+LOW_ONLY = ("ladder", "labelfree", "lowbit-teacher")
 
 
 @dataclass(frozen=True)
@@ -156,7 +150,7 @@ class Ablation:
             "loss": result.loss,
             "n": result.n,
             "precision": result.precision,
-            "cpu_seconds_of_the_last_sitting": round(time.process_time() - begun, 1),
+            "cpu_seconds_of_the_last_session": round(time.process_time() - begun, 1),
         }
         save_network(model, folder / "network.safetensors")
         part = self.out / f"{cell.key}.part"
@@ -205,7 +199,7 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
                         "against": arm.against,
                         "difference": None
                         if arm.name == arm.against
-                        else interval([a - b for a, b in pairs]),
+                        else in_points(paired_difference(values, [value for _, value in pairs])),
                     }
                 )
     return rows
@@ -222,32 +216,23 @@ def _pairs(
             yield mine["averaged"] if mine["averaged"] is not None else mine["accuracy"], other["accuracy"]
 
 
-def interval(differences: list[float]) -> dict[str, float | None]:
-    """Mean difference in percentage points, and its 95 % interval by Student's t; None with fewer than 2 seeds."""
-    points = [100 * one for one in differences]
-    mean, n = statistics.mean(points), len(points)
-    if n < 2 or n - 1 not in T_975:
-        return {"mean": round(mean, 2), "low": None, "high": None}
-    half = T_975[n - 1] * statistics.stdev(points) / math.sqrt(n)
-    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2)}
+def in_points(found: Difference) -> dict[str, float | None]:
+    """Mean and interval in percentage points, to two decimals; the interval is None with a single seed."""
+    ends = {"mean": found.mean, "low": found.low, "high": found.high}
+    return {name: None if value is None else round(100 * value, 2) for name, value in ends.items()}
 
 
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """`results/recipe/ablation.json`, with where it was measured."""
-    path = Path(options.results)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "name": "recipe",
-        "command": command_line(),
-        "measured": time.strftime("%Y-%m-%d"),
-        "environment": environment(),
+        **origin("recipe"),
         "data": "digits" if options.smoke else "cifar10",
         "epochs": options.epochs,
         "elements": ELEMENTS,
         "strong": STRONG,
         "rows": rows,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    write_results(options.results, content)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -268,18 +253,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", help="folder that holds CIFAR-10")
-    parser.add_argument(
-        "--smoke", action="store_true", help="digits and a tiny network: whether it runs at all"
-    )
-    parser.add_argument("--out", default=str(ROOT / "runs" / "recipe"))
-    parser.add_argument("--results", default=str(ROOT / "results" / "recipe" / "ablation.json"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--bits", type=int, nargs="+", choices=(32, 4, 2), default=[32, 4, 2])
+    parser = training_parser(__doc__, "recipe", "ablation.json", seeds=3, epochs=10)
     parser.add_argument("--only", nargs="+", choices=[*ELEMENTS], default=[])
     parser.add_argument("--plan", action="store_true", help="print what there is to train, and train nothing")
     options = parser.parse_args(arguments)

@@ -150,7 +150,7 @@ def two_workers(settings: Settings) -> dict[str, Any]:
     }
 
 
-def foretold(settings: Settings) -> dict[str, Any]:
+def expected_title(settings: Settings) -> dict[str, Any]:
     """The clock to the estimate, workers' start included in both."""
     numbers = {"population": settings.members, "epochs": settings.epochs, "interval": min(3, settings.epochs)}
     images = {"train_images": settings.images, "validation_images": settings.validation}
@@ -233,7 +233,7 @@ def main() -> None:
         "overhead": overhead,
         "linearity": linearity,
         "workers": two_workers,
-        "estimate": foretold,
+        "estimate": expected_title,
         "memory": memory,
         "bytes": same_bytes,
     }

@@ -9,6 +9,7 @@ from rolewise._version import __version__
 
 project = "rolewise"
 author = "The rolewise authors"
+html_show_copyright = False
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
@@ -23,8 +24,7 @@ napoleon_custom_sections = ["Shape", ("Source", "notes_style")]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_mock_imports = ["ray", "openvino", "torchvision"]
-# Jaxtyping's shapes and docstrings that show formulas in indented blocks are no reStructuredText.
-suppress_warnings = ["docutils", "autodoc", "myst.xref_missing_root"]
+default_role = "code"  # of `names` in docstrings
 
 _LINK = re.compile(r"\[([^\]]+)\]\((\.\.?/[^)#\s]+)\)")
 _DOCS = Path(__file__).resolve().parent
@@ -45,6 +45,26 @@ def _outside(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = _LINK.sub(named, source[0])
 
 
+def _losses(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Each loss of the table, in its order, in place of the comment `.. losses`."""
+    if name == "api/kd":
+        from rolewise.kd import LOSSES
+
+        classes = (f"rolewise.kd.{loss.__name__}" for loss in LOSSES.values())
+        shown = (f".. autoclass:: {path}\n   :members: paper, release, prepare\n" for path in classes)
+        source[0] = source[0].replace(".. losses\n", "\n".join(shown))
+
+
+def _bars(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Bars in formulas (|x|) are no substitutions of reStructuredText; within `backticks` they stay."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]*`+)", line)
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[number] = "".join(parts)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _outside)
+    app.connect("source-read", _losses)
+    app.connect("autodoc-process-docstring", _bars)

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md promises: a loss, a data set and a search strategy are added in so many files, and then work."""
+"""What CONTRIBUTING.md promises: one of each thing is added in so many files, and then works."""
 
 import os
 import re
@@ -58,7 +58,7 @@ class BestOnly(Strategy):
 DATA = '''
 import torch
 
-from rolewise.data.split import Data
+from rolewise.data import Data
 
 
 def load_dots() -> Data:
@@ -70,19 +70,81 @@ def load_dots() -> Data:
     return Data.from_arrays(train=(images[:200], labels[:200]), test=(images[200:], labels[200:]), classes=("a", "b"))
 '''
 
+NETWORK = '''
+from functools import partial
+
+from torch import nn
+
+from rolewise._types import Logits
+from rolewise.networks.base import Maps, Network, make
+
+
+class TwoLayer(Network):
+    """Two convolutions."""
+
+    taps = ("relu1", "relu2")
+    act_points = ("relu1",)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1, self.relu1 = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()
+        self.conv2, self.relu2 = nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x: Maps) -> Logits:
+        return self.logits(self.relu2(self.conv2(self.relu1(self.conv1(x)))))
+
+
+def two_layer(num_classes: int = 10, *, seed: int = 0) -> Network:
+    """Two convolutions, for a test."""
+    return make("two-layer", partial(TwoLayer, num_classes), num_classes, seed)
+'''
+
+QUANTIZER = '''
+from rolewise.quant.dorefa import DoReFaActivations, DoReFaWeights
+
+
+class CoarseWeights(DoReFaWeights):
+    """DoReFa's of half the bits."""
+
+    def quantize(self, layer, weight, bits):
+        return super().quantize(layer, weight, bits // 2)
+
+    def grid(self, layer, weight, bits):
+        return super().grid(layer, weight, bits // 2)
+
+
+class CoarseActivations(DoReFaActivations):
+    """As DoReFa's."""
+'''
+
+TABLE = """
+def _table5() -> list[Cell]:
+    return [Cell("table5", "A row", "A column", distilled("cifar100", "resnet18", 4, "dkd", "a_s"), 70.0)]
+
+
+"""
+
 USE = """
+import numpy as np
+
 import rolewise as rw
+from rolewise.augment import apply_op
 from rolewise.cli import main
 
+SMALL = ["search.population=4", "search.epochs=2", "search.interval=1", "search.batch_size=32", "data.search_train=64",
+         "data.search_validation=32", "teacher.train.epochs=1", "student.train.epochs=1", "machine.workers=1",
+         "machine.threads=1", "search.method=best-only", "student.quantizer=coarse"]
+
 if __name__ == "__main__":
-    assert "logit-gap" in rw.kd.LOSSES
-    small = ["search.population=4", "search.epochs=2", "search.interval=1", "search.batch_size=32",
-             "data.search_train=64", "data.search_validation=32", "teacher.train.epochs=1", "student.train.epochs=1",
-             "machine.workers=1", "machine.threads=1"]
-    options = [text for setting in small for text in ("--set", setting)]
-    names = ["--kd", "logit-gap", "--data", "dots", "--preset", "demo", "--set", "search.method=best-only"]
-    arguments = ["run", "--quiet", "--out", "run", *names]
-    raise SystemExit(main([*arguments, *options]))
+    for kind in ("losses", "operations", "quantizers", "networks", "data", "methods"):
+        assert main(["list", kind]) == 0
+    images = np.full((1, 4, 4, 4), 77, np.uint8)
+    assert (apply_op("Darken", images, np.zeros(1, np.int64))[..., :3] == 38).all()
+    assert main(["reproduce", "table5", "--smoke", "--dry-run", "--out", "reproduced"]) == 0
+    names = ["--kd", "logit-gap", "--data", "dots", "--network", "two-layer", "--preset", "demo"]
+    options = [text for setting in SMALL for text in ("--set", setting)]
+    raise SystemExit(main(["run", "--quiet", "--no-speed", "--out", "run", *names, *options]))
 """
 
 
@@ -90,7 +152,7 @@ def row(name: str) -> list[str]:
     """The files that CONTRIBUTING.md names for adding one thing."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     line = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
-    return re.findall(r"`([\w/]+\.(?:py|md|json))`", line)
+    return re.findall(r"`([\w/.]+\.(?:py|md|json))`", line)
 
 
 def insert(path: Path, before: str, text: str) -> None:
@@ -100,25 +162,112 @@ def insert(path: Path, before: str, text: str) -> None:
     path.write_text(content.replace(before, text + before, 1), "utf-8")
 
 
-def test_a_loss_a_data_set_and_a_strategy_in_two_files_each(tmp_path: Path) -> None:
-    """A file of its own and one row; tests and documentation besides."""
+# Thing of the table -> new file of the package, its text, and rows: (file, line that they stand before, row).
+ADDED = {
+    "distillation loss": (
+        "kd/logit_gap.py", LOSS,
+        (("kd/__init__.py", '    "dml": (', '    "logit-gap": ("logit_gap", "LogitGap"),\n'),),
+    ),
+    "operation": (
+        None, "",
+        (
+            ("augment/kernels.py", "# How ops are chosen", "DARKEN = 12\n"),
+            (
+                "augment/kernels.py",
+                "    else:\n        for base in range(0, 3 * size, size):\n            equalizing",
+                "    elif kind == DARKEN:\n        for i in range(3 * size):\n            a[U(i)] = a[U(i)] >> 1\n",
+            ),
+            (
+                "augment/ops.py", '    Op("FlipLR"',
+                '    Op("Darken", "", None, False, _recolor(kernels.DARKEN), "v >> 1"),\n',
+            ),
+            ("augment/reference.py", '    "FlipLR"', '    "Darken": through_rgb(lambda rgb, _: rgb >> 1),\n'),
+            ("augment/schedule.schema.json", '         "FlipLR"', '         "Darken",\n'),
+        ),
+    ),
+    "quantizer": (
+        "quant/coarse.py", QUANTIZER,
+        (
+            (
+                "quant/method.py", '        Method("lsq"',
+                '        Method("coarse", CoarseWeights(), CoarseActivations(), "a dummy"),\n',
+            ),
+            (
+                "quant/method.py", "from rolewise.quant.dorefa",
+                "from rolewise.quant.coarse import CoarseActivations, CoarseWeights\n",
+            ),
+        ),
+    ),
+    "network": (
+        "networks/two_layer.py", NETWORK,
+        (
+            ("networks/__init__.py", '    "cnn-tiny": cnn', '    "two-layer": two_layer,\n'),
+            (
+                "networks/__init__.py", "from rolewise.networks.vgg",
+                "from rolewise.networks.two_layer import two_layer\n",
+            ),
+        ),
+    ),
+    "data set": (
+        "data/dots.py", DATA,
+        (
+            (
+                "data/__init__.py", '    "cifar10": DataSet(',
+                '    "dots": DataSet(title="Dots", about="a dummy", loader="rolewise.data.dots:load_dots"),\n',
+            ),
+        ),
+    ),
+    "search strategy": (
+        "population/best_only.py", STRATEGY,
+        (
+            ("population/methods.py", "        PBA,\n", "        BestOnly,\n"),
+            (
+                "population/methods.py", "from rolewise.population.controls",
+                "from rolewise.population.best_only import BestOnly\n",
+            ),
+        ),
+    ),
+    "table of experiments": (
+        None, "",
+        (
+            ("experiments/tables.py", "# Figure 3: schedules", TABLE.lstrip("\n")),
+            ("experiments/tables.py", '    "table4": tuple(', '    "table5": tuple(_table5()),\n'),
+            ("experiments/tables.py", '    "figure3": "Figure', '    "table5": "Table 5: a dummy",\n'),
+        ),
+    ),
+}  # fmt: skip
+
+
+def add(package: Path, thing: str) -> None:
+    """Adds one thing, and checks that the row of CONTRIBUTING.md names the files that this took."""
+    new, text, rows = ADDED[thing]
+    before = {path: path.read_bytes() for path in package.rglob("*.*")}
+    if new is not None:
+        (package / new).write_text(f'"""A dummy."""\n{text}')
+    for name, line, inserted in rows:
+        insert(package / name, line, inserted)
+    changed = {path for path in package.rglob("*.*") if before.get(path) != path.read_bytes()}
+    found = {path.relative_to(package).as_posix() for path in changed}
+    folder = next(iter(found)).partition("/")[0]
+    named = [
+        name.removeprefix("src/rolewise/")
+        for name in row(thing)
+        if not name.startswith(("tests/", "docs/", "README"))
+    ]
+    stem = "" if new is None else Path(new).stem
+    promised = {(name if "/" in name else f"{folder}/{name}").replace("NAME", stem) for name in named}
+    assert found == promised - {_CLAIMS}, thing
+
+
+_CLAIMS = "experiments/sentences.py"  # of a table that decides any
+
+
+def test_one_of_each_in_the_files_that_are_named(tmp_path: Path) -> None:
+    """A file of its own and a row; tests and documentation besides."""
     package = tmp_path / "rolewise"
     shutil.copytree(Path(rolewise.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = {path: path.read_bytes() for path in package.rglob("*.py")}
-    (package / "kd" / "logit_gap.py").write_text(f'"""A dummy."""\n{LOSS}')
-    insert(package / "kd" / "__init__.py", '    "dml": (', '    "logit-gap": ("logit_gap", "LogitGap"),\n')
-    (package / "data" / "dots.py").write_text(f'"""A dummy."""\n{DATA}')
-    known = 'DataSet(title="Dots", about="a dummy", loader="rolewise.data.dots:load_dots")'
-    insert(package / "data" / "__init__.py", '    "cifar10": DataSet(', f'    "dots": {known},\n')
-    (package / "population" / "best_only.py").write_text(f'"""A dummy."""\n{STRATEGY}')
-    methods = package / "population" / "methods.py"
-    insert(methods, "        PBA,\n", "        BestOnly,\n")
-    insert(methods, "from rolewise.population.pba", "from rolewise.population.best_only import BestOnly\n")
-    changed = [path for path in package.rglob("*.py") if before.get(path) != path.read_bytes()]
-    assert len(changed) == 6
-    assert {"src/rolewise/kd/NAME.py", "kd/__init__.py"} <= set(row("distillation loss"))
-    assert {"data/NAME.py", "data/__init__.py"} <= set(row("data set"))
-    assert {"population/NAME.py", "population/methods.py"} <= set(row("search strategy"))
+    for thing in ADDED:
+        add(package, thing)
     (tmp_path / "use.py").write_text(USE)
     run = subprocess.run(
         [sys.executable, "use.py"],
@@ -129,4 +278,8 @@ def test_a_loss_a_data_set_and_a_strategy_in_two_files_each(tmp_path: Path) -> N
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    assert '"logit-gap"' in (tmp_path / "run" / "results.json").read_text("utf-8")
+    for name in ("logit-gap", "Darken", "coarse", "two-layer", "dots", "best-only"):
+        assert len([line for line in run.stdout.splitlines() if line.startswith(f"{name} ")]) == 1, name
+    results = (tmp_path / "run" / "results.json").read_text("utf-8")
+    assert all(f'"{name}"' in results for name in ("logit-gap", "two-layer"))
+    assert '"coarse"' in (tmp_path / "run" / "student.json").read_text("utf-8")

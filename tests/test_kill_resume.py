@@ -1,4 +1,4 @@
-"""The whole pipeline is killed again and again, in every stage and amid a checkpoint; the resumed run ends with the
+"""The whole pipeline is killed again and again, in every stage and during a checkpoint; the resumed run ends with the
 same bytes as runs that were left alone."""
 
 import os
@@ -136,14 +136,14 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(reference, tmp_
             arguments = ["--resume", str(run_path)]
         inside = _killed_amid_a_checkpoint(run_path, chance)
         killed[current_stage(run_path)] += inside
-        killed["amid a checkpoint"] += inside
+        killed["during a checkpoint"] += inside
     last = Run(arguments)
     assert last.end() == 0, "".join(last.lines)
     kills = sum(killed[stage] for stage in STAGES)
     print(f"{kills} kills: {dict(killed)}")
     assert kills >= 10
     assert all(killed[stage] >= 1 for stage in STAGES), f"a stage was never killed: {dict(killed)}"
-    assert killed["amid a checkpoint"] >= 1
+    assert killed["during a checkpoint"] >= 1
     assert contents(run_path) == expected
 
 

@@ -77,3 +77,15 @@ def test_no_module_bears_the_name_of_a_public_function():
     functions = {"search", "train", "quantize", "export", "load_data", "load_network"}
     modules = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert not functions & modules
+
+
+# Numba's disk cache notices changes of the called function's file alone, so all kernels are in one file.
+LONG = {"augment/kernels.py"}
+
+
+def test_files_are_short():
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines())
+        for path in ROOT.rglob("*.py")
+    }
+    assert {name for name, length in lengths.items() if length > 300} == LONG

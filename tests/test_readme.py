@@ -24,7 +24,7 @@ def smaller(code: str, changes: dict[str, str]) -> str:
     return code
 
 
-def test_schedule_in_ones_own_loop(tmp_path):
+def test_schedule_in_your_own_loop(tmp_path):
     rw.Schedule.random(200, seed=1).save(tmp_path / "s.json")
     code = smaller(BLOCKS[0], {'"rcifar10_16_wrn.txt"': repr(str(tmp_path / "s.json"))})
     images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
@@ -34,7 +34,7 @@ def test_schedule_in_ones_own_loop(tmp_path):
     assert names["images"].dtype == torch.uint8
 
 
-def test_ones_own_pair_of_networks(tmp_path, monkeypatch, capsys):
+def test_your_own_pair_of_networks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     teacher = networks.build("cnn-tiny", num_classes=10)
     names = {"teacher": teacher}

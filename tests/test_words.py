@@ -11,7 +11,7 @@ WORDS = {
     r"sittings?": "session",
     r"anew": "again, from scratch",
     r"go(?:es|ing)? on": "resume, continue",
-    r"one's own": "your own",
+    r"one'?s[ _]own": "your own",
     r"heed(?:s|ed)?": "handle",
     r"tells?": "says, states, describes",
     r"by hand written": "hand-written",
@@ -24,7 +24,7 @@ WORDS = {
     r"quantis\w*": "quantiz-",
     r"minimis\w*|maximis\w*": "minimiz-, maximiz-",
     r"behaviour\w*": "behavior",
-    r"licence\b": "license",
+    r"licence": "license",
     r"centre[ds]?": "center",
     r"synchronis\w*": "synchroniz-",
     r"serialis\w*": "serializ-",
@@ -37,8 +37,10 @@ WORDS = {
     r"honour\w*|favour\w*|artefacts?|whilst|amongst": "honor, favor, artifact, while, among",
     r"misspelt|learnt": "misspelled, learned",
     r"journals?|standings?|findings?": "log, state, result",
+    r"somebody|anyhow": "another process, someone; in any case",
 }
-PATTERN = re.compile("|".join(rf"(\b(?:{word})\b)" for word in WORDS), re.IGNORECASE)
+# Names are texts too: an underscore ends a word.
+PATTERN = re.compile("|".join(rf"((?<![a-z])(?:{word})(?![a-z]))" for word in WORDS), re.IGNORECASE)
 # Where the other spelling is the point: a misspelled name of an operation, whose message suggests the right one.
 ALLOWED = re.compile(r"\(\"Colour\", 1, 1\)")
 FILES = sorted(
@@ -48,6 +50,8 @@ FILES = sorted(
         "src/**/*.j2",
         "docs/**/*.md",
         "*.md",
+        "*.toml",
+        "Makefile",
         "examples/*.py",
         "benchmarks/*.py",
         "tests/**/*.py",

@@ -98,7 +98,7 @@ def test_simulated_searches(tmp_path, seed, python):
         Schedule.load(whole, epochs)
 
 
-def test_a_global_log_is_recognised_by_its_lines_too(tmp_path):
+def test_a_global_log_is_recognized_by_its_lines_too(tmp_path):
     with pytest.raises(InputError, match="all trials"):
         Schedule.load(write(tmp_path / "log.txt", search(0).whole))
 

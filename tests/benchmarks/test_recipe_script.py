@@ -1,17 +1,12 @@
 """The ablation at its smallest: it trains, pairs, records, and a second call trains nothing again."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import recipe
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
-
-import recipe  # noqa: E402
-
-from rolewise.settings import TrainRecipe, field_names  # noqa: E402
+from rolewise.experiments.statistics import paired_difference
+from rolewise.settings import TrainRecipe, field_names
 
 
 def test_arms_add_to_the_paper_and_take_from_the_strong_recipe():
@@ -36,17 +31,16 @@ def test_the_strong_recipe_is_that_of_the_presets():
         assert preset["teacher"]["train"] == preset["student"]["train"] == changes
 
 
-def test_interval():
-    """Mean 2, standard deviation 1, three seeds: half the width is 4.303 / sqrt(3)."""
-    assert recipe.interval([0.01, 0.02, 0.03]) == {
-        "mean": 2.0,
-        "low": pytest.approx(-0.48),
-        "high": pytest.approx(4.48),
-    }
-    assert recipe.interval([0.01]) == {"mean": 1.0, "low": None, "high": None}
+def test_differences_are_given_in_points():
+    """Mean 2, standard deviation 1, three seeds: half the width is t_0.975(2) = 4.303 over sqrt(3)."""
+    base = [0.5, 0.7, 0.6]
+    better = [one + more for one, more in zip(base, (0.01, 0.02, 0.03), strict=True)]
+    assert recipe.in_points(paired_difference(better, base)) == {"mean": 2.0, "low": -0.48, "high": 4.48}
+    single = recipe.in_points(paired_difference([0.51], [0.5]))
+    assert single == {"mean": 1.0, "low": None, "high": None}
 
 
-def test_it_runs_and_goes_on(tmp_path, capsys, monkeypatch):
+def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
     results = tmp_path / "results" / "ablation.json"
     options = [
         "--smoke",

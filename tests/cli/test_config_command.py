@@ -63,13 +63,21 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     ("kind", "name"),
     [
         ("presets", "demo"), ("losses", "ii-kd"), ("networks", "resnet18"), ("quantizers", "lsq"), ("data", "cifar100"),
-        ("operations", "ShearX"), ("settings", "student.weight_bits"),
+        ("operations", "ShearX"), ("methods", "random"), ("settings", "student.weight_bits"),
     ],
 )  # fmt: skip
 def test_lists(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(re.match(rf"{re.escape(name)} +\S", line) is not None for line in lines) == 1
+
+
+def test_lists_say_something_of_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """No two rows of one list say the same, as they would if the text were that of a common class."""
+    for kind in ("losses", "quantizers", "data", "methods"):
+        assert main(["list", kind]) == 0
+        texts = [line.partition(" ")[2].strip() for line in capsys.readouterr().out.splitlines()]
+        assert len(set(texts)) == len(texts) > 2, kind
 
 
 def test_an_unknown_list_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:

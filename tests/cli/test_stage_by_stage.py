@@ -148,7 +148,7 @@ def test_export_and_report_of_the_run(run, tmp_path, capsys):
         assert torch.equal(student(images), packed(images))
 
 
-def test_a_teacher_from_elsewhere_and_a_loss_of_ones_own(run, tmp_path, capsys):
+def test_a_teacher_from_elsewhere_and_an_own_loss(run, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from rolewise.kd import KDLoss\n\n\n"
         "class Mine(KDLoss):\n"

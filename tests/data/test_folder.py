@@ -10,7 +10,7 @@ import pytest
 from image_folders import error, load, picture
 from PIL import Image, ImageOps
 
-from rolewise.data import folder
+from rolewise.data import image_file
 
 
 def test_images_come_by_class_and_name_unchanged(root: Path) -> None:
@@ -69,7 +69,7 @@ def test_sizes_are_brought_to_one(root: Path, size: int) -> None:
 
 
 def rgb(image: Image.Image) -> np.ndarray:
-    return np.asarray(folder.to_rgb(image))
+    return np.asarray(image_file.to_rgb(image))
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_every_mode_becomes_rgb_as_pillow_does(mode: str) -> None:
     assert np.array_equal(rgb(image), np.asarray(direct.convert("RGB")))
     gray = np.asarray(source.convert("RGB").convert("L")).astype(int)
     if mode not in ("1", "P"):  # the picture is still the picture
-        assert np.abs(np.asarray(folder.to_rgb(image).convert("L")).astype(int) - gray).mean() < 6
+        assert np.abs(np.asarray(image_file.to_rgb(image).convert("L")).astype(int) - gray).mean() < 6
 
 
 def test_every_mode_of_pillow_is_covered() -> None:
     for mode in Image.MODES:
-        assert folder.to_rgb(Image.new(mode, (3, 2))).mode == "RGB"
+        assert image_file.to_rgb(Image.new(mode, (3, 2))).mode == "RGB"
     assert len(Image.MODES) >= 10
 
 
@@ -180,7 +180,7 @@ def test_the_middle_square_of_a_turned_picture_is_pillows(tmp_path: Path, orient
     side = min(size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
     middle = upright.crop((left, top, left + side, top + side)).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.array_equal(folder.read_image(path, 16), np.array(middle))
+    assert np.array_equal(image_file.read_image(path, 16), np.array(middle))
 
 
 def test_odd_exif_entries_do_not_matter(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_odd_exif_entries_do_not_matter(tmp_path: Path) -> None:
     turned = struct.pack("<HHI4s", 0x0112, 3, 1, b"\x06\0\0\0")
     text = struct.pack("<HHI4s", 0x011A, 2, 3, b"72\0\0")
     header = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
-    right = folder.read_image(plain, 16)
+    right = image_file.read_image(plain, 16)
     for exif, expected in ((turned + text + struct.pack("<I", 0), np.rot90(right, -1)), (turned[:7], right)):
         block = header + exif
         path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:])
-        found = folder.read_image(path, 16).astype(int)
+        found = image_file.read_image(path, 16).astype(int)
         assert np.abs(found - expected).max() <= 1  # turned before or after scaling: one rounding
 
 
@@ -204,9 +204,9 @@ def test_a_large_picture_takes_little_more_than_its_pixels(tmp_path: Path) -> No
     path = tmp_path / "large.png"
     Image.new("I;16", (6000, 4000), 300).save(path, compress_level=1)
     program = (
-        "import resource, sys; from pathlib import Path; from rolewise.data import folder\n"
+        "import resource, sys; from pathlib import Path; from rolewise.data import image_file\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"folder.read_image(Path({str(path)!r}), 32)\n"
+        f"image_file.read_image(Path({str(path)!r}), 32)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -112,7 +112,7 @@ def test_reduced_is_the_published_shuffle() -> None:
     assert [len(split) for split in data.reduced(train=7)] == [7, 100]
 
 
-def test_reduced_splits_are_normalised_as_their_training_part() -> None:
+def test_reduced_splits_are_normalized_as_their_training_part() -> None:
     constants = {30: ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))}
     data = Data("mine", make(200), CountingTest(), constants=constants)
     train, validation = data.reduced(30, 50)

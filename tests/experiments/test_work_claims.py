@@ -23,7 +23,7 @@ def test_one_holder_at_a_time(tmp_path):
 
 
 def leave_a_claim(folder, changes):
-    """A claim as somebody left it."""
+    """A claim as another worker left it."""
     record = {"pid": os.getpid(), "host": Claims(folder).host, "started": None} | changes
     (folder / "a.json").write_text(json.dumps(record))
 

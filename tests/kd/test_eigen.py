@@ -7,6 +7,7 @@ import torch
 from paper_samples import TOLERANCE, grams
 from torch import Tensor
 
+from rolewise.kd import eigen
 from rolewise.kd.eigen import Exact, power_iteration
 
 SPECTRA: dict[str, Callable[[Tensor], Tensor]] = {
@@ -68,3 +69,29 @@ def test_exact_chooses_and_solves_like_eigh(wide: bool) -> None:
     torch.testing.assert_close(one.value, other.value)
     torch.testing.assert_close(one.cosine * sign, other.cosine)
     torch.testing.assert_close(found.solve([rhs])[0], expected.solve([rhs])[0])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_system_is_solved_by_iteration_or_by_a_factor(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second eigenvalue is small against the first in some matrices, and close to it in the others."""
+    factored: list[int] = []
+
+    def watched(gram: Tensor, *rest: Tensor) -> Tensor:
+        factored.append(len(gram))
+        return solve(gram, *rest)
+
+    solve = eigen._factored_solve
+    monkeypatch.setattr(eigen, "_factored_solve", watched)
+    gram = torch.cat([grams(4, 9, lambda i, r=ratio: r**i, seed=5) for ratio in (0.1, 0.7)])
+    values, vectors = torch.linalg.eigh(gram)
+    g = torch.Generator().manual_seed(2)
+    rhs = torch.randn(8, 9, generator=g, dtype=torch.float64)
+    gaps = values[:, -1:] - values
+    inverse = torch.where(gaps > 0, 1 / gaps, 0)
+    expected = ((rhs.unsqueeze(1) @ vectors).squeeze(1) * inverse).unsqueeze(1) @ vectors.mT
+    found = eigen._definite_solve(*(x.to(dtype) for x in (gram, vectors[:, :, -1], values[:, -1], rhs)))
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(found.double(), expected.squeeze(1), rtol=tolerance, atol=tolerance)
+    assert factored == [4]

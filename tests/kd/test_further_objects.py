@@ -88,6 +88,8 @@ def test_two_sides_that_do_not_fit_are_named(name: str) -> None:
     narrow = replace(teacher, logits=teacher.logits[:, :3])
     with pytest.raises(InputError, match=r"must have the same classes: logits \(4, 5\) against \(4, 3\)"):
         loss(student, narrow)
+    if name not in FEATURES:
+        return
     with pytest.raises(InputError, match="the same number of feature maps: 2 against 1"):
         loss(student, replace(teacher, features=teacher.features[:1]))
     flat = replace(teacher, features=(teacher.features[0], teacher.features[1].flatten(1)))

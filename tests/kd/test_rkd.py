@@ -9,9 +9,9 @@ from paper_samples import reference
 from torch.nn import functional as F
 
 from rolewise.errors import InputError
-from rolewise.kd import RKD, Outputs
+from rolewise.kd import RKD, Outputs, rkd
 from rolewise.kd.layers import unit
-from rolewise.kd.rkd import SHORTEST, angles, differences, relative_distances
+from rolewise.kd.rkd import SHORTEST, angles, relational_loss, relative_distances, squared_distances
 
 S = torch.tensor([[1, 0, 0], [0, 2, 0], [1, 1, 0], [0, 1, 3]], dtype=torch.float64)
 T = torch.tensor([[2, 1, 0], [0, 1, 1], [1, -1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -64,13 +64,38 @@ def test_invariant_to_scale_of_the_logits_and_to_the_order_of_the_batch() -> Non
 
 def test_an_equilateral_triangle() -> None:
     points = torch.tensor([[0, 0], [1, 0], [0.5, math.sqrt(3) / 2]], dtype=torch.float64)
-    difference = differences(points)
-    distance = relative_distances(difference, diagonal=False)
+    squared = squared_distances(points)
+    distance = relative_distances(squared, diagonal=False)
     torch.testing.assert_close(distance, 1 - torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-7)
-    cosine = angles(difference)
+    near = squared.rsqrt().nan_to_num(posinf=0)
+    cosine = angles(squared, near)
     assert float(cosine[0, 1, 2]) == pytest.approx(0.5)
     assert float(cosine[0, 1, 1]) == pytest.approx(1)
     assert float(cosine[0, 0].abs().max()) == 0
+
+
+def test_equals_the_products_of_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value and gradients in float32, with two rows a thousandth apart, some rows at a time; both sides have one."""
+    g = torch.Generator().manual_seed(0)
+    rows = [F.normalize(torch.randn(9, 5, generator=g), dim=1) for _ in range(2)]
+    for x in rows:
+        x[3] = x[2] + 1e-3 * torch.randn(5, generator=g)
+    monkeypatch.setattr(rkd, "IN_CACHE", 2 * 9**2)
+    ours = [x.clone().requires_grad_() for x in rows]
+    relational_loss(*ours).backward()
+    theirs = [x.double().requires_grad_() for x in rows]
+    cosines, distances = [], []
+    for x in theirs:
+        difference = x.unsqueeze(0) - x.unsqueeze(1)
+        direction = unit(difference.flatten(0, 1), dim=1, shortest=SHORTEST).view_as(difference)
+        cosines.append(direction @ direction.mT)
+        length = difference.square().sum(2).clamp_min(1e-12).sqrt()
+        distances.append(length / length.mean())
+    expected = 50 * F.smooth_l1_loss(*distances) + 100 * F.smooth_l1_loss(*cosines)
+    expected.backward()
+    assert float(relational_loss(*rows)) == pytest.approx(float(expected.detach()), rel=1e-6)
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x.grad, y.grad.float(), rtol=1e-5, atol=1e-5 * float(y.grad.abs().max()))
 
 
 def test_maps_of_other_sizes_can_be_compared() -> None:

@@ -304,7 +304,7 @@ def test_load_from_a_file(own: Path) -> None:
         assert other.scale is not loss.scale
 
 
-def test_a_loss_of_ones_own_reaches_another_process(own: Path, tmp_path: Path) -> None:
+def test_an_own_loss_reaches_another_process(own: Path, tmp_path: Path) -> None:
     loss = load_loss(f"{own}:Mine", power=1.0)
     (tmp_path / "loss.bin").write_bytes(pickle.dumps(loss))
     code = (

@@ -280,3 +280,26 @@ def test_a_loss_is_prepared_on_the_device_and_comes_back(monkeypatch):
     events.clear()
     task.prepare(Split(), seed=0)
     assert events[0] == ("teacher", "cpu")
+
+
+@pytest.mark.parametrize("loss", ["at", "nst", "kd-svd"])
+def test_gradients_of_maps_have_the_maps_memory_format(loss, batch):
+    """Some losses give another one, in which the network's own backward pass takes many times as long on a CPU."""
+    torch.manual_seed(0)
+    student, teacher = Net(), Net().eval()
+    images, labels, ids = batch
+    objective = Distill(teacher, kd.LOSSES[loss]())
+    place = Placement(torch.device("cpu"), channels_last=True)
+    student = place.place(student)
+    objective.bind(student, Split(), place, seed=0)
+    objective.set_epoch(0, 0)
+    arrived = []
+
+    def watch(_module, _inputs, output):
+        output.register_hook(lambda g: arrived.append(g.is_contiguous(memory_format=torch.channels_last)))
+
+    student.one.register_forward_hook(watch)
+    images = images.to(memory_format=torch.channels_last)
+    objective.backward(student, images, labels, ids)
+    assert arrived
+    assert all(arrived)

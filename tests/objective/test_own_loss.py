@@ -64,14 +64,14 @@ def train(file, **arguments):
         ),
     ],
 )
-def test_what_a_loss_of_ones_own_gets_wrong(tmp_path, init, forward, words):
+def test_what_an_own_loss_gets_wrong(tmp_path, init, forward, words):
     file = tmp_path / "mine.py"
     file.write_text(HEAD.format(init=init, forward=forward))
     with pytest.raises(InputError, match=words):
         train(file, power=1)
 
 
-def test_a_loss_of_ones_own_trains_and_a_function_is_none(tmp_path):
+def test_an_own_loss_trains_and_a_function_is_none(tmp_path):
     file = tmp_path / "mine.py"
     text = HEAD.format(init="pass", forward="return (student.logits - teacher.logits).abs().mean()[None]")
     file.write_text(text + "\n\ndef make():\n    return Mine()\n")

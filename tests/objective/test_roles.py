@@ -78,7 +78,7 @@ class Halved(Objective):
         return torch.stack((loss.detach(), (logits.argmax(1) == labels).sum().float()))
 
 
-def test_an_objective_of_ones_own(data):
+def test_an_own_objective(data):
     assert Halved().role_of(network()) == "teacher"
     schedule = rw.search(
         network(),

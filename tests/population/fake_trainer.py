@@ -18,8 +18,7 @@ from rolewise.data import Data, Split
 from rolewise.errors import Interrupted
 from rolewise.objective import Placement
 from rolewise.trainer import State
-from rolewise.trainer.evaluation import Evaluation
-from rolewise.trainer.loop import EpochMetrics
+from rolewise.trainer.evaluation import EpochMetrics, Evaluation
 
 STEPS = 3
 Place = tuple[int, int]  # member, 0-based epoch

@@ -42,7 +42,7 @@ def test_traced_policies_are_those_the_weights_have_seen(seed, trials, epochs, i
 
 @given(seed=st.integers(0, 10_000), late=st.booleans())
 @settings(max_examples=15, deadline=None)
-def test_global_log_and_trial_files_tell_the_same(seed, late, tmp_path_factory):
+def test_global_log_and_trial_files_agree(seed, late, tmp_path_factory):
     """Fact 31, with stale lines and trials that were never overwritten."""
     folder = tmp_path_factory.mktemp("logs")
     simulation = Simulation(8, 30, 3, seed, late=late).run()
@@ -182,7 +182,7 @@ def test_reading_takes_one_role_alone(lineage, tmp_path):
     assert read.exploits == lineage.exploits
 
 
-def test_equal_neighbours_are_one_segment():
+def test_equal_neighbors_are_one_segment():
     lineage = Lineage(4, 6)
     same = tuple([4] * 60)
     lineage.add(Exploit(2, 0, 1, 0.1, 0.2, tuple(ZEROS), same))

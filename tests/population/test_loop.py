@@ -180,7 +180,7 @@ def test_interrupted_anywhere_it_ends_the_same(at, uninterrupted, tmp_path_facto
     assert told(result, root / "parts") == uninterrupted
 
 
-def test_a_stop_is_heeded_between_two_batches(script, tmp_path):
+def test_a_stop_takes_effect_between_two_batches(script, tmp_path):
     progress = Heard()
     with pytest.raises(Interrupted):
         run_fake(fake_plan(script), tmp_path / "run", stop=After(5), progress=progress)

@@ -17,7 +17,7 @@ from rolewise.runs import read_lineage
 from rolewise.settings import SearchSettings
 
 ZEROS = (0,) * 60
-DOCS = Path(__file__).parents[2] / "docs" / "search.md"
+DOCS = Path(__file__).parents[2] / "docs" / "searching.md"
 
 
 class Shift(Strategy):

@@ -95,7 +95,7 @@ def test_a_node_dies_in_the_middle_and_the_result_stays(cluster, one, tmp_path):
     def remove():
         while not progress.rounds:
             time.sleep(0.05)
-        time.sleep(0.3)  # amid the second interval
+        time.sleep(0.3)  # in the second interval
         cluster.remove_node(cluster.second, allow_graceful=False)
 
     thread = threading.Thread(target=remove)

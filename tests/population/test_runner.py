@@ -58,7 +58,7 @@ def test_the_key_decides_and_nothing_else_does(kind):
     assert not torch.equal(numbers(first), numbers(second))
 
 
-def test_buffers_begin_anew():
+def test_buffers_start_from_scratch():
     model = Layers()
     model[1].running_mean.fill_(5.0)
     model[1].num_batches_tracked.fill_(5)

@@ -271,7 +271,7 @@ def test_a_bad_run_directory_is_refused(model, data, tmp_path):
         rw.search(model, data, workers=1, out=tmp_path, **SEARCH)
 
 
-def test_stops_asked_for_by_the_caller_are_heeded(model, data):
+def test_a_stop_of_the_caller_takes_effect(model, data):
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         rw.search(

@@ -29,12 +29,12 @@ def test_its_own_earlier_output(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("name", [*NAMES, "net.json", "net.bin"])
 def test_nothing_of_others(tmp_path: Path, name: str):
-    (tmp_path / name).write_bytes(b"somebody else's file, longer than a short one")
+    (tmp_path / name).write_bytes(b"another program's file, longer than a short one")
     target = {"net.json": "net.safetensors", "net.bin": "net.xml"}.get(name, name)
     with pytest.raises(InputError, match=f"`path`: .*{name} is there and is not an earlier export"):
         export(build("cnn-tiny"), tmp_path / target)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_bytes().startswith(b"somebody else's")
+    assert (tmp_path / name).read_bytes().startswith(b"another program's")
 
 
 def test_no_trained_network(tmp_path: Path):

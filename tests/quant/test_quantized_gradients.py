@@ -69,7 +69,7 @@ def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:
     return [layer.weight.grad.clone() for layer in quantized_weights(model).values()]
 
 
-def test_a_network_draws_anew_each_step_and_repeats_from_its_state():
+def test_a_network_draws_again_each_step_and_repeats_from_its_state():
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model = quantize(build("cnn-tiny"), 4, 4, grad_bits=2)
     first = gradients(model, x)

@@ -20,7 +20,7 @@ class Simulation:
 
     Args:
         trials, epochs, interval: sizes.
-        seed: of everything random.
+        seed: base seed of every random stream.
         late: whether a source's copy may be one interval older than the target, as in asynchronous runs.
         beginning: the policy of each epoch for trials that were never overwritten; None is 60 zeros.
     """

@@ -17,7 +17,7 @@ from rolewise.errors import InputError
 from rolewise.report import write_markdown, write_report
 from rolewise.report.curves import curves
 from rolewise.report.load import load
-from rolewise.report.wording import duration, flatten, scale, segments, summary, wilson
+from rolewise.report.text import duration, flatten, scale, segments, summary, wilson
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

@@ -14,9 +14,9 @@ from rolewise.augment import Policy, RandAugment, Schedule
 from rolewise.errors import InputError
 from rolewise.report.load import load
 from rolewise.report.plots import PANEL
+from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel, schedule_figure
 from rolewise.report.search_plot import Line, curves_figure, lineage_figure
-from rolewise.report.series import series
 from rolewise.report.theme import COLORS, FAMILIES, Theme, style_sheet
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -39,7 +39,7 @@ def schedule() -> Schedule:
 
 
 def test_bars_are_where_and_as_high_as_the_numbers_say() -> None:
-    numbers = series(schedule())
+    numbers = schedule_data(schedule())
     shapes = tipped(magnitude_panel("m", schedule(), Theme(page=False)))
     scales, lefts = set(), {}
     for name, row in zip(numbers.ops, numbers.magnitude, strict=True):
@@ -58,7 +58,7 @@ def test_bars_are_where_and_as_high_as_the_numbers_say() -> None:
 
 
 def test_areas_are_as_high_as_the_numbers_say() -> None:
-    numbers = series(schedule())
+    numbers = schedule_data(schedule())
     shapes = tipped(probability_panel("p", schedule(), Theme(page=False)))
     assert len(shapes) == len(numbers.ops)
     right = max(x for points in shapes.values() for x, _ in points)
@@ -144,7 +144,7 @@ def test_nothing_in_a_title_is_mathematics_or_markup() -> None:
 
 def test_a_page_takes_its_colors_from_the_style_sheet(demo: Path) -> None:
     theme, run = Theme(page=True), load(demo)
-    found = run.tracks("teacher")
+    found = run.lineage_data("teacher")
     assert found is not None
     svgs = [
         probability_panel("p", schedule(), theme),
@@ -163,7 +163,7 @@ def test_a_page_takes_its_colors_from_the_style_sheet(demo: Path) -> None:
 
 
 def test_lineage_names_every_copy(demo: Path) -> None:
-    found = load(demo).tracks("student")
+    found = load(demo).lineage_data("student")
     assert found is not None
     svg = lineage_figure("l", found, Theme(page=False), color="student")
     expected = {f"epoch {e.epoch}: {e.target} ({100 * (e.target_score or 0):.1f} %)" for e, _ in found.copies}

@@ -103,7 +103,7 @@ def test_integers_of_any_kind_and_no_change_afterwards():
         recipe.epochs = 4
 
 
-def test_a_misspelt_argument_is_told_all_names():
+def test_the_error_of_a_misspelled_argument_knows_all_names():
     with pytest.raises(InputError) as caught:
         check_names(["ephocs"], train, TrainSettings)
     text = str(caught.value)

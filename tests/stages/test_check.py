@@ -1,9 +1,12 @@
 """What is wrong is found before a run directory is made, and looking for it changes nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import rolewise
 from rolewise import networks
 from rolewise.config import load_config
 from rolewise.errors import InputError
@@ -71,7 +74,7 @@ def test_a_teachers_stage_needs_no_sound_student():
     check(config, only="search-teacher")
 
 
-def test_a_loss_of_ones_own_that_fails_in_forward(tmp_path):
+def test_an_own_loss_that_fails_in_forward(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from rolewise.kd import KDLoss\n\n\n"
         "class Mine(KDLoss):\n"
@@ -100,3 +103,33 @@ def test_no_random_stream_moves(tmp_path):
         check(load_config(options=options))
         assert torch.equal(torch.get_rng_state(), torch_before)
         assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "teacher.schedule",
+        "student.schedule",
+        "search.warm_start",
+        "teacher.file",
+        "teacher.weights",
+        "data.root",
+    ],
+)
+def test_a_path_of_an_unknown_user_is_named(name):
+    options = {name: "~nosuchuser/x.json"}
+    if name == "data.root":
+        options |= {"data.name": "cifar10"}
+    with pytest.raises(InputError, match="~nosuchuser"):
+        check(load_config(options=options))
+
+
+def test_a_home_is_expanded_in_one_place():
+    """Elsewhere the folder of an unknown user would be an error that nobody foresees."""
+    source = Path(rolewise.__file__).parent
+    found = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if "expanduser" in path.read_text("utf-8")
+    }
+    assert found == {"errors.py"}

@@ -138,3 +138,13 @@ def test_results_of_another_form_are_refused_and_left(run, content, fault):
     with pytest.raises(InputError, match=rf"results\.json cannot be used: .*{fault}.*restore it"):
         resume(run)
     assert (run / "results.json").read_text() == content
+
+
+def test_rows_of_an_earlier_version_are_filled_up(run):
+    results = json.loads((run / "results.json").read_text())
+    for row in results["rows"]:
+        for key in ("no_operation", "schedule_sha256", "quantizer", "init", "network"):
+            del row[key]
+    (run / "results.json").write_text(json.dumps(results))
+    rows, _ = resume(run)
+    assert {(row["network"], row["no_operation"]) for row in rows} == {("unknown", False)}

@@ -21,7 +21,7 @@ def cost_of(records, stage):
     return found
 
 
-def test_an_interrupted_stage_counts_all_its_sittings(records):
+def test_an_interrupted_stage_counts_all_its_sessions(records):
     def stopped():
         with records.cost("train-student"):
             time.sleep(0.2)
@@ -42,7 +42,7 @@ def test_an_interrupted_stage_counts_all_its_sittings(records):
     assert both["cpu_seconds"] >= first["cpu_seconds"]
 
 
-def test_a_stage_that_is_done_again_counts_anew(records):
+def test_a_repeated_stage_counts_from_zero(records):
     for pause in (0.3, 0.0):
         with records.cost("prepare-kd"):
             time.sleep(pause)

@@ -302,7 +302,7 @@ def _to_the_end(trainer):
 
 @pytest.mark.parametrize(("name", "after"), [*((name, 6) for name in EVERY), ("all", 0), ("all", 12)])
 def test_a_resumed_training_equals_an_undisturbed_one(name, after):
-    """Interrupted at the start, amid the second epoch, and between two; continued by another object from the bytes."""
+    """Interrupted at the start, in the second epoch, and between two; continued by another object from the bytes."""
     state, result = _undisturbed(name)
     first = student(method="lsq", **EVERY[name])
     first.should_stop = _Stop(after)

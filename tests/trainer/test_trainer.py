@@ -70,7 +70,7 @@ def test_steps_equal_a_plain_loop(data):
         torch.testing.assert_close(trainer.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_without_augmentation_the_batches_are_the_normalised_images(data):
+def test_without_augmentation_the_batches_are_the_normalized_images(data):
     split = data.train.subset(torch.arange(130))
     trainer = Trainer(small(), CrossEntropy(), split, settings(flip=False, crop=0), seed=1)
     seen = torch.cat([batch.ids for batch in trainer.feeder.batches(2, None)])
@@ -140,7 +140,7 @@ def test_weight_decay_scope():
 @pytest.mark.parametrize("objective", ["plain", "distill"])
 @pytest.mark.parametrize("stop_after", [3, 30])
 def test_interrupted_and_resumed_equals_uninterrupted(data, objective, stop_after):
-    """Also amid an epoch, through bytes, into a fresh trainer: momentum, buffers, sums, own parameters, all."""
+    """Also within an epoch, through bytes, into a fresh trainer: momentum, buffers, sums, own parameters, all."""
     schedule = Schedule.random(3, seed=1, interval=1)
 
     def make(should_stop=None):
@@ -238,7 +238,7 @@ def test_batch_statistics_are_those_of_batches_of_128(data):
     assert found.accuracy == hits / 256
 
 
-def test_training_learns_and_tells(data):
+def test_training_learns_and_reports(data):
     model = small()
     result = rw.train(model, data, epochs=4, batch_size=64, lr=0.1, flip=False, crop=2)
     assert result.accuracy > 0.8

@@ -33,9 +33,9 @@ class MixPlan(NamedTuple):
     """How each image of a batch is mixed with its partner.
 
     Fields:
-        weight: of the image outside the box; the partner has the rest. 1 with CutMix, lambda with Mixup.
+        weight: weight of the image outside the box; the partner has the rest. 1 with CutMix, lambda with Mixup.
         box: left, top, right, bottom (one past the last pixel) of what is the partner's alone; empty with Mixup.
-        share: of the image in the label: lambda, or the part of the pixels outside the box.
+        share: share of the image in the label: lambda, or the part of the pixels outside the box.
     """
 
     weight: Float32[Tensor, " n"]
@@ -47,7 +47,7 @@ class MixPlan(NamedTuple):
         return MixPlan(*(one.to(device, non_blocking=True) for one in self))
 
     def part(self, first: int, last: int) -> "MixPlan":
-        """Of the images first..last-1."""
+        """The plan of the images first..last-1."""
         return MixPlan(*(one[first:last] for one in self))
 
 

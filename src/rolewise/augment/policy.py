@@ -81,9 +81,8 @@ class BasePolicy(ABC):
             threads: number of threads over which the images are spread; does not change a byte.
 
         Returns:
-            images: like those that came.
-            exposed: bool `(n, h, w)` (for one image `(h, w)`), the pixels whose alpha is 0: no image content
-                was there.
+            Images like those that came, and a bool array `(n, h, w)` (for one image `(h, w)`) of the pixels whose
+            alpha is 0: no image content was there.
 
         Raises:
             InputTypeError: images that are not uint8 arrays or tensors; seed, epoch or ids that are not
@@ -119,7 +118,7 @@ class BasePolicy(ABC):
         seed = random.getrandbits(62) if seed is None else seed
         epoch = 0 if epoch is None else epoch
         color = _check_fill(fill)
-        pillow = sys.modules.get("PIL.Image")  # who holds a PIL image has loaded it; nobody else needs to
+        pillow = sys.modules.get("PIL.Image")  # whoever has a PIL image has loaded it
         if pillow is not None and isinstance(images, pillow.Image):
             if images.mode not in ("RGB", "L"):
                 raise InputError(

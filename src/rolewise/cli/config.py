@@ -13,7 +13,7 @@ from rolewise.errors import InputError, unknown
 app = typer.Typer(help="Settings: show, check, schema, presets, reference.", no_args_is_help=True)
 
 Kind = Annotated[
-    str, typer.Argument(help="presets, losses, networks, quantizers, data, operations or settings.")
+    str, typer.Argument(help="presets, losses, networks, quantizers, data, operations, methods or settings.")
 ]
 
 
@@ -82,7 +82,7 @@ def _settings(
 
 
 def list_(kind: Kind) -> None:
-    """Lists names: presets, losses, networks, quantizers, data sets, operations, settings."""
+    """Lists names: presets, losses, networks, quantizers, data sets, operations, search methods, settings."""
     tables: Mapping[str, Callable[[], Mapping[str, str]]] = {
         "presets": _presets,
         "losses": _losses,
@@ -90,6 +90,7 @@ def list_(kind: Kind) -> None:
         "quantizers": _quantizers,
         "data": _data,
         "operations": _operations,
+        "methods": _methods,
         "settings": _named_settings,
     }
     if kind not in tables:
@@ -127,13 +128,13 @@ def _networks() -> Mapping[str, str]:
 def _quantizers() -> Mapping[str, str]:
     from rolewise.quant import METHODS
 
-    return {name: _first_sentence(method) for name, method in METHODS.items()}
+    return {name: method.about for name, method in METHODS.items()}
 
 
 def _data() -> Mapping[str, str]:
     from rolewise.data import DATA_SETS
 
-    return {name: getattr(row, "title", str(row)) for name, row in DATA_SETS.items()}
+    return {name: row.about for name, row in DATA_SETS.items()}
 
 
 def _operations() -> Mapping[str, str]:
@@ -146,6 +147,13 @@ def _operations() -> Mapping[str, str]:
         return f"strength {low:g} to {high:g} {op.unit}{', either sign' if op.signed else ''}"
 
     return {name: strengths(op) for name, op in OPS.items()}
+
+
+def _methods() -> Mapping[str, str]:
+    from rolewise.population import METHODS
+
+    # "given" takes schedules, which only Python can pass.
+    return {name: _first_sentence(strategy) for name, strategy in METHODS.items() if name != "given"}
 
 
 def _named_settings() -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rolewise.data import names_of_data
-from rolewise.errors import InputError
+from rolewise.errors import InputError, check_path
 
 if TYPE_CHECKING:
     from rolewise.data import Split
@@ -102,7 +102,7 @@ def fetch(
     if data_root is None:
         raise InputError("`--data-root` is missing: give the folder that shall hold the archive.")
     show = _Show(quiet)
-    path = download(name, data_root.expanduser(), url=url, report=show.progress, note=show.note)
+    path = download(name, check_path("--data-root", data_root), url=url, report=show.progress, note=show.note)
     show.end()
     print(path)
 

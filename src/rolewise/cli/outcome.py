@@ -105,7 +105,7 @@ def _signals() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGUSR1 end a command with status 75 until a run takes them over (`rolewise.runs.StopFlag`).
 
     By default the latter two end a process with another status, so that a batch system would not start it again; and
-    KeyboardInterrupt amid an import is lost, or leaves a package half loaded.
+    KeyboardInterrupt during an import is lost, or leaves a package half loaded.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

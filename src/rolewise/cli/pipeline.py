@@ -104,7 +104,7 @@ def search(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", help="pbt, or a control: random, constant, randaugment, autoaugment, trivialaugment."
+            "--method", help="pbt, or a control of equal budget; `rolewise list methods` has the names."
         ),
     ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="local or ray.")] = None,

@@ -15,8 +15,9 @@ from rolewise.errors import InputError, InputTypeError, check_path, unknown
 from rolewise.own_code import find_own_code, is_own_code, load_own_code, own_errors
 
 if TYPE_CHECKING:
+    from rolewise.data.data import Data, check_data
     from rolewise.data.images import StoredImages
-    from rolewise.data.split import Channels, Data, Split, channel_statistics, check_data
+    from rolewise.data.split import Channels, Split, channel_statistics
 
 __all__ = [
     "DATA_SETS",
@@ -35,10 +36,10 @@ __all__ = [
 
 _CLASSES = {
     "Channels": "split",
-    "Data": "split",
+    "Data": "data",
     "Split": "split",
     "channel_statistics": "split",
-    "check_data": "split",
+    "check_data": "data",
     "StoredImages": "images",
 }
 
@@ -75,14 +76,14 @@ DATA_SETS: Mapping[str, DataSet] = {
     ),
     "cifar10": DataSet(
         title="CIFAR-10",
-        about="CIFAR-10",
+        about="60,000 photographs of 32 x 32 pixels in 10 classes",
         loader="rolewise.data.cifar:load_cifar10",
         root="the folder that holds cifar-10-batches-bin, cifar-10-batches-py or an archive",
         preset=_SMALL_CIFAR,
     ),
     "cifar100": DataSet(
         title="CIFAR-100",
-        about="CIFAR-100",
+        about="60,000 photographs of 32 x 32 pixels in 100 classes",
         loader="rolewise.data.cifar:load_cifar100",
         root="the folder that holds cifar-100-binary, cifar-100-python or an archive",
         preset=_SMALL_CIFAR,
@@ -179,7 +180,7 @@ def load_data(
 
 def _own_data(spec: str, root: str | os.PathLike[str] | None, arguments: Mapping[str, Any]) -> "Data":
     """What own code returns, its name made the data set's."""
-    from rolewise.data.split import Data
+    from rolewise.data.data import Data
 
     code = load_own_code(spec, "data set")
     given = dict(arguments)

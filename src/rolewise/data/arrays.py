@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from rolewise.data.split import Channels, Data, Split, channel_statistics
+from rolewise.data.data import Data
+from rolewise.data.split import Channels, Split, channel_statistics
 from rolewise.errors import InputError, InputTypeError
 
 _CHUNK = 2**22  # values of a float array that are converted at a time

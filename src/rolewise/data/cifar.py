@@ -16,7 +16,8 @@ from jaxtyping import Int64, UInt8
 
 from rolewise.data.archive import MAX_UNPACKED, read_members
 from rolewise.data.cifar_files import CIFAR, Cifar, File, Form
-from rolewise.data.split import Data, Split
+from rolewise.data.data import Data
+from rolewise.data.split import Split
 from rolewise.data.unpickle import read_pickle
 from rolewise.errors import InputError
 

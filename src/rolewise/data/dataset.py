@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from rolewise.data.arrays import check_range, class_names, uint8_images
+from rolewise.data.data import Data
 from rolewise.data.decoding import progress_bar
-from rolewise.data.split import Data, Split
+from rolewise.data.split import Split
 from rolewise.data.store import LARGE, Collected, Item, Store, collect
 from rolewise.errors import InputError, InputTypeError, check_integer, check_path
 
@@ -111,7 +112,7 @@ def _pixels(image: Any, where: str, form: Form) -> np.ndarray:
         raise InputTypeError(
             f"the image of {where} must be a PIL image, an array or a tensor, got {type(image).__name__}."
         )
-    from rolewise.data.folder import fit, to_rgb
+    from rolewise.data.image_file import fit, to_rgb
 
     channels = form.channels or (1 if image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") else 3)
     if form.size is not None:

@@ -1,4 +1,4 @@
-"""Shows how the decoding of many images gets on."""
+"""The progress bar of decoding many images."""
 
 import sys
 from collections.abc import Callable, Iterator

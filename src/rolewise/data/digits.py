@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from rolewise.data.split import Channels, Data, Split, channel_statistics
+from rolewise.data.data import Data
+from rolewise.data.split import Channels, Split, channel_statistics
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SCALE = 4  # 8x8 -> 32x32

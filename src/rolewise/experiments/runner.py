@@ -131,7 +131,7 @@ def _next(site: Site, work: Sequence[Work], summary: Summary) -> tuple[Work | No
     waiting = False
     for one in work:
         if site.done(one):
-            summary.failed.pop(one.name, None)  # somebody else did it meanwhile
+            summary.failed.pop(one.name, None)  # another worker has done it meanwhile
             continue
         if one.name in summary.failed:
             continue

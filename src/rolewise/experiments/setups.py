@@ -69,7 +69,7 @@ class Setup:
 
     @property
     def name(self) -> str:
-        """Of this training, unlike that of any other."""
+        """Name of this training, unlike that of any other."""
         other = f"-{self.searched_network}" if self.searched_network else ""
         return f"train-{self.subject}-{self.schedule}{other}"
 

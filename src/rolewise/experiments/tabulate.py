@@ -17,7 +17,7 @@ class Grid:
 
     Args:
         name: such as "table2".
-        title: in words.
+        title: heading in words.
         columns: titles of the columns.
         rows: (title of the row, a cell for each column; None where the table has none).
     """
@@ -52,7 +52,7 @@ class ArmGroup:
     """One training under all its schedules.
 
     Args:
-        title: in words.
+        title: heading in words.
         setup: the training, without a schedule.
         rows: arms that have results, in the order of `ARMS`.
     """

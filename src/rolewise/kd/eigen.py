@@ -22,7 +22,12 @@ RANK_FLOOR = 1e-5
 GAP_FLOOR = 1e-12
 # Power iteration looks at its residual every few steps, and gives up after some looks.
 STEPS_PER_CHECK = 12
-MOST_CHECKS = 8
+MOST_CHECKS = 16
+STEPS_PER_LENGTH = 3  # a trace of 1 does not shrink a vector out of the range of float32 in so few steps
+# Squared cosines with orthonormal vectors sum to at most 1: above one half, by more than rounding, no other is larger.
+MAJORITY = 0.5001
+# Steps of the iteration that solves a system, before a factorization takes over.
+MOST_CORRECTIONS = 24
 
 
 class Choice(NamedTuple):
@@ -40,7 +45,7 @@ class Spectrum(NamedTuple):
     vectors: Float[Tensor, "n m r"]
 
     def choose(self, probe: Float[Tensor, "n m"], candidates: int, wide: Bool[Tensor, " n"]) -> Choice:
-        """Of the leading `candidates` the one with the largest |cosine|; the earlier one where two are equal."""
+        """The one of the leading `candidates` with the largest |cosine|; the earlier one where two are equal."""
         values, vectors = self.values[:, :candidates], self.vectors[:, :, :candidates]
         cosines = torch.bmm(probe.unsqueeze(1), vectors).squeeze(1)
         cosines = torch.where(wide.unsqueeze(1), cosines * values.clamp_min(RANK_FLOOR).rsqrt(), cosines)
@@ -84,7 +89,7 @@ def power_iteration(
     """
     vector = gram.sum(2)  # a start with a share in the leading vector of every non-negative matrix
     value, certain = torch.zeros_like(vector[:, 0]), torch.zeros_like(vector[:, 0], dtype=torch.bool)
-    majority = 0.6 * gram.square().sum((1, 2))
+    majority = 0.6 * torch.linalg.vector_norm(gram.flatten(1), dim=1).square()
     todo = torch.arange(len(gram), device=gram.device)
     for _ in range(MOST_CHECKS):
         part = gram if len(todo) == len(gram) else gram[todo]
@@ -103,16 +108,17 @@ def _power_steps(
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Some steps, then the vector, its Rayleigh quotient, and the length of the residual.
 
-    A product with a symmetric matrix is written as row sums: far faster on a CPU than a batched product with one
-    column.
+    The vector is a row in a product with a symmetric matrix: several times as fast on a CPU as a column, and as a
+    squaring of the matrix, which would save steps.
     """
     tiny = torch.finfo(gram.dtype).tiny
-    # Above 64 a squaring costs more than the steps that it saves.
-    power = torch.bmm(gram, gram) if gram.shape[1] <= 64 else gram
-    for _ in range(STEPS_PER_CHECK):
-        vector = (power * vector.unsqueeze(1)).sum(2)
-        vector = vector / torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(tiny)
-    image = (gram * vector.unsqueeze(1)).sum(2)
+    row = vector.unsqueeze(1)
+    for step in range(STEPS_PER_CHECK):
+        row = torch.bmm(row, gram)
+        if step % STEPS_PER_LENGTH == 0:
+            row = row / torch.linalg.vector_norm(row, dim=2, keepdim=True).clamp_min(tiny)
+    row = row / torch.linalg.vector_norm(row, dim=2, keepdim=True).clamp_min(tiny)
+    vector, image = row.squeeze(1), torch.bmm(row, gram).squeeze(1)
     value = (image * vector).sum(1)
     return vector, value, torch.linalg.vector_norm(image - value.unsqueeze(1) * vector, dim=1)
 
@@ -171,8 +177,7 @@ class _ExactLayer:
         cosine = (vector * probe).sum(1)
         if wide:
             cosine = cosine * value.clamp_min(RANK_FLOOR).rsqrt()
-        # Squared cosines with orthonormal vectors sum to at most 1: above one half no other can be larger.
-        sure = sure & (cosine.square() > 0.51)
+        sure = sure & (cosine.square() > MAJORITY)
         self.easy, self.hard = sure.nonzero().squeeze(1), (~sure).nonzero().squeeze(1)
         if len(self.hard):
             self.spectrum = full_spectrum(self.gram[self.hard])
@@ -201,10 +206,34 @@ class _ExactLayer:
 
 
 def _definite_solve(gram: Tensor, vector: Tensor, value: Tensor, rhs: Tensor) -> Tensor:
-    """(w - G)^+ rhs where w is the leading eigenvalue, far from the others: w - G + w v v^T is positive definite."""
+    """(w - G)^+ rhs where w is the leading eigenvalue, far from the others.
+
+    The sum of (G / w)^k rhs / w, orthogonal to the vector, shrinks with every term by the ratio of the second
+    eigenvalue to w or faster; where it is too slow, Cholesky's factor solves the system.
+    """
+    rhs = rhs - (rhs * vector).sum(1, keepdim=True) * vector
+    small = 2 * torch.finfo(rhs.dtype).eps * torch.linalg.vector_norm(rhs, dim=1)
+    inverse = value.reciprocal().unsqueeze(1)
+    term = rhs * inverse
+    total = term
+    for step in range(1, MOST_CORRECTIONS + 1):
+        term = torch.bmm(term.unsqueeze(1), gram).squeeze(1) * inverse
+        total = total + term
+        if step % STEPS_PER_LENGTH == 0:
+            # Rounding errors along the vector would stay: their factor is 1.
+            term = term - (term * vector).sum(1, keepdim=True) * vector
+            slow = torch.linalg.vector_norm(term, dim=1) * value > small
+            if not slow.any():
+                return total - (total * vector).sum(1, keepdim=True) * vector
+    slow = slow.nonzero().squeeze(1)
+    total[slow] = _factored_solve(gram[slow], vector[slow], value[slow], rhs[slow])
+    return total
+
+
+def _factored_solve(gram: Tensor, vector: Tensor, value: Tensor, rhs: Tensor) -> Tensor:
+    """`_definite_solve` by Cholesky's factor of w - G + w v v^T, which is positive definite."""
     scale = value[:, None, None]
     system = torch.baddbmm(-gram, scale * vector.unsqueeze(2), vector.unsqueeze(1))
     system.diagonal(dim1=1, dim2=2).add_(value.unsqueeze(1))
-    rhs = rhs - (rhs * vector).sum(1, keepdim=True) * vector
     factor, _ = torch.linalg.cholesky_ex(system)
     return torch.cholesky_solve(rhs.unsqueeze(2), factor).squeeze(2)

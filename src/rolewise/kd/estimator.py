@@ -18,7 +18,7 @@ class Estimator(nn.Module):
         current, previous: numbers of channels.
         heads: graphs side by side.
         generator: draws the weights.
-        eps, momentum: of the batch norms.
+        eps, momentum: numbers of the batch norms.
     """
 
     def __init__(

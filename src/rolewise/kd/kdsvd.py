@@ -46,7 +46,7 @@ def kernel_features(vector: Float[Tensor, "n c"], terms: int) -> Float[Tensor, "
 
 
 def _moments(student: Float[Tensor, "n t c"], teacher: Float[Tensor, "n t c"]) -> Float[Tensor, "n 2*t c"]:
-    """Of a layer's kernel features the differences of the networks, and their mean with 1 added to phi_0."""
+    """Differences between the networks' kernel features of a layer, and their mean with 1 added to phi_0."""
     one = torch.zeros_like(teacher[:1, :, :1])
     one[:, 0] = 1
     return torch.cat((student - teacher, (student + teacher) / 2 + one), dim=1)

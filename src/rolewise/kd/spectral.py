@@ -272,5 +272,8 @@ def _map_gradient(
     # Dead maps are masked in the small factors: the product is as large as the map.
     dead = layer.dead[:, None, None]
     left = torch.stack((v, outer), dim=2).masked_fill_(dead, 0)
-    right = torch.stack((layer.across(y), layer.across(v)), dim=1).masked_fill_(dead, 0)
+    right = torch.bmm(torch.stack((y, v), dim=1), layer.maps).masked_fill_(dead, 0)
+    # In the memory format of the maps: in another one the backward pass of a ReLU takes thirty times as long.
+    if layer.maps.stride(1) < layer.maps.stride(2):
+        return torch.bmm(right.mT, left.mT).mT
     return torch.bmm(left, right)

@@ -13,7 +13,16 @@ from rolewise._roles import STUDENT
 from rolewise.errors import InputError, InputTypeError, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
 from rolewise.kd.trial import try_network
-from rolewise.objective.base import Init, Labels, Objective, Placement, correct, factor, in_layout
+from rolewise.objective.base import (
+    Init,
+    Labels,
+    Objective,
+    Placement,
+    correct,
+    factor,
+    in_layout,
+    with_own_format,
+)
 from rolewise.objective.clip import clip_and_add
 from rolewise.objective.forward import Forward
 from rolewise.own_code import is_from_own_code, own_errors, own_file
@@ -48,7 +57,7 @@ class Distill(Objective):
     metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
     role: str | None = STUDENT
     init: Init = "given"
-    shares_batches: bool = True
+    supports_ddp: bool = True
     made_by_bind: tuple[str, ...] = (
         "_placement", "_taps", "_teacher_taps", "_teacher", "_lambda", "_sigmoid", "_forward", "_teacher_forward",
     )  # fmt: skip
@@ -167,7 +176,8 @@ class Distill(Objective):
                 taught = self._teacher_forward(images)
         # A mixed image has no class and no place in the data set of its own.
         known = (labels, ids) if labels.ndim == 1 else (None, None)
-        student = Outputs(seen.logits, seen.features, *known).float()
+        features = tuple(with_own_format(one) for one in seen.features)
+        student = Outputs(seen.logits, features, *known).float()
         teacher = Outputs(taught.logits, taught.features, *known).float().detach()
         task = self.task(student.logits, labels)
         distance = self._distance(student, teacher)
@@ -216,10 +226,10 @@ class Distill(Objective):
             task, parameters, retain_graph=True, allow_unused=True
         )
         # Over several processes the clip compares the global gradients; the first are sent during the second pass.
-        averaged_task = None if self.average is None else self.average(task_gradients)
+        averaged_task = None if self.all_reduce_mean is None else self.all_reduce_mean(task_gradients)
         both: Gradients = torch.autograd.grad(distance, parameters + own, allow_unused=True)
-        if self.average is not None and averaged_task is not None:
-            both, task_gradients = self.average(both)(), averaged_task()
+        if self.all_reduce_mean is not None and averaged_task is not None:
+            both, task_gradients = self.all_reduce_mean(both)(), averaged_task()
         kd_gradients, own_gradients = both[: len(parameters)], both[len(parameters) :]
         for parameter, gradient in zip(own, own_gradients, strict=True):
             parameter.grad = None if gradient is None else in_layout(self._lambda * gradient, parameter)

@@ -2,7 +2,7 @@
 members.
 
 Source: Ho et al., "Population Based Augmentation", ICML 2019; role-wise paper, sections 3 and 4.
-`docs/search.md` describes the differences from the published code.
+`docs/searching.md` describes the differences from the published code.
 """
 
 from collections.abc import Callable, Sequence

@@ -219,7 +219,7 @@ def _main_module(*, needed: bool) -> Iterator[None]:
 
 
 class _PipeChannel(JobChannel):
-    """A worker's end of the pipe: any message that arrives amid a job, or its closing, means stop."""
+    """A worker's end of the pipe: any message that arrives during a job, or its closing, means stop."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe

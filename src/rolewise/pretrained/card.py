@@ -10,9 +10,10 @@ from torch import nn
 from rolewise._version import __version__
 from rolewise.errors import InputError
 from rolewise.pretrained.description import describe_model
-from rolewise.pretrained.files import HUB_FILES, PathLike, load_network, write_pair
+from rolewise.pretrained.files import load_network, write_pair
 from rolewise.pretrained.hub import download
 from rolewise.pretrained.info import NetworkInfo
+from rolewise.pretrained.pair import HUB_FILES, PathLike
 from rolewise.pretrained.targets import CARD, check_folder
 from rolewise.quant import quantized_layers
 from rolewise.runs import write_atomic

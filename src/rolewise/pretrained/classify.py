@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
-from rolewise.pretrained.files import PathLike, describe, load_network
+from rolewise.pretrained.files import describe, load_network
 from rolewise.pretrained.info import NetworkInfo, Preprocessing
+from rolewise.pretrained.pair import PathLike
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,8 +8,9 @@ from torch import nn
 
 from rolewise.errors import InputError, missing_extra
 from rolewise.pretrained.description import check_extra, count_classes
-from rolewise.pretrained.files import SUFFIX, PathLike, write_pair
+from rolewise.pretrained.files import write_pair
 from rolewise.pretrained.info import NetworkInfo, check_info
+from rolewise.pretrained.pair import SUFFIX, PathLike
 from rolewise.pretrained.targets import check_target
 from rolewise.quant.layers import quantized_weights
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from rolewise._version import __version__
 from rolewise.errors import InputError, RunError, missing_extra
-from rolewise.pretrained.files import HUB_FILES, PathLike, describe, read_pair
+from rolewise.pretrained.files import describe
+from rolewise.pretrained.pair import HUB_FILES, PathLike, read_pair
 from rolewise.pretrained.targets import CARD, check_folder
 from rolewise.runs import write_atomic
 
@@ -47,7 +48,7 @@ def push_to_hub(
         repository: owner/name.
         private: whether a repository that is made is private; one that is there stays as it is.
         revision: branch; None is the repository's main branch.
-        message: of the commit; None names the architecture and the version of this package.
+        message: message of the commit; None names the architecture and the version of this package.
 
     Returns:
         The commit's address.
@@ -77,7 +78,7 @@ def pull_from_hub(repository: str, folder: PathLike, *, revision: str | None = N
 
     Args:
         repository: owner/name.
-        folder: where to write, made if need be. An earlier export there is replaced; files of another origin are not.
+        folder: folder, made if need be. An earlier export there is replaced; files of another origin are not.
         revision: branch, tag or commit; None is the main branch.
 
     Returns:

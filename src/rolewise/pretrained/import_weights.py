@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rolewise.errors import InputError
 from rolewise.pretrained.description import listed
-from rolewise.pretrained.files import SUFFIX, PathLike
+from rolewise.pretrained.pair import SUFFIX, PathLike
 
 # Entries under which training scripts keep the network's state.
 _KEYS = (

@@ -133,7 +133,7 @@ class OpenVinoForm:
         return graph.add("Reshape", [integers, graph.shape(codes.shape)], name)
 
     def activation(self, graph: "Graph", value: str, bits: int, step: float | None, place: str) -> str:
-        """Of 16 or 256 levels as they are; others as 256 levels, of which a clamp before leaves 2^bits."""
+        """A quantizer of 16 or 256 levels as it is; others as 256 levels, of which a clamp before leaves 2^bits."""
         levels = 1 << bits
         n = levels - 1
         top = 1.0 if step is None else step * n

@@ -105,7 +105,8 @@ def inference_copy(model: nn.Module) -> nn.Module:
     decode_weights(low)
     for module in quantized_activations(low).values():
         bits, method = activation_bits(module)
-        step = None if method == "dorefa" else METHODS[method].activations.step(module, bits)
+        quantizer = METHODS[method].activations
+        step = None if quantizer.unit else quantizer.step(module, bits)
         module.level_step, module.rounds = step, True  # type: ignore[assignment]
         if isinstance(module, QuantizedActivation):
             module.__class__ = TracedActivation

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from rolewise.errors import check_path
-from rolewise.pretrained.files import PathLike
 from rolewise.pretrained.import_weights import import_weights
+from rolewise.pretrained.pair import PathLike
 
 
 def load_weights(model: nn.Module, path: PathLike) -> dict[str, str]:

@@ -267,6 +267,8 @@ class DoReFaWeights(WeightQuantizer):
 class DoReFaActivations(ActivationQuantizer):
     """Nothing learned."""
 
+    unit = True
+
     def prepare(self, module: nn.Module, bits: int, like: Tensor) -> None:
         """There is nothing to learn."""
 

@@ -124,7 +124,7 @@ def weight_levels(
 
 
 def block_sums(grad: Flat, tanh: Flat, maxima: PerBlock, table: Table, chunk: int) -> Float[Tensor, "2 b"]:
-    """Of each block the sum of grad * tanh, and how many entries have the layer's maximum."""
+    """The sum of grad * tanh of each block, and how many of its entries have the layer's maximum."""
     found: Tensor = torch.ops.rolewise.block_sums(grad, tanh, maxima, table, chunk)
     return found
 

@@ -18,19 +18,23 @@ class Method:
         name: key of `METHODS`, and the name in the description of a network.
         weights: quantizer of the layers' weights.
         activations: quantizer at the act points.
+        about: description in one phrase.
     """
 
     name: str
     weights: WeightQuantizer
     activations: ActivationQuantizer
+    about: str
 
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("dorefa", DoReFaWeights(), DoReFaActivations()),
-        Method("lsq", LSQWeights(), LSQActivations()),
-        Method("pact", DoReFaWeights(), PACTActivations()),
+        Method("dorefa", DoReFaWeights(), DoReFaActivations(), "nothing learned (Zhou et al., 2016)"),
+        Method("lsq", LSQWeights(), LSQActivations(), "learned steps (Esser et al., ICLR 2020)"),
+        Method(
+            "pact", DoReFaWeights(), PACTActivations(), "learned bound of activations (Choi et al., 2018)"
+        ),
     )
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rolewise.augment import Schedule
@@ -13,10 +12,11 @@ from rolewise.experiments.results import CellResult, Results
 from rolewise.experiments.setups import FULL
 from rolewise.experiments.tabulate import ArmGroup, Grid, costs
 from rolewise.report import experiment_words as words
-from rolewise.report import wording
+from rolewise.report import text
 from rolewise.report.arms_plot import arms_plot
+from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
-from rolewise.report.series import series
+from rolewise.report.template import render
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
@@ -44,13 +44,6 @@ def experiment_page(
         title: heading.
         commands: (what it repeats, command).
     """
-    environment = Environment(
-        loader=PackageLoader("rolewise.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     theme = Theme(page=True)
     schedules, used = _schedules(results)
     context = {
@@ -72,7 +65,7 @@ def experiment_page(
         "hardware": words.hardware(results),
         "colors": Markup(style_sheet()),
     }
-    return environment.get_template("experiment.html.j2").render(context)
+    return render("experiment.html.j2", context)
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -160,7 +153,7 @@ def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:
         schedule, theme = Schedule.load(cell.schedules[seed]), Theme(page=True)
         title = f"{name}: {cell.cell.setup.data}, {cell.cell.setup.bits} bit, seed {seed}"
         try:
-            used |= set(series(schedule).used)
+            used |= set(schedule_data(schedule).used)
             panels = [
                 Markup(draw(f"{title}: {what} of each op by epoch", schedule, theme))
                 for what, draw in (("probability", probability_panel), ("magnitude", magnitude_panel))
@@ -203,8 +196,8 @@ def _costs(results: Results) -> list[tuple[str, ...]]:
             cost["kind"],
             str(cost["runs"]),
             f"{cost['images']:,}",
-            wording.duration(cost["seconds"]),
-            wording.duration(cost["cpu_seconds"]),
+            text.duration(cost["seconds"]),
+            text.duration(cost["cpu_seconds"]),
         )
         for cost in costs(results)
     ]

@@ -12,7 +12,7 @@ from rolewise._roles import ROLES, SCHEDULES, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.errors import InputError
-from rolewise.report.tracks import Tracks, tracks
+from rolewise.report.lineage_data import LineageData, lineage_data
 from rolewise.runs import layout, read_config, read_lineage, read_metrics, read_results
 from rolewise.runs.records import ResultsFile
 from rolewise.stages import Training
@@ -52,11 +52,11 @@ class Run:
         """The result of one training, if it is there."""
         return next((row for row in self.rows if row.get("key") == key), None)
 
-    def tracks(self, role: str) -> Tracks | None:
+    def lineage_data(self, role: str) -> LineageData | None:
         """A role's search, ready to be drawn; None if nothing of it is there."""
         found, section = self.searches.get(role, {}), self._section("search")
         try:
-            return tracks(
+            return lineage_data(
                 role,
                 self.metrics,
                 self.lineage,
@@ -104,7 +104,7 @@ class Run:
         except ValidationError:  # a run of the library alone, or of another version
             return []
         wanted = wanted_baselines(config, searched=TEACHER in self.schedules)
-        return [(training, training.foretold(config)) for training in wanted]
+        return [(training, training.expected_title(config)) for training in wanted]
 
     def _training_state(self, what: str, key: str, role: str) -> str:
         stages = {layout.train_stage(key)} | ({layout.TRAIN} if key == role else set())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
-from rolewise.report import wording
+from rolewise.report import text
 from rolewise.report.classes import classes
 from rolewise.report.curves import curves
 from rolewise.report.inference import inference
@@ -26,7 +26,7 @@ def markdown(run: Run, folder: str) -> tuple[str, dict[str, str]]:
         folder: folder of the pictures, relative to the text.
     """
     pictures: dict[str, str] = {}
-    parts = [f"# {_escape(wording.title(run))}", " ".join(map(_escape, wording.summary(run)))]
+    parts = [f"# {_escape(text.title(run))}", " ".join(map(_escape, text.summary(run)))]
     parts.append("\n".join(f"- {_escape(label)}: {_escape(value)}" for label, value in facts(run)))
     body = _body(run, folder, pictures)  # before the notices: drawing may add to the faults
     return "\n\n".join([*parts, *_notices(run), *body]) + "\n", pictures
@@ -54,17 +54,17 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         head = ["Network", "Bits W/A", "Distillation", "Schedule", "Test accuracy", "95 % interval"]
         head += ["Averaged weights"] if averaged else []
         head += ["Best on held-out images"] if chosen else []
-        parts += ["## Results", _escape(wording.caution(run)), _table(head, lines)]
+        parts += ["## Results", _escape(text.caution(run)), _table(head, lines)]
     parts += _inference(run)
     parts += _classes(run)
     parts += _schedules(run, folder, pictures)
     for role in ROLES:
-        tracks = run.tracks(role)
-        if tracks is not None:
+        lineage = run.lineage_data(role)
+        if lineage is not None:
             name, title = f"{layout.search_stage(role)}.svg", f"Search of the {role}'s schedule"
-            pictures[name] = lineage_figure(title, tracks, Theme(page=False), color=role)
+            pictures[name] = lineage_figure(title, lineage, Theme(page=False), color=role)
             parts += [f"## {title}", f"![{title}]({folder}/{name})"]
-            parts.append(" ".join(map(_escape, wording.search_words(role, run, tracks))))
+            parts.append(" ".join(map(_escape, text.search_words(role, run, lineage))))
     parts += _learning(run, folder, pictures)
     spent = costs(run)
     if spent:
@@ -72,7 +72,7 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         lines = [tuple(row[key] for key in ("stage", "time", "cpu", "images", "rate")) for row in rows]
         parts += ["## What it cost", _table(("Stage", "Time", "Processor time", "Images", "Images/s"), lines)]
     parts.append("## Settings and environment")
-    for section, entries in [*settings(run), ("Environment", wording.flatten(run.environment))]:
+    for section, entries in [*settings(run), ("Environment", text.flatten(run.environment))]:
         if entries:
             parts += [f"### {_escape(section)}", _table(("Setting", "Value"), entries)]
     return parts
@@ -142,7 +142,7 @@ def _schedules(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
     except InputError as error:
         parts.append(_escape(str(error)))
     for title, schedule in items:
-        lines = [(line["epochs"], line["ops"]) for line in wording.segments(schedule)]
+        lines = [(line["epochs"], line["ops"]) for line in text.segments(schedule)]
         parts += [f"### {_escape(title)}", _table(("Epochs", "Ops (probability/magnitude)"), lines)]
     return parts
 
@@ -160,7 +160,7 @@ def _learning(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
                 pictures[name] = curves_figure(title, heading, lines, Theme(page=False), epochs=found.epochs)
                 parts.append(f"![{title}]({folder}/{name})")
         if found and found.same:
-            parts.append(_escape(wording.coincide(found.same)))
+            parts.append(_escape(text.coincide(found.same)))
     return ["## Learning curves", *parts] if parts else []
 
 
@@ -169,6 +169,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def _escape(plain: str) -> str:
     """Text that Markdown, and HTML within it, take as text."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return _SPECIAL.sub(r"\\\1", " ".join(str(plain).split())).replace("\\<", "&lt;").replace("\\>", "&gt;")

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
-from rolewise.report import wording
+from rolewise.report import text
 from rolewise.report.classes import classes
 from rolewise.report.curves import Curves, curves
 from rolewise.report.inference import inference
 from rolewise.report.load import Run
+from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
-from rolewise.report.series import series
+from rolewise.report.template import render
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
 from rolewise.runs.titles import stage_title
 
@@ -33,38 +33,31 @@ _IDLE = ", no operation"  # of a schedule that does nothing
 
 def html_page(run: Run) -> str:
     """The page. Every text in it that is not ours is escaped."""
-    environment = Environment(
-        loader=PackageLoader("rolewise.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
     schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
     drawn = {role: lines for role in ROLES if (lines := curves(run, role)) is not None}
     context = {
-        "title": wording.title(run),
+        "title": text.title(run),
         "name": run.path.resolve().name,
-        "summary": wording.summary(run),
+        "summary": text.summary(run),
         "facts": facts(run),
         "missing": run.missing(),
         "results": results(run),
-        "caution": wording.caution(run),
+        "caution": text.caution(run),
         "inference": inference(run),
         "classes": classes(run),
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,
         "curves": [_curves(role, found) for role, found in drawn.items()],
-        "curves_words": wording.curves_words(list(drawn.values())),
+        "curves_words": text.curves_words(list(drawn.values())),
         "costs": costs(run),
         "settings": settings(run),
-        "environment": wording.flatten(run.environment),
+        "environment": text.flatten(run.environment),
         "colors": Markup(style_sheet()),
         "faults": run.faults,  # last: drawing may add to it
     }
-    return environment.get_template("report.html.j2").render(context)
+    return render("report.html.j2", context)
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -74,7 +67,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if "preset" in config:
         found.append(("Preset", str(config["preset"])))
     if run.costs:
-        found.append(("Computed in", wording.duration(sum(cost["seconds"] for cost in run.costs))))
+        found.append(("Computed in", text.duration(sum(cost["seconds"] for cost in run.costs))))
     machine = ", ".join(hardware.get("gpus") or []) or str(hardware.get("cpu", ""))
     if machine:
         found.append(("On", f"{machine}, {hardware.get('cores')} cores"))
@@ -94,11 +87,11 @@ def results(run: Run) -> dict[str, Any] | None:
     """The rows of the result table, the baselines last; None if there is no row."""
     if not run.rows:
         return None
-    low, high = wording.scale(run.rows)
+    low, high = text.scale(run.rows)
     width = max(high - low, 1e-9)
     rows = []
     for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
-        ends = wording.wilson(row["accuracy"], row["n"])
+        ends = text.wilson(row["accuracy"], row["n"])
         rows.append(
             {
                 **row,
@@ -111,13 +104,13 @@ def results(run: Run) -> dict[str, Any] | None:
                 "schedule_name": row["schedule"]
                 and row["schedule"] + (_IDLE if row.get("no_operation") else ""),
                 "idle": _IDLE if row.get("no_operation") else "",
-                "percent": wording.percent(row["accuracy"]),
+                "percent": text.percent(row["accuracy"]),
                 "averaged": None
                 if row["accuracy_averaged"] is None
-                else wording.percent(row["accuracy_averaged"]),
+                else text.percent(row["accuracy_averaged"]),
                 "best": None
                 if row["best_epoch"] is None
-                else f"{wording.percent(row['accuracy_best_epoch'])} (epoch {row['best_epoch']})",
+                else f"{text.percent(row['accuracy_best_epoch'])} (epoch {row['best_epoch']})",
                 "interval": f"{100 * ends[0]:.1f}\N{EN DASH}{100 * ends[1]:.1f}",
                 "left": round(100 * (ends[0] - low) / width, 2),
                 "width": round(100 * (ends[1] - ends[0]) / width, 2),
@@ -125,7 +118,7 @@ def results(run: Run) -> dict[str, Any] | None:
             }
         )
     batch = [
-        (row["name"], wording.percent(row["accuracy_batch_statistics"]))
+        (row["name"], text.percent(row["accuracy_batch_statistics"]))
         for row in rows
         if isinstance(row.get("accuracy_batch_statistics"), float)
     ]
@@ -157,9 +150,9 @@ def costs(run: Run) -> dict[str, Any] | None:
 def settings(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """The settings by section; those that belong to none come first."""
     plain = {key: value for key, value in run.config.items() if not isinstance(value, dict)}
-    found = [("Run", wording.flatten(plain))] if plain else []
+    found = [("Run", text.flatten(plain))] if plain else []
     return found + [
-        (key.capitalize() if key != "kd" else "Distillation", wording.flatten(value))
+        (key.capitalize() if key != "kd" else "Distillation", text.flatten(value))
         for key, value in run.config.items()
         if isinstance(value, dict) and value
     ]
@@ -169,8 +162,8 @@ def _cost(cost: dict[str, Any], total: float) -> dict[str, Any]:
     seconds, cpu, images = cost["seconds"], cost["cpu_seconds"], cost["images"]
     return {
         "stage": cost["stage"],
-        "time": wording.duration(seconds),
-        "cpu": "\N{EN DASH}" if cpu is None else wording.duration(cpu),
+        "time": text.duration(seconds),
+        "cpu": "\N{EN DASH}" if cpu is None else text.duration(cpu),
         "images": "\N{EN DASH}" if not images else f"{images:,}",
         "rate": "\N{EN DASH}" if not images or not seconds else f"{images / seconds:,.0f}",
         "share": round(100 * seconds / total, 1) if total else 0.0,
@@ -183,9 +176,9 @@ def _schedule(run: Run, role: str) -> dict[str, Any] | None:
         return None
     name, theme = SCHEDULES[role], Theme(page=True)
     found: dict[str, Any] = {"role": role, "title": Markup("{}: {}").format(role.capitalize(), symbol(name))}
-    found |= {"panels": [], "ops": (), "segments": wording.segments(schedule), "epochs": len(schedule)}
+    found |= {"panels": [], "ops": (), "segments": text.segments(schedule), "epochs": len(schedule)}
     try:
-        numbers = series(schedule)
+        numbers = schedule_data(schedule)
     except InputError as error:
         run.faults.append(f"{name} cannot be drawn: {error}")
         return found | {"instead": "Its policies have no probability and magnitude per op."}
@@ -199,7 +192,7 @@ def _schedule(run: Run, role: str) -> dict[str, Any] | None:
 
 
 def _search(run: Run, role: str) -> dict[str, Any] | None:
-    found = run.tracks(role)
+    found = run.lineage_data(role)
     if found is None:
         return None
     theme = Theme(page=True)
@@ -213,7 +206,7 @@ def _search(run: Run, role: str) -> dict[str, Any] | None:
         "title": title,
         "wide": wide,
         "narrow": narrow,
-        "words": wording.search_words(role, run, found),
+        "words": text.search_words(role, run, found),
     }
 
 
@@ -227,7 +220,7 @@ def _curves(role: str, found: Curves) -> dict[str, Any]:
         )
         if lines
     ]
-    return {"title": who, "panels": panels, "legend": found.legend, "words": wording.coincide(found.same)}
+    return {"title": who, "panels": panels, "legend": found.legend, "words": text.coincide(found.same)}
 
 
 def _families(used: set[str]) -> list[tuple[str, list[str]]]:

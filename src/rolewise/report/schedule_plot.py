@@ -9,7 +9,7 @@ import numpy as np
 from rolewise.augment import Schedule
 from rolewise.errors import InputError
 from rolewise.report.plots import PANEL, Sheet, check_suffix, drawing
-from rolewise.report.series import Series, series
+from rolewise.report.schedule_data import ScheduleData, schedule_data
 from rolewise.report.theme import Theme
 
 
@@ -35,7 +35,7 @@ def schedule_figure(items: Sequence[tuple[str, Schedule]], path: str | Path | No
     if path is not None:
         check_suffix(path)
     (width, height), top = PANEL, 26
-    drawn = [series(schedule) for _, schedule in items]
+    drawn = [schedule_data(schedule) for _, schedule in items]
     largest = max(numbers.largest for numbers in drawn)
     highest = max(_highest(numbers) for numbers in drawn)
     sheet = Sheet(width * len(items), top + 2 * height + 48, Theme(page=False))
@@ -69,16 +69,18 @@ def schedule_figure(items: Sequence[tuple[str, Schedule]], path: str | Path | No
 @drawing()
 def probability_panel(title: str, schedule: Schedule, theme: Theme) -> str:
     """Stacked areas of the probabilities, normalized, alone."""
-    return _panel(title, series(schedule), theme, _probability)
+    return _panel(title, schedule_data(schedule), theme, _probability)
 
 
 @drawing()
 def magnitude_panel(title: str, schedule: Schedule, theme: Theme) -> str:
     """Stacked bars of the magnitudes, alone."""
-    return _panel(title, series(schedule), theme, _magnitude)
+    return _panel(title, schedule_data(schedule), theme, _magnitude)
 
 
-def _panel(title: str, numbers: Series, theme: Theme, draw: Callable[[Sheet, Any, Series], None]) -> str:
+def _panel(
+    title: str, numbers: ScheduleData, theme: Theme, draw: Callable[[Sheet, Any, ScheduleData], None]
+) -> str:
     width, height = PANEL
     sheet = Sheet(width, height, theme)
     draw(sheet, sheet.axes(40, 32, width - 84, height - 34), numbers)
@@ -88,7 +90,7 @@ def _panel(title: str, numbers: Series, theme: Theme, draw: Callable[[Sheet, Any
     return sheet.svg(title, f"{numbers.epochs} epochs, {len(numbers.steps())} policies; {words}.")
 
 
-def _probability(sheet: Sheet, axes: Any, numbers: Series, largest: float | None = None) -> None:
+def _probability(sheet: Sheet, axes: Any, numbers: ScheduleData, largest: float | None = None) -> None:
     """Stacked areas; `largest` is the sum that is drawn as 1, None the schedule's own."""
     steps = numbers.steps()
     edges = np.array([edge for step in steps for edge in step], dtype=float)
@@ -114,19 +116,19 @@ def _probability(sheet: Sheet, axes: Any, numbers: Series, largest: float | None
     _quiet(sheet, axes, numbers, 0.5)
 
 
-def _quiet(sheet: Sheet, axes: Any, numbers: Series, height: float) -> None:
+def _quiet(sheet: Sheet, axes: Any, numbers: ScheduleData, height: float) -> None:
     """Says that the first epochs are empty, where they are many."""
     quiet = numbers.epochs if numbers.first is None else numbers.first
     if quiet >= 0.25 * numbers.epochs:
         sheet.text(axes, (quiet / 2, height), "no\naugmentation", ha="center", va="center", linespacing=1.4)
 
 
-def _highest(numbers: Series) -> float:
+def _highest(numbers: ScheduleData) -> float:
     """The upper end of the axis of magnitudes."""
     return float(max(1.0, numbers.magnitude[:, list(numbers.bars)].sum(axis=0).max(initial=0.0) * 1.03))
 
 
-def _magnitude(sheet: Sheet, axes: Any, numbers: Series, highest: float | None = None) -> None:
+def _magnitude(sheet: Sheet, axes: Any, numbers: ScheduleData, highest: float | None = None) -> None:
     """Stacked bars; `highest` is the upper end of the axis, None fits the schedule's own."""
     highest = highest or _highest(numbers)
     step = numbers.bars[1] - numbers.bars[0] if len(numbers.bars) > 1 else numbers.epochs

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from rolewise.report.lineage_data import LEVELS, LineageData
 from rolewise.report.plots import PANEL, Sheet, Step, drawing
 from rolewise.report.theme import Theme
-from rolewise.report.tracks import LEVELS, Tracks
 
 _MANY = 60  # copies; more of them are drawn fainter
 _SMALL = 600  # pixels
@@ -37,7 +37,7 @@ class Line:
 
 
 @drawing()
-def lineage_figure(title: str, found: Tracks, theme: Theme, *, color: str, width: int = 1000) -> str:
+def lineage_figure(title: str, found: LineageData, theme: Theme, *, color: str, width: int = 1000) -> str:
     """Members as tracks shaded by rank, copies as curves, the best member's history over all in `color`."""
     row = 22 if found.population > 8 else 28
     end = 10 + row * found.population
@@ -85,7 +85,7 @@ def curves_figure(title: str, heading: str, lines: Sequence[Line], theme: Theme,
     return sheet.svg(title, "; ".join(f"{line.name} ends at {line.y[-1]:.4g}" for line in lines) + ".")
 
 
-def _draw_copies(sheet: Sheet, axes: Any, found: Tracks, bend: float) -> None:
+def _draw_copies(sheet: Sheet, axes: Any, found: LineageData, bend: float) -> None:
     """Thin curves from source to target at the epoch of the copy; on a small sheet they are one shape without tips."""
     many, small = len(found.copies) > _MANY, sheet.width < _SMALL
     width, alpha = (0.7, 0.4) if many else (1.0, 0.75)
@@ -109,7 +109,7 @@ def _draw_copies(sheet: Sheet, axes: Any, found: Tracks, bend: float) -> None:
         )
 
 
-def _draw_best(sheet: Sheet, axes: Any, found: Tracks, color: str, bend: float) -> None:
+def _draw_best(sheet: Sheet, axes: Any, found: LineageData, color: str, bend: float) -> None:
     """The best member's history as one line, in a rim of paper that sets it off."""
     if not found.branches:
         return
@@ -126,7 +126,7 @@ def _draw_best(sheet: Sheet, axes: Any, found: Tracks, color: str, bend: float) 
     axes.plot([last.end], [last.member], "o", ms=9, color=sheet.theme(color), zorder=7, clip_on=False)
 
 
-def _draw_spread(sheet: Sheet, axes: Any, found: Tracks, color: str) -> None:
+def _draw_spread(sheet: Sheet, axes: Any, found: LineageData, color: str) -> None:
     epochs, best, upper, median, lower, worst = np.array(found.spread).T * [[1], *[[100]] * 5]
     axes.fill_between(epochs, worst, best, color=sheet.theme("rank1"), linewidth=0)
     axes.fill_between(epochs, lower, upper, color=sheet.theme("rank3"), linewidth=0)
@@ -137,7 +137,7 @@ def _draw_spread(sheet: Sheet, axes: Any, found: Tracks, color: str) -> None:
     sheet.values(axes, 4)
 
 
-def _bend(found: Tracks, scale: float) -> float:
+def _bend(found: LineageData, scale: float) -> float:
     """Half the width of a copy's curve in epochs of `scale` pixels: 24 pixels, or a third of the gap to the next."""
     bounds = sorted({0, found.epochs, *(exploit.epoch for exploit, _ in found.copies)})
     return min(min((b - a for a, b in pairwise(bounds)), default=1) / 3, 24 / scale)

@@ -67,7 +67,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def temporary(folder: Path) -> Path:
-    """A name in `folder` that nobody else uses."""
+    """A name in `folder` that no other file or process uses."""
     return folder / f"{TEMPORARY}{os.getpid()}-{next(_serial)}"
 
 

@@ -67,6 +67,8 @@ class Row(_Form):
     init: str | None = None
     kd: str | None = None
     schedule: str | None = None
+    schedule_sha256: str | None = None
+    no_operation: bool = False
     accuracy: float = Field(ge=0, le=1)
     accuracy_batch_statistics: float | None = Field(None, ge=0, le=1)
     accuracy_averaged: float | None = Field(None, ge=0, le=1)
@@ -135,8 +137,22 @@ def _fault(fault: Any, path: Path, lines: bool) -> str:
     return f"{where}{named}{': ' if named else ''}{fault['msg']}"
 
 
+# What every row of today states, and what an earlier version's may not.
+_STATED: dict[str, Any] = {
+    "network": "unknown",
+    "quantizer": None,
+    "init": None,
+    "kd": None,
+    "schedule": None,
+    "schedule_sha256": None,
+    "no_operation": False,
+    "baseline": False,
+    "training": None,
+}
+
+
 def read_results(path: Path) -> dict[str, Any]:
-    """What `results.json` holds, as it stands there; empty parts where there is no file yet.
+    """What `results.json` holds; empty parts where there is no file yet.
 
     Raises:
         InputError: it is not what the pipeline writes.
@@ -146,4 +162,8 @@ def read_results(path: Path) -> dict[str, Any]:
         return empty
     found = load_json(path)
     checked(RESULTS_FILE, found, path)
-    return {**empty, **found}
+    rows = [
+        row | {key: value for key, value in _STATED.items() if key not in row}
+        for row in found.get("rows", [])
+    ]
+    return {**empty, **found, "rows": rows}

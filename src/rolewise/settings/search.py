@@ -53,8 +53,7 @@ class SearchSettings:
     )
     method: str = Field(
         default="pbt",
-        description="`pbt`, or a control of equal budget: `random`, `constant`, `randaugment`, `autoaugment`, "
-        "`trivialaugment`",
+        description="a name of rolewise.population.METHODS: `pbt`, or a control of equal budget such as `random`",
     )
     engine: EngineName = Field(default="local", description="engine that trains the members")
     ray_address: str | None = Field(

@@ -14,7 +14,7 @@ from rolewise._roles import A_T, STUDENT, TEACHER
 from rolewise.augment import Schedule
 from rolewise.config import Config
 from rolewise.data import Data, load_data
-from rolewise.errors import InputError
+from rolewise.errors import InputError, check_path
 from rolewise.kd import KDLoss, load_loss
 from rolewise.networks.own import build_own
 from rolewise.objective import CrossEntropy, Distill, Objective
@@ -190,7 +190,7 @@ def given_teacher(config: Config, data: Data) -> tuple[nn.Module, dict[str, str]
     if section.weights is not None:
         model = new_teacher(config, len(data.classes), image)
         return model, load_weights(model, section.weights)
-    path = Path(str(section.file)).expanduser()
+    path = check_path("teacher.file", str(section.file))
     if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
         raise InputError(
             f"`teacher.file` {path} holds weights and no network: name both, --network NAME (or FILE.py:NAME) and "

@@ -82,7 +82,7 @@ def estimate(
     for training in (*given, TRAININGS[STUDENT], *baselines):
         if wanted(training.stage):
             takes = rehearsal.training(training.role, kd=training.kd)
-            add(f"{training.foretold(config)}: about {in_words(takes)}", takes)
+            add(f"{training.expected_title(config)}: about {in_words(takes)}", takes)
     if only is None:
         add(f"together about {in_words(sum(seconds))}")
     if (slowdown := rehearsal.slowdown) > _BUSY:

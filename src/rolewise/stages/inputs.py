@@ -11,7 +11,7 @@ from typing import Any
 from rolewise._roles import A_T
 from rolewise.augment import NAMED
 from rolewise.config import Config, changed
-from rolewise.errors import InputError
+from rolewise.errors import InputError, check_path
 from rolewise.runs import RunDirectory, file_digest, layout
 
 _ROOT = "data.root"
@@ -74,11 +74,11 @@ def absolute(config: Config, only: Collection[str] | None = None) -> Config:
         only: dotted names of the settings to look at; None is all.
     """
     wanted = {name: file for name, file in _named(config).items() if only is None or name in only}
-    config = _with_files(config, {name: file.expanduser().resolve() for name, file in wanted.items()})
+    config = _with_files(config, {name: check_path(name, file).resolve() for name, file in wanted.items()})
     root = config.data.root
     if root is None or (only is not None and _ROOT not in only):
         return config
-    return changed(config.model_dump(), {_ROOT: str(Path(root).expanduser().resolve())})
+    return changed(config.model_dump(), {_ROOT: str(check_path(_ROOT, root).resolve())})
 
 
 def keep(run: RunDirectory, config: Config) -> None:

@@ -108,5 +108,5 @@ class Results:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """CPU time of this process and of its children that have ended."""
     return sum(os.times()[:4])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rolewise._roles import SCHEDULES
 from rolewise.augment import NAMED, Schedule, find_schedule
-from rolewise.errors import InputError
+from rolewise.errors import InputError, check_path
 from rolewise.runs import RunDirectory, file_digest, layout
 
 NONE = "none"  # what a setting says where a role trains without a schedule
@@ -68,7 +68,7 @@ def named_schedule(setting: str, epochs: int, *, seed: int = 0) -> Source:
         return Source()
     if setting in NAMED:
         return Source(find_schedule(setting, epochs, seed=seed), setting)
-    path = Path(setting).expanduser()
+    path = check_path("schedule", setting)
     return Source(find_schedule(str(path)), path.name, file_digest(path))
 
 

@@ -63,7 +63,7 @@ class Training:
         own = None if self.role == TEACHER else config.student.network
         return Path(own or config.teacher.network).name
 
-    def foretold(self, config: Config) -> str:
+    def expected_title(self, config: Config) -> str:
         """Its title before its schedule is known, from the settings alone."""
         if self.schedule not in (A_T, A_S):
             return self.title(config, None if self.schedule is None else schedules.source_name(self.schedule))

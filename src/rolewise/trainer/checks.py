@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
+from rolewise.augment import Schedule
 from rolewise.data import Split
-from rolewise.errors import InputError
+from rolewise.errors import InputError, InputTypeError
 from rolewise.kd.trial import try_network
 from rolewise.objective import Objective
 from rolewise.trainer.parallel import Group
@@ -17,7 +18,7 @@ def check_shared(objective: Objective, settings: TrainSettings, group: Group) ->
     Raises:
         InputError: they cannot.
     """
-    if not objective.shares_batches:
+    if not objective.supports_ddp:
         raise InputError(
             f"{type(objective).__name__} averages no gradients, so several processes cannot share its "
             "batches: train it without torchrun."
@@ -39,3 +40,19 @@ def check_classes(model: nn.Module, split: Split, device: torch.device, *, role:
     """
     blank = torch.zeros(1, split.channels, *split.image_size, device=device)
     try_network(model, blank, role=role, classes=split.num_classes)
+
+
+def check_schedule(augment: Schedule | None, epochs: int) -> None:
+    """Checks that there is exactly one policy per epoch."""
+    if augment is None:
+        return
+    if not isinstance(augment, Schedule):
+        raise InputTypeError(
+            f"`augment` must be a Schedule or None, got {type(augment).__name__}. "
+            "A policy for all epochs: Schedule.constant(policy, epochs)."
+        )
+    if len(augment) != epochs:
+        raise InputError(
+            f"`augment` holds {len(augment)} epochs, but the training has {epochs}: "
+            f"augment.stretch({epochs}) makes it fit."
+        )

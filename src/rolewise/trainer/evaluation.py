@@ -1,5 +1,6 @@
-"""Accuracy and loss of a network on a split: large batches, weights quantized once, sums on the device."""
+"""Metrics of an epoch; accuracy and loss on a split: large batches, weights quantized once, sums on the device."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,26 @@ _RELEASE_BATCH = 128  # images, of the authors' evaluation
 def default_batch(device: torch.device) -> int:
     """How many images at a time: many on a GPU; on a CPU so few that the maps of a layer stay in its cache."""
     return 200 if device.type == "cpu" else 1000
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Means over one epoch: `loss`, `accuracy` (a fraction, on augmented images), and what the objective adds."""
+
+    values: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        return self.values["loss"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.values["accuracy"]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the training has not diverged."""
+        return math.isfinite(self.loss)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
 from rolewise.data import Data, Split, check_data
-from rolewise.errors import InputError, InputTypeError, Interrupted, RunError
+from rolewise.errors import InputError, Interrupted, RunError
 from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
 from rolewise.runs import OpenRun, RunDirectory, layout, open_run
 from rolewise.settings import TrainOptions, check_names
+from rolewise.trainer.checks import check_schedule
+from rolewise.trainer.evaluation import EpochMetrics
 from rolewise.trainer.identity import check_identity, training_identity
-from rolewise.trainer.loop import EpochMetrics, Trainer
+from rolewise.trainer.loop import Trainer
 from rolewise.trainer.parallel import Group, join
 from rolewise.trainer.recorded import record
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
@@ -265,22 +267,6 @@ def _counts(entry: Mapping[str, float], trainer: Trainer) -> bool:
     settings = trainer.settings
     rung = settings.bits_at(int(entry["epoch"]) - 1)
     return "validation_accuracy" in entry and (rung is None or rung == settings.ladder[-1])
-
-
-def check_schedule(augment: Schedule | None, epochs: int) -> None:
-    """Checks that there is exactly one policy per epoch."""
-    if augment is None:
-        return
-    if not isinstance(augment, Schedule):
-        raise InputTypeError(
-            f"`augment` must be a Schedule or None, got {type(augment).__name__}. "
-            "A policy for all epochs: Schedule.constant(policy, epochs)."
-        )
-    if len(augment) != epochs:
-        raise InputError(
-            f"`augment` holds {len(augment)} epochs, but the training has {epochs}: "
-            f"augment.stretch({epochs}) makes it fit."
-        )
 
 
 def _check_finite(metrics: EpochMetrics, trainer: Trainer) -> None:

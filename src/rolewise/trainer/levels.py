@@ -26,7 +26,7 @@ class LevelChanges:
         return changed_share(self._codes, weight_codes(self.model))
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint amid an epoch needs."""
+        """What a checkpoint within an epoch needs."""
         return dict(self._codes)
 
     def load_state(self, state: dict[str, Tensor]) -> None:

@@ -1,9 +1,7 @@
 """`Trainer`: one epoch under one policy, an evaluation, the whole state. Teacher, student and members use it."""
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,34 +15,16 @@ from rolewise.seeds import derive_seed
 from rolewise.trainer.average import WeightAverage, estimate_statistics
 from rolewise.trainer.checks import check_classes, check_shared
 from rolewise.trainer.classes import class_weights
-from rolewise.trainer.evaluation import Evaluation, evaluate
+from rolewise.trainer.evaluation import EpochMetrics, Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder, feeding_threads
+from rolewise.trainer.generators import generators, own_generators
 from rolewise.trainer.ladder import set_rung
 from rolewise.trainer.levels import LevelChanges
+from rolewise.trainer.memory import keep_freed_memory
 from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
 from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings
 from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """Means over one epoch: `loss`, `accuracy` (a fraction, on augmented images), and what the objective adds."""
-
-    values: dict[str, float]
-
-    @property
-    def loss(self) -> float:
-        return self.values["loss"]
-
-    @property
-    def accuracy(self) -> float:
-        return self.values["accuracy"]
-
-    @property
-    def finite(self) -> bool:
-        """Whether the training has not diverged."""
-        return math.isfinite(self.loss)
 
 
 class Trainer:
@@ -92,6 +72,8 @@ class Trainer:
         if group is not None:
             check_shared(objective, self.settings, group)
         self.placement = self.settings.placement()
+        if self.placement.device.type == "cpu":
+            keep_freed_memory()
         self.model = self.placement.place(model)
         self.objective, self.split, self.seed, self.role = objective, split, seed, role
         self.progress = progress or Progress()
@@ -121,7 +103,7 @@ class Trainer:
     def _join(self, group: "Group") -> None:
         """Makes every process start from the first one's network, and stop after the same batch."""
         group.broadcast_([*self.model.state_dict().values(), *self.objective.state().values()])
-        self.objective.average = group.all_reduce_mean
+        self.objective.all_reduce_mean = group.all_reduce_mean
         stop = self.should_stop
         self.should_stop = lambda: group.all_reduce_stop(stop())
 
@@ -141,7 +123,7 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Of one epoch."""
+        """Number of steps in one epoch."""
         return self.feeder.steps
 
     def train_epoch(self, policy: Any = None) -> EpochMetrics:
@@ -158,7 +140,7 @@ class Trainer:
             self.levels.begin()
         take = self.train_step if self.recorded is None else self.recorded
         shared = nullcontext() if self.group is None else self.group.batch_norms(self._modules)
-        with shared, _own_generators(self.placement.device):
+        with shared, own_generators(self.placement.device):
             for batch in self.feeder.batches(self.epoch, policy, self.step):
                 if self.should_stop():
                     self._gather()
@@ -183,7 +165,7 @@ class Trainer:
         """Keys torch's own generators by the step, for networks and losses that draw from them, such as dropout."""
         rank = 0 if self.group is None else self.group.rank
         key = derive_seed(self.seed, self.role, self.member, "step", self.epoch, self.step, rank)
-        for generator in _generators(self.placement.device):
+        for generator in generators(self.placement.device):
             generator.manual_seed(key)
 
     @property
@@ -301,19 +283,3 @@ class Trainer:
             part.load_state(state.part(name))
         self._sums.copy_(state.tensors["sums"])
         self.epoch, self.step = int(state.info["epoch"]), int(state.info["step"])
-
-
-def _generators(device: torch.device) -> list[torch.Generator]:
-    """Torch's own generators that a step on `device` may draw from."""
-    found = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        found.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
-    return found
-
-
-@contextmanager
-def _own_generators(device: torch.device) -> Iterator[None]:
-    """Generators keyed within the context belong to the training; the caller's random numbers continue as before."""
-    with torch.random.fork_rng(devices=[] if device.type != "cuda" else [device]):
-        yield

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rolewise.runs import CheckpointStore, RunDirectory
-from rolewise.trainer.evaluation import Evaluation
+from rolewise.trainer.evaluation import EpochMetrics, Evaluation
 from rolewise.trainer.identity import check_identity
-from rolewise.trainer.loop import EpochMetrics, Trainer
+from rolewise.trainer.loop import Trainer
 from rolewise.trainer.state import State
 
 

@@ -241,7 +241,7 @@ def test_a_layer_that_is_pruned_later_is_quantized_from_what_the_hook_computes()
 
 
 @pytest.mark.parametrize("point", [nn.ReLU(), nn.Tanh(), nn.BatchNorm2d(8)])
-def test_drawing_weights_anew_restarts_the_quantizers(point: nn.Module):
+def test_drawing_weights_again_restarts_the_quantizers(point: nn.Module):
     layers = nn.Conv2d(3, 8, 3), copy.deepcopy(point), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(1152, 4)
     model = quantize(nn.Sequential(*layers), 4, 4, ["1"], method="lsq")
     with torch.no_grad():

@@ -24,7 +24,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Tracks:
+class LineageData:
     """A search, ready to be drawn.
 
     Attributes:
@@ -57,7 +57,7 @@ class Tracks:
         return len({exploit.epoch for exploit, _ in self.copies})
 
 
-def tracks(
+def lineage_data(
     role: str,
     metrics: Sequence[dict[str, Any]],
     lineage: Sequence[dict[str, Any]],
@@ -65,7 +65,7 @@ def tracks(
     population: int | None = None,
     epochs: int | None = None,
     best: int | None = None,
-) -> Tracks | None:
+) -> LineageData | None:
     """A role's search from the lines of `metrics.jsonl` and `lineage.jsonl`; None if there are none of it.
 
     Args:
@@ -86,7 +86,7 @@ def tracks(
         last = scores[max(scores)] if scores else {}
         best = min(last, key=lambda member: (-_number(last[member]), member), default=0)
     through = set(map(id, history.ancestry(best)[1]))
-    return Tracks(
+    return LineageData(
         population=population,
         epochs=history.epochs,
         reached=reached,

@@ -8,8 +8,8 @@ import pytest
 from synthetic_run import Search
 
 from rolewise.errors import InputError
+from rolewise.report.lineage_data import LEVELS, Stretch, lineage_data
 from rolewise.report.load import load
-from rolewise.report.tracks import LEVELS, Stretch, tracks
 
 
 def scored(epoch: int, *accuracies: float | None) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ LINEAGE = [exploit(2, 3, 0), exploit(4, 2, 1), exploit(4, 0, 3)]
 
 
 def test_a_small_search() -> None:
-    found = tracks("teacher", METRICS, LINEAGE, epochs=8)
+    found = lineage_data("teacher", METRICS, LINEAGE, epochs=8)
     assert found is not None
     assert (found.population, found.epochs, found.reached, found.best) == (
         4,
@@ -60,7 +60,7 @@ def test_a_small_search() -> None:
 
 
 def test_shades_are_ranks_among_those_evaluated() -> None:
-    found = tracks("teacher", METRICS, LINEAGE)
+    found = lineage_data("teacher", METRICS, LINEAGE)
     assert found is not None
     top = LEVELS - 1
     by_member = {member: [s for s in found.stretches if s.member == member] for member in range(4)}
@@ -74,21 +74,21 @@ def test_shades_are_ranks_among_those_evaluated() -> None:
 
 
 def test_the_spread_is_of_known_scores() -> None:
-    found = tracks("teacher", METRICS, LINEAGE)
+    found = lineage_data("teacher", METRICS, LINEAGE)
     assert found is not None
     assert [row[0] for row in found.spread] == [2, 4, 6]
     assert found.spread[1] == pytest.approx((4, 0.6, 0.55, 0.5, 0.35, 0.2))
 
 
 def test_a_best_member_that_was_never_overwritten() -> None:
-    found = tracks("teacher", METRICS, LINEAGE, best=1, epochs=6)
+    found = lineage_data("teacher", METRICS, LINEAGE, best=1, epochs=6)
     assert found is not None
     assert not found.overwritten
     assert [(b.member, b.start, b.end) for b in found.branches] == [(1, 0, 6)]
 
 
 def test_logs_of_the_exploits_alone() -> None:
-    found = tracks("teacher", [], LINEAGE, population=4, epochs=6, best=0)
+    found = lineage_data("teacher", [], LINEAGE, population=4, epochs=6, best=0)
     assert found is not None
     assert [(b.member, b.start, b.end) for b in found.branches] == [(0, 0, 2), (3, 2, 4)]
     assert {s.level for s in found.stretches} == {None}
@@ -96,19 +96,19 @@ def test_logs_of_the_exploits_alone() -> None:
 
 
 def test_nothing_of_a_role() -> None:
-    assert tracks("student", [line for line in METRICS if line["role"] == "teacher"], LINEAGE) is None
+    assert lineage_data("student", [line for line in METRICS if line["role"] == "teacher"], LINEAGE) is None
 
 
 def test_a_line_that_is_no_exploit() -> None:
     with pytest.raises(InputError, match="must hold `source`"):
-        tracks("teacher", METRICS, [{"role": "teacher", "epoch": 1, "target": 0, "old": [], "new": []}])
+        lineage_data("teacher", METRICS, [{"role": "teacher", "epoch": 1, "target": 0, "old": [], "new": []}])
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_history_is_the_one_that_was_copied_along(seed: int) -> None:
     """The made-up search carries each member's history forward; the picture traces it back."""
     search = Search("student", population=9, epochs=40, interval=3, quiet=9, seed=seed).run()
-    found = tracks("student", search.metrics, search.lineage, epochs=40)
+    found = lineage_data("student", search.metrics, search.lineage, epochs=40)
     assert found is not None
     assert found.best == search.best
     forward = [vector for length, vector in search.segments for _ in range(length)]
@@ -123,7 +123,7 @@ def test_the_history_is_the_one_that_was_copied_along(seed: int) -> None:
 
 
 def test_from_a_run_directory(demo: Path) -> None:
-    found = load(demo).tracks("student")
+    found = load(demo).lineage_data("student")
     expected = json.loads((demo / "results.json").read_text())["searches"]["student"]
     assert found is not None
     assert (found.best, found.population, found.rounds) == (

@@ -19,7 +19,7 @@ MOST_BARS = 20
 
 
 @dataclass(frozen=True)
-class Series:
+class ScheduleData:
     """A schedule as numbers.
 
     Attributes:
@@ -59,7 +59,7 @@ class Series:
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def series(schedule: Schedule) -> Series:
+def schedule_data(schedule: Schedule) -> ScheduleData:
     """The numbers of a schedule.
 
     Raises:
@@ -81,7 +81,7 @@ def series(schedule: Schedule) -> Series:
     probability, magnitude = both[:, :, 0].T / 10, both[:, :, 1].T
     largest = float(probability.sum(axis=0).max(initial=0.0))
     step = max(1, math.ceil(len(schedule) / MOST_BARS))
-    return Series(
+    return ScheduleData(
         ops=tuple(names),
         epochs=len(schedule),
         probability=probability / largest if largest else probability,

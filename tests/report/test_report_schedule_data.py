@@ -8,7 +8,7 @@ import pytest
 
 from rolewise.augment import Policy, RandAugment, Schedule
 from rolewise.errors import InputError
-from rolewise.report.series import series
+from rolewise.report.schedule_data import schedule_data
 
 # The published order of the ops (method of the role-wise paper): slot k of a vector holds op k mod 15.
 ORDER = [
@@ -37,7 +37,7 @@ def test_the_published_two_bit_schedule(shared: Path) -> None:
     used = [lines[6][4]["hp_policy"], *(line[5]["hp_policy"] for line in lines[6:10])]
     lengths = [57, 3, 72, 39, 29]
     vectors = [vector for vector, length in zip(used, lengths, strict=True) for _ in range(length)]
-    found = series(Schedule.load(path, epochs=200))
+    found = schedule_data(Schedule.load(path, epochs=200))
     probability, magnitude, largest = by_loops(vectors)
     assert found.ops == tuple(sorted(ORDER))
     assert found.epochs == 200
@@ -54,7 +54,7 @@ def test_the_published_two_bit_schedule(shared: Path) -> None:
 def test_random_schedules(seed: int) -> None:
     schedule = Schedule.random(23, seed, interval=3)
     probability, magnitude, largest = by_loops([policy.to_vector() for policy in schedule])
-    found = series(schedule)
+    found = schedule_data(schedule)
     np.testing.assert_allclose(found.probability, probability, rtol=1e-12)
     np.testing.assert_array_equal(found.magnitude, magnitude)
     assert found.largest == pytest.approx(largest, rel=1e-12)
@@ -72,12 +72,12 @@ def test_random_schedules(seed: int) -> None:
     ],
 )
 def test_at_most_twenty_bars_from_epoch_0_on(epochs: int, bars: list[int]) -> None:
-    assert list(series(Schedule.none(epochs)).bars) == bars
+    assert list(schedule_data(Schedule.none(epochs)).bars) == bars
     assert len(bars) <= 20
 
 
 def test_no_augmentation_is_drawn_as_nothing() -> None:
-    found = series(Schedule.none(5))
+    found = schedule_data(Schedule.none(5))
     assert not found.probability.any()
     assert not found.magnitude.any()
     assert found.largest == 0
@@ -88,7 +88,7 @@ def test_no_augmentation_is_drawn_as_nothing() -> None:
 def test_any_number_of_copies() -> None:
     one = Policy([("Rotate", 4, 3), ("Invert", 10, 0), ("Rotate", 8, 9), ("Rotate", 0, 0)])
     two = Policy([("Color", 5, 5)])
-    found = series(Schedule([(1, one), (2, two)]))
+    found = schedule_data(Schedule([(1, one), (2, two)]))
     assert found.ops == ("Color", "Invert", "Rotate")
     np.testing.assert_allclose(found.probability * 1.4, [[0, 0.5, 0.5], [1, 0, 0], [0.4, 0, 0]])
     np.testing.assert_allclose(found.magnitude, [[0, 5, 5], [0, 0, 0], [4, 0, 0]])
@@ -99,4 +99,4 @@ def test_policies_without_probabilities_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"segment 1 of the schedule is RandAugment, which has no probability"
     ):
-        series(schedule)
+        schedule_data(schedule)

@@ -9,8 +9,8 @@ from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
 from rolewise.data import title_of
 from rolewise.report.curves import Curves
+from rolewise.report.lineage_data import LineageData
 from rolewise.report.load import Run
-from rolewise.report.tracks import Tracks
 
 _Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
 _IDLE = ", which holds no augmentation"
@@ -106,7 +106,7 @@ def _trained_in(rows: Sequence[Mapping[str, Any]]) -> str:
     return f" (trained in {' and '.join(names)})" if names else ""
 
 
-def search_words(role: str, run: Run, found: Tracks) -> list[str]:
+def search_words(role: str, run: Run, found: LineageData) -> list[str]:
     """What a search's picture shows."""
     copies, rounds = len(found.copies), found.rounds
     said = [
