@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from rolewise.cli.words import stage_title
 from rolewise.runs import load_json
+from rolewise.runs.titles import stage_title
 
 SETTINGS = """
 data: {search_train: 128, search_validation: 128}

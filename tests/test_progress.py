@@ -144,7 +144,7 @@ def test_tensorboard_of_a_resumed_stage(tmp_path: Path) -> None:
 
 def test_without_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r'needs tensorboard.*"rolewise\[tensorboard\]"'):
+    with pytest.raises(MissingExtraError, match=r"needs tensorboard.*pip install .*\[tensorboard\]"):
         TensorBoardLog()
 
 

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rolewise.errors import how_to_install
+
 _OPTIONAL = {
     "ray": "ray",
     "onnx": "export",
@@ -45,20 +47,10 @@ def _state(name: str, extra: str) -> str:
     try:
         module = importlib.import_module(name)
     except ImportError:
-        return f"not installed: {_install(extra)}"
+        return f"not installed: {how_to_install(extra)}"
     except (RuntimeError, OSError) as error:  # a build that does not fit torch raises these on import
         return f"installed, but broken: {error}"
     return str(getattr(module, "__version__", "installed"))
-
-
-def _install(extra: str) -> str:
-    """The command that installs an extra; in a clone it is that of the clone."""
-    if extra == "vision":
-        return "install the torchvision that fits your PyTorch; rolewise does not need it"
-    clone = Path(__file__).resolve().parents[2]
-    if (clone / "pyproject.toml").is_file():
-        return f"pip install -e '{clone}[{extra}]'"
-    return f'pip install "rolewise[{extra}]"'
 
 
 def _kernels() -> str:

@@ -85,4 +85,14 @@ def missing_extra(
     state = (
         "is not installed" if isinstance(cause, ImportError) or cause is None else f"does not work ({cause})"
     )
-    return MissingExtraError(f'{who} needs {package}, which {state}: pip install "rolewise[{extra}]".')
+    return MissingExtraError(f"{who} needs {package}, which {state}: {how_to_install(extra)}.")
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra; in a clone it is that of the clone."""
+    if extra == "vision":
+        return "install the torchvision that fits your PyTorch (rolewise[vision]); rolewise does not need it"
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f"pip install -e '{clone}[{extra}]'"
+    return f'pip install "rolewise[{extra}]"'

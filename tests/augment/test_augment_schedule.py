@@ -217,10 +217,10 @@ class TestFiles:
             ('"Color", 1, 0', '"Color", 1, NaN', "line 6: NaN is no JSON value"),
             ('"Color", 1, 0', '"Color", 1, 0.5', r"line 6: policies\[0\].settings\[1\]\[2\]: .*integer, got 0.5"),
             ('"Color", 1, 0', '"Color", 1, "0"', "line 6: .*integer, got '0'"),
-            ('"Color", 1, 0', '"Color", 1', r"line 6: policies\[0\].settings\[1\]\[2\]: Field required"),
+            ('"Color", 1, 0', '"Color", 1', r"line 6: policies\[0\].settings\[1\]\[2\]: missing"),
             ('"epochs": 2, ', '"epochs": 0, ', r"line 12: segments\[0\].epochs: .*greater than or equal to 1, got 0"),
             ('"epochs": 2, ', '"epochs": 3, ', "line 2: epochs is 7, but the segments are 8 epochs long"),
-            ('"epochs": 2, ', '"epochs": 2, "epoch": 2, ', r"line 12: segments\[0\].epoch: Extra inputs"),
+            ('"epochs": 2, ', '"epochs": 2, "epoch": 2, ', r"line 12: segments\[0\].epoch: unknown"),
             ('"epochs": 2, ', '"epochs": 2, "epochs": 2, ', 'line 12: the key "epochs" comes twice'),
             ('"policy": 1', '"policy": 7', r"line 13: segments\[1\]: there is no policies\[7\]"),
             ('"randaugment"', '"ranaugment"', r"line 7: policies\[1\]: .*'ranaugment'.*'randaugment'"),
@@ -230,7 +230,7 @@ class TestFiles:
             ('"epochs": 7', '"epochs": 7' * 2, r"line 2: not JSON: Expecting ',' delimiter"),
             ('"epochs": 7', '"epochs": ' + "7" * 5000, "line 2: Exceeds the limit"),
             ('"run": "a"', '"run": ' + "[" * 100_000 + "]" * 100_000, "a.json: nested too deeply"),
-            ('"segments"', '"segment"', "(?s)segments: Field required.*segment: Extra inputs"),
+            ('"segments"', '"segment"', "(?s)segments: missing.*segment: unknown"),
         ],
     )  # fmt: skip
     def test_broken_files(self, tmp_path, old, new, words):
@@ -249,7 +249,12 @@ class TestFiles:
             (b"\n\n", "holds no exploit"),
             (b"\xff\xfe\x00", "not a text file .byte 0"),
             (b"x" * ((1 << 20) + 1), "too large for a schedule: 1048577 bytes, at most 1048576"),
-            (b"{}", "(?s)line 1: format: Field required.*format_version.*epochs"),
+            (b"{}", "(?s)line 1: format: missing.*format_version.*epochs"),
+            (
+                b'{"format": "rolewise.run", "config": {}}',
+                "^a.json, line 1: format: .* this is not a schedule.$",
+            ),
+            (b"# A page\n\nof text\n", "^a.json is not a schedule: .*whose lines are lists.$"),
             (b"null", "line 1: an exploit has six elements"),
         ):
             path.write_bytes(content)

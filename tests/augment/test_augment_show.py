@@ -115,6 +115,19 @@ class TestDiff:
             "lengths: 6 against 12 epochs; the first is stretched to the second's\n"
         )
 
+    def test_a_length_is_for_the_file_that_states_none(self, tmp_path, capsys):
+        mine, log = str(self.mine(tmp_path)), str(tmp_path / "log.txt")
+        (tmp_path / "log.txt").write_text(str([0] * 60))  # one policy, of no stated length
+        assert main(["schedule", "diff", mine, log]) == 2
+        assert "`epochs` must be given" in capsys.readouterr().err
+        assert main(["schedule", "diff", mine, log, "--epochs", "12"]) == 0
+        assert capsys.readouterr().out.startswith("lengths: 6 against 12 epochs; the first is stretched")
+        picture = str(tmp_path / "both.svg")
+        assert main(["schedule", "plot", mine, log, "--epochs", "12", "--out", picture]) == 0
+        capsys.readouterr()
+        assert main(["schedule", "show", mine, "--epochs", "12"]) == 2  # alone, it says what it holds
+        assert "is 6 epochs long, but `epochs` is 12" in capsys.readouterr().err
+
     def test_names_take_the_other_length(self, tmp_path, capsys):
         assert main(["schedule", "diff", "autoaugment", str(self.mine(tmp_path))]) == 0
         lines = capsys.readouterr().out.splitlines()

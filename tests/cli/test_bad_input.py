@@ -48,9 +48,18 @@ def _elsewhere(tmp_path, monkeypatch):
         ),
         (["train", "--role", "teacher", "--out", "x"], "has no A_T.json yet.*--schedule none"),
         (["train", "--role", "teacher", "--schedule", "gone.json"], "There is no file gone.json"),
-        (["eval", "gone.safetensors"], "gone"),
+        (
+            ["run", "--set", "teacher.epochs=3"],
+            'Unknown setting "teacher.epochs".*Did you mean "teacher.train.epochs"',
+        ),
+        (["run", "--set", "weight_bits=3"], 'Did you mean "student.weight_bits"'),
+        (["run", "--set", "kd.arguments.gamma=2"], "argument 'gamma'. Its arguments: .*heads=8"),
+        (["eval", "gone.safetensors"], "There is no file or folder gone.safetensors"),
+        (["eval", "."], "neither a run directory .* nor a saved network"),
+        (["predict", ".", "cat.png"], "neither a run directory .* nor a saved network"),
+        (["export", ".", "x.onnx"], "neither a run directory .* nor a saved network"),
         (["export", "gone.safetensors", "x.onnx"], "gone"),
-        (["report", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere is not a run directory: there is no such folder"),
     ],
 )
 def test_status_two_and_one_message(capsys, arguments, words, tmp_path):
@@ -63,6 +72,15 @@ def test_status_two_and_one_message(capsys, arguments, words, tmp_path):
     assert "Traceback" not in err
     assert out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_weights_where_a_network_is_expected(tmp_path, capsys):
+    (tmp_path / "teacher.pth").write_bytes(b"weights")
+    assert main(["run", "--teacher", "teacher.pth", "--quiet"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds weights and no network: name both, --network NAME" in said
+    assert "--teacher-weights teacher.pth" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher.pth"]
 
 
 def test_an_existing_run_directory_is_left_alone(tmp_path, capsys):

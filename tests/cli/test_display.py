@@ -11,10 +11,11 @@ from rich.console import Console
 
 from rolewise.cli.display import LineProgress, LiveProgress, make_progress
 from rolewise.cli.meter import Meter
-from rolewise.cli.words import duration, packed, percent, ranked, stage_title
+from rolewise.cli.words import duration, packed, percent, ranked
 from rolewise.errors import InputError
 from rolewise.progress import CsvLog, Progress, Several, Step
 from rolewise.runs import layout
+from rolewise.runs.titles import stage_title
 from rolewise.stages import TRAININGS
 
 
@@ -265,6 +266,12 @@ def test_no_line_of_a_picture_wraps(width: int) -> None:
         assert all(cell_len("".join(segment.text for segment in line)) <= width for line in lines)
         text = "".join(segment.text for line in lines for segment in line)
         assert width < 40 or "…" not in text
+        # In colors a bar is as wide as its room from the beginning.
+        colors = Console(file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor")
+        lines = colors.render_lines(progress.picture(), colors.options, pad=False)
+        written = ["".join(segment.text for segment in line) for line in lines]
+        speed = next(line for line in written if "images/s" in line)
+        assert "━" not in speed or "epoch" in speed, "a bar without text shares its line with the speed"
     progress.finish()
     assert stream.getvalue()
 

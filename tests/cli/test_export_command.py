@@ -87,7 +87,7 @@ def test_the_report(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["{run}", "x.tflite"], '`path` must end in ".safetensors", ".onnx" or ".xml"'),
         (["{run}", "x.onnx", "--role", "pupil"], '`--role` must be student or teacher, got "pupil".'),
         (["{run}", "x.onnx", "--opset", "11"], "`opset` must be at least 21"),
-        (["{empty}", "x.onnx"], "holds no student.safetensors: its training has not ended yet."),
+        (["{empty}", "x.onnx"], "is neither a run directory"),
         (["{run}/a.onnx", "x.onnx"], "is an export already; give the .safetensors file that it came from."),
         (["{run}/teacher.safetensors", "hub", "--packed"], "`packed` needs a network with quantized weights"),
         (["{run}", "{run}/student.safetensors"], "student.safetensors is the source itself"),

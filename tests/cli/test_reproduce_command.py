@@ -1,6 +1,7 @@
 """`rolewise reproduce` and `rolewise compare`: what they print, and what they refuse."""
 
 import json
+import re
 
 import pytest
 from made_runs import make_runs
@@ -23,6 +24,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, monkeypatc
     images = 10 * 15 * 64 * (6 * 8 + 30)
     assert f"{images:,} images trained on" in out
     assert "device-hours on one processor core" in out
+    assert re.search(r"^seed0/search\S+: about [\d.]+ (s|min|hours|days)$", out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
 
 

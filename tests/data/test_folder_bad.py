@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from image_folders import error, load
 
+from rolewise.config import load_config
 from rolewise.data import store
 from rolewise.errors import InputError
+from rolewise.stages.check import check
 
 
 def png_of_claimed_size(width: int, height: int) -> bytes:
@@ -95,6 +97,23 @@ def test_bad_test_files_are_an_error_at_first_access(root: Path) -> None:
     data = load(root)
     with pytest.raises(InputError, match="1 of 3 files cannot be used: dog/text.png"):
         _ = data.test
+
+
+def test_a_run_looks_at_them_before_it_starts(root: Path) -> None:
+    data = load(root)
+    assert data.check_test is not None
+    data.check_test()
+    (root / "test" / "dog" / "text.png").write_text("not an image")
+    words = "1 of 3 files cannot be used: dog/text.png .*--set data.skip_bad=true"
+    for one in (data, data.limited(train=2)):
+        assert one.check_test is not None
+        with pytest.raises(InputError, match=words):
+            one.check_test()
+    assert "test" not in vars(data)  # nothing was decoded
+    options = {"data.name": "folder", "data.root": str(root), "teacher.train.batch_size": 2}
+    with pytest.raises(InputError, match=words):
+        check(load_config(options=options), only="train-teacher", begun=True)
+    assert load(root, skip_bad=True).check_test is None
 
 
 def test_a_file_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

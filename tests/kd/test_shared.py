@@ -59,6 +59,7 @@ def test_the_names_in_order() -> None:
     assert len(set(classes)) == len(NAMES)
     assert all(getattr(kd, one.__name__) is one for one in classes)
     assert all(one.__name__ in dir(kd) for one in classes)
+    assert not {"Any", "importlib", "find_own_code"} & set(dir(kd))
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = kd.Nothing
 

@@ -262,6 +262,24 @@ def test_scripts_that_search(tmp_path, network, guard, succeeds):
         assert 'put the call under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
 
 
+def test_a_notebook_is_told_the_way_out(tmp_path):
+    """`python -c` has a main module without a file, as a notebook has."""
+    (tmp_path / "notes").mkdir()
+    about = {"paths": [str(Path(__file__).parent)], "notes": str(tmp_path / "notes"), "guard": ""}
+    for network, succeeds in (
+        ("from fake_trainer import Small", True),
+        ("class Small(fake.Small): pass", False),
+    ):
+        text = textwrap.dedent(MAIN).format(network=network, **about)
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+        if succeeds:
+            assert done.stdout == "2\n", done.stderr
+        else:
+            said = done.stderr.splitlines()[-1]
+            assert "InputError: The search needs a class or function of this notebook" in said
+            assert "or search with workers=1" in said
+
+
 # What travels.
 
 

@@ -112,7 +112,7 @@ def test_without_ray_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
         MissingExtraError,
-        match=r'The Ray engine needs Ray, which is not installed: pip install "rolewise\[ray\]"',
+        match=r"The Ray engine needs Ray, which is not installed: pip install .*\[ray\]",
     ):
         make_engine(fake_plan(Script(Path())).spec, SearchSettings(engine="ray"))
 

@@ -444,13 +444,13 @@ def test_without_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = export(build("cnn-tiny"), tmp_path / "net.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        MissingExtraError, match=r'onnxruntime, which is not installed: pip install "rolewise\[export\]"'
+        MissingExtraError, match=r"onnxruntime, which is not installed: pip install .*\[export\]"
     ):
         onnx_network(path)
     monkeypatch.setitem(sys.modules, "onnx", None)
     for name in [name for name in sys.modules if name.startswith("rolewise.pretrained.onnx_")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(MissingExtraError, match=r'ONNX export needs onnx.*pip install "rolewise\[export\]"'):
+    with pytest.raises(MissingExtraError, match=r"ONNX export needs onnx.*pip install .*\[export\]"):
         export(build("cnn-tiny"), tmp_path / "other.onnx")
     with pytest.raises(MissingExtraError, match="Reading an ONNX file needs onnx"):
         describe(path)

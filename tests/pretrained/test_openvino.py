@@ -259,9 +259,7 @@ def test_a_wrong_precision(tmp_path: Path):
 
 def test_without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(
-        MissingExtraError, match=r'OpenVINO files needs openvino.*pip install "rolewise\[openvino\]"'
-    ):
+    with pytest.raises(MissingExtraError, match=r"OpenVINO files needs openvino.*pip install .*\[openvino\]"):
         export(build("cnn-tiny"), tmp_path / "net.xml")
     assert list(tmp_path.iterdir()) == []
 

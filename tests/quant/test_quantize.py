@@ -359,8 +359,28 @@ def test_a_network_without_act_points_asks_for_them():
 
 
 def test_nothing_left_to_quantize():
-    with pytest.raises(InputError, match="No layer is left to quantize.*are 0, 2, and all are skipped"):
+    with pytest.raises(
+        InputError, match='No layer is left to quantize: all .* of the network, "0", "2", are skipped'
+    ):
         quantize(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), 4, 32)
+    with pytest.raises(
+        InputError, match=r'has no Conv2d or Linear layer\. .* full precision: "0" \(Conv1d\)'
+    ):
+        quantize(nn.Sequential(nn.Conv1d(3, 3, 1), nn.ReLU()), 4, 32)
+
+
+def test_a_network_shows_the_bits_of_every_module():
+    plain = nn.Sequential(
+        nn.Linear(3, 3), nn.ReLU6(), nn.Linear(3, 3), nn.Sequential(nn.ReLU()), nn.Linear(3, 3)
+    )
+    before = repr(plain)
+    network = quantize(plain, 4, 2, act_points=["1", "3"])
+    for shown in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        lines = repr(shown).splitlines()
+        assert "  (1): ReLU6(act_bits=2)" in lines
+        assert "    act_bits=2" in lines  # of the block
+        assert sum("weight_bits=4" in line for line in lines) == 1
+    assert repr(remove_quantizers(network)) == before
 
 
 def test_layers_with_a_forward_pass_of_their_own_are_refused():

@@ -68,5 +68,5 @@ def test_without_the_package(run_dir, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r'needs tensorboard.*"rolewise\[tensorboard\]"'):
+    with pytest.raises(MissingExtraError, match=r"needs tensorboard.*pip install .*\[tensorboard\]"):
         write_events(run_dir, tmp_path / "events")

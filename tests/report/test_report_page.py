@@ -15,6 +15,7 @@ from rolewise.augment import RandAugment, Schedule
 from rolewise.cli import main
 from rolewise.errors import InputError
 from rolewise.report import write_markdown, write_report
+from rolewise.report.curves import curves
 from rolewise.report.load import load
 from rolewise.report.text import duration, flatten, scale, segments, summary, wilson
 
@@ -142,7 +143,7 @@ def test_a_complete_run_says_so(page: Page) -> None:
         "on 360 test images never used for model selection, in float32 (trained in float32); one run each (n = 1 seed)",
         "With batch normalization over each test batch",
         "8 members, 8 exploits in 4 rounds",
-        "search-teacher 1 h 26 min",
+        "Teacher search 1 h 26 min",
         "/data/with <b>tags</b> & blanks",
         "train.milestones 0.3, 0.6, 0.9",
         "hardware.cpu A processor",
@@ -333,7 +334,7 @@ def test_markdown(demo: Path, tmp_path: Path) -> None:
     path = write_markdown(demo, tmp_path / "a report.md")
     text = path.read_text("utf-8")
     assert "| Student resnet18, ii-kd, A\\_S | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
-    assert "| search-teacher | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
+    assert "| Teacher search | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
     pictures = re.findall(r"\]\(([^)]*)\)", text)
     assert len(pictures) == 7
     assert all(picture.startswith("a%20report-figures/") for picture in pictures)
@@ -448,7 +449,7 @@ def test_a_best_member_that_was_never_overwritten_is_said_so(tiny: Path, tmp_pat
     (run / "results.json").write_text(json.dumps(results))
     page = page_of(run, tmp_path)
     assert (
-        f"The best member, {kept}, was never overwritten: its schedule is the one all members began with."
+        f"The best member, {kept}, was never overwritten: its schedule is the one it began with."
         in page.visible
     )
     assert "Its validation accuracy, 75.00 %, only ranks the members" in page.visible
@@ -482,3 +483,33 @@ def test_curves_that_hide_one_another_are_named(tiny: Path, tmp_path: Path) -> N
     assert words in page_of(run, tmp_path).visible
     assert words in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
     assert "Equal in every epoch" not in page_of(tiny, tmp_path).visible
+
+
+def test_the_loss_that_is_drawn_is_the_tasks(tiny: Path, tmp_path: Path) -> None:
+    """A total with distillation in it would squeeze the loss of a training without into one line."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    about = {"role": "student", "member": None, "epoch": 1, "stage": "train-student"}
+    lines = [
+        {**about, "split": "train", "loss": 120.0, "task": 0.5, "accuracy": 0.5},
+        {**about, "split": "train", "loss": 0.25, "accuracy": 0.5, "stage": "train-student-plain"},
+        {**about, "split": "test", "loss": 0.75, "accuracy": 0.5},
+        # A teacher that was trained elsewhere has been tested, and no more.
+        {
+            **about,
+            "role": "teacher",
+            "stage": "train-teacher",
+            "epoch": 0,
+            "split": "test",
+            "loss": 1,
+            "accuracy": 0.5,
+        },
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = curves(load(run), "student")
+    assert found is not None
+    assert sorted(line.y for line in found.loss) == [(0.25,), (0.5,), (0.75,)]
+    assert curves(load(run), "teacher") is None
+    visible = page_of(run, tmp_path).visible
+    assert "the loss is that of the task, without distillation. Dots: test images" in visible
+    assert "Broken lines" not in visible

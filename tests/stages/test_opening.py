@@ -61,6 +61,12 @@ def test_a_signal_stops_it_and_the_error_names_the_way_on(tmp_path):
         run_on(path, resume=path, should_stop=lambda: not asked.append(1))
     assert asked
     assert [row["key"] for row in run_on(path, resume=path)["rows"]] == ["teacher", "student"]
+    # Another loss brings other factors along; what was asked for is what is named.
+    with (
+        pytest.raises(InputError, match="`kd.loss` is 'none' in .* cannot become 'ii-kd'"),
+        open_pipeline({"kd.loss": "ii-kd"}, resume=path),
+    ):
+        pass
 
 
 def test_what_a_resumed_run_may_change(tmp_path):

@@ -16,6 +16,7 @@ from rolewise.augment.spaces import SPACES, check_space
 from rolewise.errors import InputError, unknown
 
 FORMAT_VERSION = 1
+_FORMAT = "rolewise.schedule"
 
 
 def _known(name: str) -> str:
@@ -133,6 +134,12 @@ def read_document(text: str, name: str) -> Document:
         raise InputError(f"{name}: nested too deeply for a schedule.") from None
     except ValueError as error:  # a repeated key, NaN, an integer of thousands of digits
         raise InputError(f"{name}, line {_refused(text)}: {error}.") from None
+    kind = values.get("format", _FORMAT)
+    if kind != _FORMAT:  # a file of another kind: what else is wrong with it as a schedule is no help
+        line = line_of(text, ("format",))
+        raise InputError(
+            f"{name}, line {line}: format: must be {_FORMAT!r}, got {kind!r:.80}: this is not a schedule."
+        )
     version = values.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise InputError(
@@ -196,12 +203,14 @@ def _said(fault: Any) -> str:
     where = ""
     for part in fault["loc"]:
         where += f"[{part}]" if isinstance(part, int) else ("" if part in _TAGS else f".{part}")
-    message = fault["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be", 1)
     came = fault.get("input")
     shown = "" if isinstance(came, dict | list) or "got" in message else f", got {came!r:.80}"
     return f"{where.lstrip('.') or 'the file'}: {message.rstrip('.')}{shown}."
 
 
+_WORDS = {"missing": "missing", "extra_forbidden": "unknown"}  # pydantic's types of faults
 _TAGS = ("pba", "randaugment", "trivialaugment", "autoaugment")
 _SPACE = re.compile(r"[\s,:]*")
 

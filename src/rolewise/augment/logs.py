@@ -17,6 +17,7 @@ from rolewise.errors import InputError, unknown
 
 # Settings that only MODALS' configurations have: its policies use ops, and an order, of their own.
 _MODALS = frozenset({"use_lpba", "enforce_prior", "metric_learning"})
+_UNREADABLE = "neither JSON nor a Python literal"
 
 
 class Row(NamedTuple):
@@ -55,6 +56,10 @@ def read_log(text: str, name: str, ops: Sequence[str] | None) -> Log:
             rows.append(_row(read_literal(line), number, names, stated=ops is not None))
         except InputError as error:
             faults.append(f"{name}, line {number}: {error}")
+    if len(faults) > 1 and not rows and all(_UNREADABLE in fault for fault in faults):
+        raise InputError(
+            f"{name} is not a schedule: it is neither JSON nor the log of a search, whose lines are lists."
+        )
     if faults:
         raise InputError(listed(faults))
     if not rows:
@@ -98,7 +103,7 @@ def read_literal(line: str) -> Any:
         return ast.literal_eval(line.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(f"neither JSON nor a Python literal ({reason[:200]}).") from None
+        raise InputError(f"{_UNREADABLE} ({reason[:200]}).") from None
 
 
 def _row(values: Any, line: int, names: tuple[str, ...], *, stated: bool) -> Row:

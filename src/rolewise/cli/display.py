@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rolewise.cli.meter import Meter
-from rolewise.cli.words import copied, named, packed, percent, ranked, spread, stage_title
+from rolewise.cli.words import copied, named, packed, percent, ranked, spread
 from rolewise.errors import InputError, unknown
 from rolewise.progress import CsvLog, Progress, Several, TensorBoardLog
+from rolewise.runs.titles import stage_title
 
 _REFRESH = 0.15  # seconds between two pictures at least
 _LINE = 10.0  # seconds between two plain lines of epochs at least
@@ -201,14 +202,11 @@ class LiveProgress(Meter):
         room = width - len(left) - len(right) - 4
         parts: list[RenderableType] = []
         if room >= _BAR:
-            row = Table.grid(padding=(0, 2))
-            row.add_row(
-                self._bold(left), ProgressBar(total=total, completed=completed, width=room), Text(right)
-            )
-            parts.append(row)
+            bar = ProgressBar(total=total, completed=completed, width=room)
+            parts.append(_row(self._bold(left), bar, Text(right)))
         else:
             parts += [self._bold(line) for line in packed((place, self.title(), epoch), width, "  ")]
-            parts.append(ProgressBar(total=total, completed=completed, width=width))
+            parts.append(_row(ProgressBar(total=total, completed=completed, width=width)))
             parts += [_line(line) for line in packed(speed, width)]
         if self.ranking:
             parts.append(Padding(self.population(), (0, 0, 0, 2)))
@@ -243,6 +241,13 @@ class LiveProgress(Meter):
         if self._live is not None and (now or self.clock() - self._last >= _REFRESH):
             self._last = self.clock()
             self._live.update(self.picture(), refresh=True)
+
+
+def _row(*parts: RenderableType) -> Table:
+    """Parts beside each other. A bar needs it even alone: by itself it does not end its line."""
+    row = Table.grid(padding=(0, 2))
+    row.add_row(*parts)
+    return row
 
 
 def _line(text: str, style: str = "") -> Text:

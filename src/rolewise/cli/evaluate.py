@@ -10,7 +10,7 @@ import typer
 from rolewise._machine import cores
 from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.cli import common
-from rolewise.cli.network_files import checked_run, data_for, open_network
+from rolewise.cli.network_files import check_there, checked_run, data_for, is_run, open_network
 from rolewise.errors import InputError
 
 
@@ -37,7 +37,8 @@ def evaluate(
     """Measures a network on a test set (by default the one that it was trained for)."""
     from rolewise.runs import layout
 
-    if target.is_dir() and (target / layout.RESULTS).is_file():
+    check_there(target)
+    if is_run(target):
         files = [target / layout.network_file(role) for role in ROLES]
         files = [file for file in files if file.is_file()]
     else:

@@ -49,9 +49,9 @@ def export(
     from rolewise import pretrained
 
     file = network_file(source, role)
+    _check_targets(target or [], file)
     config = checked_run(file, role, network)
     about = pretrained.describe(file)
-    _check_targets(target or [], file)
     model = open_network(file, about, config, network)
     info = info_for(file, about, role, config)
     steps = info.preprocessing
@@ -112,6 +112,7 @@ def _check_targets(targets: list[Path], file: Path) -> None:
         InputError: a target is the source, or the run that it lies in.
     """
     from rolewise.cli.network_files import is_run
+    from rolewise.runs import check_output
 
     for path in targets:
         same = {file.resolve(), file.with_suffix(".json").resolve(), file.resolve().with_suffix("")}
@@ -119,5 +120,7 @@ def _check_targets(targets: list[Path], file: Path) -> None:
             raise InputError(f"{path} is the source itself. Choose another name.")
         if not path.suffix and is_run(path):
             raise InputError(f"{path} is a run directory. Choose another folder.")
+        if not path.suffix:
+            check_output(path)
         if path.suffix and not path.parent.is_dir():
             raise InputError(f"There is no folder {path.parent}. Make it first.")

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
-from rolewise.cli.words import duration, stage_title
+from rolewise.cli.words import duration
 from rolewise.progress import Progress, Step
+from rolewise.runs.titles import stage_title
 
 _WINDOW = 10.0  # seconds over which a rate is taken at least, once there are so many
 

@@ -37,8 +37,7 @@ def network_file(source: Path, role: str) -> Path:
     """
     if role not in ROLES:
         raise InputError(f'`--role` must be student or teacher, got "{role}".')
-    if not source.exists() and not source.with_name(source.name + ".safetensors").exists():
-        raise InputError(f"There is no file or folder {source}.")
+    check_there(source)
     if source.suffix in (".onnx", ".xml"):
         raise InputError(f"{source} is an export already; give the .safetensors file that it came from.")
     if not source.is_dir() or (source / "model.safetensors").exists():
@@ -47,6 +46,22 @@ def network_file(source: Path, role: str) -> Path:
     if not file.exists():
         raise InputError(f"{source} holds no {role}.safetensors: its training has not ended yet.")
     return file
+
+
+def check_there(source: Path) -> None:
+    """Checks that a path leads to a file, or to a folder that can hold a network.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not source.exists() and not source.with_name(source.name + ".safetensors").exists():
+        raise InputError(f"There is no file or folder {source}.")
+    known = ("model.safetensors", *(f"{role}.safetensors" for role in ROLES))
+    if source.is_dir() and not is_run(source) and not any((source / name).exists() for name in known):
+        raise InputError(
+            f"{source} is neither a run directory (it has no config.json of a run) nor a saved network (it has no "
+            "model.safetensors)."
+        )
 
 
 def run_settings_of(file: Path) -> "Config | None":

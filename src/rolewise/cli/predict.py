@@ -30,8 +30,9 @@ def predict(
     if top < 1:
         raise InputError(f"`--top` must be at least 1, got {top}.")
     from rolewise import pretrained
-    from rolewise.cli.network_files import checked_run, is_run, network_file, open_network
+    from rolewise.cli.network_files import check_there, checked_run, is_run, network_file, open_network
 
+    check_there(file)
     file = network_file(file, STUDENT) if is_run(file) else file
     pretrained.network_info(file)  # before own code is run
     config = checked_run(file, TEACHER if file.stem == TEACHER else STUDENT, network)

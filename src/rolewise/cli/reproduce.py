@@ -146,7 +146,7 @@ def _write(site: "Site") -> None:
 
 
 def _repeats(request: Mapping[str, Any]) -> str:
-    return f"{request['target']}, {request['seeds']} seeds"
+    return f"{request['target']}, {request['seeds']} seed{'s' if request['seeds'] != 1 else ''}"
 
 
 def _command(request: Mapping[str, Any], site: "Site") -> str:

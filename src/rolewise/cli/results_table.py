@@ -1,4 +1,4 @@
-"""The table that a run prints at its end."""
+"""The table of results that a command prints at its end."""
 
 import sys
 from pathlib import Path
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 def show_results(pipeline: "Pipeline") -> None:
-    """Prints the table of the tested networks."""
+    """Prints the results of a run, one training a row."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"Test accuracy on {pipeline.config.data.name}, last epoch, seed {pipeline.config.seed}, n = 1"
-    )
-    for column in ("network", "bits W/A", "KD", "schedule"):
-        table.add_column(column)
-    table.add_column("accuracy", justify="right")
+    data = Path(pipeline.config.data.name).name
+    table = Table(title=f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1")
+    # In a narrow terminal names are broken, and figures stay whole.
+    for column, whole in (("network", False), ("bits W/A", False), ("KD", True), ("schedule", False)):
+        table.add_column(column, no_wrap=whole, overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
     rows = pipeline.results()["rows"]
     averaged = any(row.get("accuracy_averaged") is not None for row in rows)
     if averaged:
-        table.add_column("averaged weights", justify="right")
+        table.add_column("averaged weights", justify="right", overflow="fold")
     chosen = any(row.get("best_epoch") is not None for row in rows)
     if chosen:
-        table.add_column("best held-out epoch", justify="right")
+        table.add_column("best held-out epoch", justify="right", overflow="fold")
     for row in rows:
         shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
         best = (
@@ -36,7 +36,7 @@ def show_results(pipeline: "Pipeline") -> None:
             else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
         )
         table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
-    # A pipe has no width of its own, and a table must not be cut.
+    # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 

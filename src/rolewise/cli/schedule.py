@@ -1,5 +1,6 @@
 """`rolewise schedule`: look at augmentation schedules, compare, convert and preview them. Epochs count from 0."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,9 +41,18 @@ Role = Annotated[
 
 
 def _schedules(
-    name: str, epochs: int | None, ops: str | None = None, trial: str | None = None, role: str | None = None
+    name: str,
+    epochs: int | None,
+    ops: str | None = None,
+    trial: str | None = None,
+    role: str | None = None,
+    *,
+    several: bool = False,
 ) -> list[tuple[str, "Schedule"]]:
-    """(title, schedule) of a file or a name, or of the schedules that a run directory holds."""
+    """(title, schedule) of a file or a name, or of the schedules that a run directory holds.
+
+    Among several files, `epochs` is for those that do not state their length.
+    """
     from rolewise.augment import NAMED, Schedule
     from rolewise.runs import layout
 
@@ -61,14 +71,23 @@ def _schedules(
             )
         return [(f"{path.resolve().name}/{file.stem}", Schedule.load(file)) for file in found]
     names = None if ops is None else [one.strip() for one in ops.split(",")]
+    if several and epochs is not None:
+        with suppress(InputError):
+            return [(path.stem, Schedule.load(path, ops=names, trial=trial))]
     return [(path.stem, Schedule.load(path, epochs, ops=names, trial=trial))]
 
 
 def _one(
-    name: str, epochs: int | None, ops: str | None = None, trial: str | None = None, role: str | None = None
+    name: str,
+    epochs: int | None,
+    ops: str | None = None,
+    trial: str | None = None,
+    role: str | None = None,
+    *,
+    several: bool = False,
 ) -> "Schedule":
     """The one schedule that is meant."""
-    found = _schedules(name, epochs, ops, trial, role)
+    found = _schedules(name, epochs, ops, trial, role, several=several)
     if len(found) > 1:
         raise InputError(f"{name} holds the schedules of both roles: choose one with `--role`.")
     return found[0][1]
@@ -115,11 +134,16 @@ def plot_schedules(
     role: Role = None,
 ) -> None:
     """Draw schedules as in figure 3 of the paper: probabilities above magnitudes."""
-    _draw([item for file in files for item in _schedules(file, epochs, ops, trial, role)], out)
+    several = len(files) > 1
+    items = [item for file in files for item in _schedules(file, epochs, ops, trial, role, several=several)]
+    _draw(items, out)
 
 
 def _draw(items: list[tuple[str, "Schedule"]], path: Path) -> None:
     from rolewise.report.schedule_plot import schedule_figure
+    from rolewise.runs import check_output
+
+    check_output(path)
 
     roles = [schedule.role for _, schedule in items]
     telling = None not in roles and len(set(roles)) == len(roles)
@@ -150,7 +174,7 @@ def diff(
             raise InputError(f"{one} holds one schedule: name another one to compare it with.")
         first, second = found
     else:
-        first, second = _one(one, epochs, ops, role=role), _one(two, epochs, ops, role=role)
+        first, second = (_one(file, epochs, ops, role=role, several=True) for file in (one, two))
         if epochs is None:  # a name alone has no length of its own
             first = Schedule.named(one, len(second)) if one in NAMED else first
             second = Schedule.named(two, len(first)) if two in NAMED else second
@@ -180,7 +204,9 @@ def convert(
 ) -> None:
     """Write a schedule in another form, and another length if asked."""
     from rolewise.augment import Schedule
+    from rolewise.runs import check_output
 
+    check_output(out)
     schedule = _one(file, epochs, ops, trial, role if Path(file).is_dir() else None)
     if role is not None:
         schedule = Schedule(schedule.segments, role=role, provenance=schedule.provenance)
@@ -226,7 +252,9 @@ def preview(
 
     from rolewise.augment.contact_sheet import contact_sheet, epoch_strip
     from rolewise.data import load_data
+    from rolewise.runs import check_output
 
+    check_output(out)
     schedule = _one(file, epochs, ops, trial, role)
     if epoch is not None and strip is not None:
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")

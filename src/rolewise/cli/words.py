@@ -3,33 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from rolewise._roles import STUDENT, TEACHER
-from rolewise.runs import layout
-
 _DAY = 86400
-_STAGES = {
-    layout.search_stage(TEACHER): "Teacher search",
-    layout.search_stage(STUDENT): "Student search",
-    layout.PREPARE: "Preparing the loss",
-    layout.TRAIN: "Training",
-}
-_TRAININGS = {
-    TEACHER: "Teacher training",
-    STUDENT: "Student training",
-    "teacher-plain": "Teacher without schedule",
-    "student-plain": "Student without KD and schedule",
-    "student-scratch": "Student from scratch",
-    "student-kd": "Student with KD only",
-    "student-a-t": "Student under A_T",
-}
-
-
-def stage_title(stage: str) -> str:
-    """The name of a stage for people; of a further row, its own."""
-    key = layout.trained_in(stage)
-    if key is None:
-        return _STAGES.get(stage, f"Training of {stage}")
-    return _TRAININGS.get(key, f"Training of {key}")
+_VALUES = {"lr": "learning rate", "task": "task loss", "kd": "KD loss", "kd_dropped": "KD gradients dropped"}
 
 
 def duration(seconds: float) -> str:
@@ -47,12 +22,13 @@ def percent(score: float | None) -> str:
 
 
 def named(values: dict[str, float]) -> str:
-    """Values by name; accuracies in percent."""
+    """Values by name; accuracies in percent. That no gradient was dropped is not worth a word."""
     shown = []
     for name, value in values.items():
-        if name != "epoch" and isinstance(value, int | float):
-            text = percent(value) if "accuracy" in name else f"{value:.4g}"
-            shown.append(f"{name.replace('_', ' ')} {text}")
+        if name == "epoch" or not isinstance(value, int | float) or (name == "kd_dropped" and value == 0):
+            continue
+        text = percent(value) if "accuracy" in name else f"{value:.4g}"
+        shown.append(f"{_VALUES.get(name, name.replace('_', ' '))} {text}")
     return ", ".join(shown)
 
 

@@ -142,7 +142,16 @@ def _known(location: tuple[Any, ...]) -> list[str]:
 
 def _explain(error: ValidationError) -> str:
     unknown_key = ("extra_forbidden", "unexpected_keyword_argument")
-    return "\n".join(
-        explain(fault, _known(fault["loc"][:-1]) if fault["type"] in unknown_key else ())
-        for fault in error.errors()
-    )
+    said = []
+    for fault in error.errors():
+        *above, name = (str(part) for part in fault["loc"])
+        deeper = _deeper(above, name) if fault["type"] in unknown_key else None
+        text = explain(fault, _known(fault["loc"][:-1]) if fault["type"] in unknown_key else ())
+        said.append(f'{text.partition(" Did you mean")[0]} Did you mean "{deeper}"?' if deeper else text)
+    return "\n".join(said)
+
+
+def _deeper(above: list[str], name: str) -> str | None:
+    """The setting of this very name in a group below the one where it was looked for."""
+    names = [one for one in flat(Config().model_dump()) if one.split(".")[-1] == name]
+    return next((one for one in names if one.split(".")[: len(above)] == above), None)

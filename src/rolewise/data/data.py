@@ -27,9 +27,12 @@ class Data:
         skipped: files that could not be read and were left out, where the caller asked for that.
 
     Attributes:
+        check_test: opens the test images without decoding one, so that a file that is no image is found before a run
+            starts; None where there is nothing to open.
         held_out: training images that `train` leaves out, to choose an epoch by; None unless `limited` takes some.
     """
 
+    check_test: Callable[[], None] | None = None
     held_out: Split | None = None
 
     def __init__(
@@ -204,6 +207,7 @@ class Data:
             skipped=self.skipped,
         )
         limited._whole, limited.held_out = self._whole, held
+        limited.check_test = self.check_test
         return limited
 
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from rolewise.data.data import Data
 from rolewise.data.decoding import progress_bar
-from rolewise.data.image_file import BadFile, read_image
+from rolewise.data.image_file import BadFile, open_image, read_image
 from rolewise.data.split import Channels, Split
 from rolewise.data.store import LARGE, Item, choose_store, collect
 from rolewise.errors import InputError, check_integer
@@ -67,7 +67,10 @@ def load_folder(
     form = _Form(size, stored, channels, skip_bad, store)
     train = _read(root / "train", classes, form, skipped)
     test = functools.partial(_read, root / "test", classes, form, skipped, constants=(train.mean, train.std))
-    return Data("folder", train, test, source=f"images in {root}", skipped=skipped)
+    data = Data("folder", train, test, source=f"images in {root}", skipped=skipped)
+    if not skip_bad:
+        data.check_test = functools.partial(_check_headers, root / "test", classes)
+    return data
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,28 @@ def _decoded(
             edge = (form.resize - side) // 2
             yield image[edge : edge + side, edge : edge + side], label
     if bad and not form.skip_bad:
-        raise InputError(
-            f"{part}: {len(bad)} of {len(files) + len(beside)} files cannot be used: {_some(bad)}. Mend or remove "
-            "them, or leave them out with `skip_bad=True` (command line: --set data.skip_bad=true, or --skip-bad of "
-            "`data check`)."
-        )
+        raise _unusable(part, bad, len(files) + len(beside))
+
+
+def _check_headers(part: Path, classes: tuple[str, ...]) -> None:
+    """Opens images that are decoded at the end of a run, so that a file that is none is found before work starts.
+
+    Raises:
+        InputError: files that cannot be used.
+    """
+    entries = [entry for name in classes for entry in _visible(part / name)]
+    bad = []
+    for entry in entries:
+        try:
+            open_image(entry, lambda image: None)
+        except BadFile as error:
+            bad.append(f"{entry.relative_to(part)} ({error})")
+    if bad:
+        raise _unusable(part, bad, len(entries))
+
+
+def _unusable(part: Path, bad: Sequence[str], count: int) -> InputError:
+    return InputError(
+        f"{part}: {len(bad)} of {count} files cannot be used: {_some(bad)}. Mend or remove them, or leave them out "
+        "with `skip_bad=True` (command line: --set data.skip_bad=true, or --skip-bad of `data check`)."
+    )

@@ -2,12 +2,15 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+T = TypeVar("T")
 # Pillow would try some forty formats; one of them, EPS, starts a program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -22,6 +25,11 @@ def read_image(path: Path, size: int, *, channels: int = 3) -> UInt8[np.ndarray,
     Raises:
         BadFile: not a regular file, empty, no image, damaged, or of too many pixels.
     """
+    return open_image(path, functools.partial(fit, size=size, channels=channels))
+
+
+def open_image(path: Path, take: Callable[[Image.Image], T]) -> T:
+    """What `take` makes of an image file, which may be to look at its header alone; errors as of `read_image`."""
     try:
         if not path.is_file():
             raise BadFile("a folder" if path.is_dir() else "no regular file, or a link that leads nowhere")
@@ -36,7 +44,7 @@ def read_image(path: Path, size: int, *, channels: int = 3) -> UInt8[np.ndarray,
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(stream, formats=_formats()) as image:
-                return fit(image, size, channels=channels)
+                return take(image)
     except BadFile:
         raise
     except UnidentifiedImageError:

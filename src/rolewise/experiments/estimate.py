@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from rolewise import networks
+from rolewise._machine import in_words
 from rolewise.config import Config
 from rolewise.data import load_data
 from rolewise.experiments.plan import Work, training
@@ -53,7 +54,7 @@ def estimate(cells: Sequence[Cell], work: Sequence[Work], seeds: Iterable[int], 
     """
     rates = _Rates()
     loads = [_load(one, options, rates) for one in work]
-    hours = sum(load.seconds for load in loads) / 3600
+    seconds = sum(load.seconds for load in loads)
     users = Counter(name for cell in cells for seed in seeds for name in _behind(cell, seed))
     shared = [(name, count) for name, count in users.items() if count > 1]
     kinds = Counter(one.kind for one in work)
@@ -63,10 +64,11 @@ def estimate(cells: Sequence[Cell], work: Sequence[Work], seeds: Iterable[int], 
         *(f"  {name}: {count} cells" for name, count in sorted(shared, key=lambda one: -one[1])),
         f"{sum(load.trained for load in loads):,} images trained on, "
         f"{sum(load.evaluated for load in loads):,} evaluated",
-        f"about {hours:,.1f} device-hours on {rates.device_name}, the losses' own computations left out",
+        f"about {seconds / 3600:,.1f} device-hours on {rates.device_name} ({in_words(seconds)}), the losses' own "
+        "computations left out",
         f"about {sum(load.kept for load in loads) / 1e6:,.0f} MB stay, and up to "
         f"{max((load.peak for load in loads), default=0) / 1e6:,.0f} MB of checkpoints for each piece of work at once",
-        *(f"{one.name}: {load.seconds / 3600:,.2f} h" for one, load in zip(work, loads, strict=True)),
+        *(f"{one.name}: about {in_words(load.seconds)}" for one, load in zip(work, loads, strict=True)),
     ]
     return "\n".join(lines)
 

@@ -115,7 +115,13 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
     try:
         inspect.signature(loss).bind(**arguments)
     except TypeError as error:
-        raise InputTypeError(f'The KD loss "{spec}" cannot be made with these settings: {error}.') from None
+        known = ", ".join(
+            one.name if one.default is one.empty else f"{one.name}={one.default!r}"
+            for one in inspect.signature(loss).parameters.values()
+        )
+        raise InputTypeError(
+            f'The KD loss "{spec}" cannot be made with these settings: {error}. Its arguments: {known or "none"}.'
+        ) from None
     call = f"{loss.__name__}({', '.join(arguments)})"
     guard = own_errors(find_own_code(spec, "loss")[0], call) if own else nullcontext()
     with guard:
@@ -157,4 +163,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_CLASSES])
+    return sorted({*__all__, *_CLASSES})

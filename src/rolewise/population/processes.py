@@ -197,8 +197,16 @@ def _main_module(*, needed: bool) -> Iterator[None]:
     """Hides the main script while a worker is started, unless the worker needs a class of it.
 
     Otherwise each worker would run the script again, so that none could call a search at its top level.
+
+    Raises:
+        InputError: the worker needs a class that no file defines.
     """
     main = sys.modules["__main__"]
+    if needed and getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None:
+        raise InputError(
+            "The search needs a class or function of this notebook or interactive session, and worker processes cannot "
+            "import it. Put it into a file of its own and import it from there, or search with workers=1."
+        )
     if not needed:
         sys.modules["__main__"] = types.ModuleType("__main__")
     try:

@@ -106,6 +106,7 @@ def swap_activation(module: nn.Module, bits: int, method: str, like: Tensor) -> 
     module.register_forward_hook(OutputQuantizer(bits, method))
     module.reset_quantizer = partial(_reset, module)  # type: ignore[assignment]
     module.reset_parameters = partial(_reset_with_module, module)  # type: ignore[assignment]
+    module.extra_repr = partial(_shown, module)  # type: ignore[method-assign]
 
 
 def _reset(module: nn.Module) -> None:
@@ -118,6 +119,12 @@ def _reset_with_module(module: nn.Module) -> None:
     if callable(own):
         own(module)
     _reset(module)
+
+
+def _shown(module: nn.Module) -> str:
+    """What `print(network)` says of a module that a hook quantizes."""
+    own = type(module).extra_repr(module)
+    return ", ".join(filter(None, (own, f"act_bits={activation_bits(module)[0]}")))
 
 
 def unswap_activation(module: nn.Module) -> None:
@@ -133,7 +140,7 @@ def unswap_activation(module: nn.Module) -> None:
     hooks = module._forward_hooks
     for key in [key for key, hook in hooks.items() if isinstance(hook, OutputQuantizer)]:
         del hooks[key]
-    for name in ("reset_quantizer", "reset_parameters"):
+    for name in ("reset_quantizer", "reset_parameters", "extra_repr"):
         module.__dict__.pop(name, None)
 
 

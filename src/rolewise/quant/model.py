@@ -98,10 +98,7 @@ def quantize(
     }
     activations = {name: special[name][1] if name in special else act_bits for name in points}
     if weight_bits != FULL and not weights:
-        raise InputError(
-            "No layer is left to quantize: the network's Conv2d and Linear layers are "
-            f"{', '.join(found) or 'none'}, and all are skipped. `skip=[]` quantizes the first and last too."
-        )
+        raise InputError(_nothing_left(network, found))
     if grad_bits != FULL and all(bits == FULL for bits in weights.values()):
         raise InputError(
             "`grad_bits` is for layers with quantized weights, and `weight_bits` leaves all as they are."
@@ -166,6 +163,23 @@ def quantized_layers(model: nn.Module) -> dict[str, LayerBits]:
     activations = {name: activation_bits(module)[0] for name, module in quantized_activations(model).items()}
     order = [name for name, _ in beneath(model).named_modules() if name in weights or name in activations]
     return {name: LayerBits(weights.get(name), activations.get(name)) for name in order}
+
+
+def _nothing_left(network: nn.Module, found: Sequence[str]) -> str:
+    """Why no layer is quantized: there is none of the kinds that can be, or all are skipped."""
+    others = [
+        f'"{name}" ({type(module).__name__})'
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd) and name not in found
+    ]
+    has = ", ".join(f'"{name}"' for name in found)
+    said = (
+        f"all Conv2d and Linear layers of the network, {has}, are skipped. `skip=[]` quantizes the first and last too."
+        if found
+        else "the network has no Conv2d or Linear layer."
+    )
+    also = f" Convolutions of other kinds stay in full precision: {', '.join(others)}." if others else ""
+    return f"No layer is left to quantize: {said}{also}"
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

@@ -10,7 +10,7 @@ from rolewise.report.experiment import write_experiment
 from rolewise.report.load import load
 from rolewise.report.markdown import markdown
 from rolewise.report.page import html_page
-from rolewise.runs import layout, write_atomic
+from rolewise.runs import check_output, layout, write_atomic
 
 __all__ = ["write_events", "write_experiment", "write_markdown", "write_report"]
 
@@ -26,7 +26,7 @@ def write_report(run_dir: str | os.PathLike[str], path: str | os.PathLike[str] |
         The file's path.
 
     Raises:
-        InputError: no run directory, or a place that cannot be written.
+        InputError: no run directory, a place that cannot be written, or a file that a run needs.
     """
     run = load(run_dir)
     target = Path(path) if path is not None else run.path / layout.REPORT
@@ -50,6 +50,7 @@ def write_markdown(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]
     run = load(run_dir)
     target = Path(path) if path is not None else run.path / "report.md"
     folder = target.with_name(f"{target.stem}-figures")
+    check_output(target)
     text, pictures = markdown(run, quote(folder.name))
     try:
         folder.mkdir(exist_ok=True)
@@ -63,6 +64,7 @@ def write_markdown(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]
 
 
 def _write(target: Path, text: str) -> Path:
+    check_output(target)
     try:
         write_atomic(target, text.encode("utf-8", "replace"))
     except OSError as error:

@@ -26,7 +26,8 @@ class Curves:
     """The curves of one role.
 
     Attributes:
-        accuracy, loss: what to draw, accuracies in percent.
+        accuracy: what to draw, in percent.
+        loss: what to draw: the task's loss, so that trainings with and without distillation share a scale.
         legend: (name, color by name) of the trainings.
         epochs: end of the axis.
         same: groups of trainings whose lines coincide, so that one hides the others.
@@ -42,7 +43,10 @@ class Curves:
 def curves(run: Run, role: str) -> Curves | None:
     """The curves of all trainings of a role; None if none has completed an epoch."""
     lines = [line for line in run.metrics if line.get("role") == role and line.get("member") is None]
-    keys = list(dict.fromkeys(_key(line) for line in lines if "epoch" in line))
+    # A network that was trained elsewhere has been tested and no more: there is nothing to follow.
+    keys = list(
+        dict.fromkeys(_key(line) for line in lines if "epoch" in line and line.get("split") != "test")
+    )
     if not keys:
         return None
     names = {row["key"]: row["name"] for row in run.rows}
@@ -74,7 +78,12 @@ def _key(line: dict[str, Any]) -> str:
 
 
 def _points(lines: Sequence[dict[str, Any]], value: str, scale: float) -> list[tuple[float, float]]:
-    known = {int(line["epoch"]): line.get(value) for line in lines if "epoch" in line}
+    names = ("task", "loss") if value == "loss" else (value,)
+    known = {
+        int(line["epoch"]): next((line[name] for name in names if name in line), None)
+        for line in lines
+        if "epoch" in line
+    }
     return [
         (epoch, scale * found) for epoch, found in sorted(known.items()) if isinstance(found, int | float)
     ]

@@ -153,7 +153,7 @@ def _learning(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         found = curves(run, role)
         for what, heading, lines in (
             ("accuracy", "accuracy, %", found.accuracy if found else ()),
-            ("loss", "loss", found.loss if found else ()),
+            ("loss", "task loss", found.loss if found else ()),
         ):
             if found and lines:
                 name, title = f"{role}-{what}.svg", f"{role.capitalize()}: {what} by epoch"

@@ -8,7 +8,7 @@ from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
 from rolewise.report import text
 from rolewise.report.classes import classes
-from rolewise.report.curves import curves
+from rolewise.report.curves import Curves, curves
 from rolewise.report.inference import inference
 from rolewise.report.load import Run
 from rolewise.report.schedule_data import schedule_data
@@ -16,6 +16,7 @@ from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.template import render
 from rolewise.report.theme import FAMILIES, Theme, style_sheet
+from rolewise.runs.titles import stage_title
 
 LOSSES = {
     "soft": "soft labels",
@@ -34,6 +35,7 @@ def html_page(run: Run) -> str:
     """The page. Every text in it that is not ours is escaped."""
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
     schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
+    drawn = {role: lines for role in ROLES if (lines := curves(run, role)) is not None}
     context = {
         "title": text.title(run),
         "name": run.path.resolve().name,
@@ -47,7 +49,8 @@ def html_page(run: Run) -> str:
         "schedules": schedules,
         "families": _families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,
-        "curves": [found for role in ROLES if (found := _curves(run, role)) is not None],
+        "curves": [_curves(role, found) for role, found in drawn.items()],
+        "curves_words": text.curves_words(list(drawn.values())),
         "costs": costs(run),
         "settings": settings(run),
         "environment": text.flatten(run.environment),
@@ -132,7 +135,7 @@ def costs(run: Run) -> dict[str, Any] | None:
     if not run.costs:
         return None
     total = sum(cost["seconds"] for cost in run.costs)
-    rows = [_cost(cost, total) for cost in run.costs]
+    rows = [_cost({**cost, "stage": stage_title(cost["stage"])}, total) for cost in run.costs]
     known = [cost["cpu_seconds"] for cost in run.costs if cost["cpu_seconds"] is not None]
     images = sum(cost["images"] or 0 for cost in run.costs)
     whole = {
@@ -207,16 +210,13 @@ def _search(run: Run, role: str) -> dict[str, Any] | None:
     }
 
 
-def _curves(run: Run, role: str) -> dict[str, Any] | None:
-    found = curves(run, role)
-    if found is None:
-        return None
+def _curves(role: str, found: Curves) -> dict[str, Any]:
     theme, who = Theme(page=True), role.capitalize()
     panels = [
         Markup(curves_figure(f"{who}: {what} by epoch", heading, lines, theme, epochs=found.epochs))
         for what, heading, lines in (
             ("accuracy", "accuracy, %", found.accuracy),
-            ("loss", "loss", found.loss),
+            ("loss", "task loss", found.loss),
         )
         if lines
     ]

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
 from rolewise.data import title_of
+from rolewise.report.curves import Curves
 from rolewise.report.lineage_data import LineageData
 from rolewise.report.load import Run
 
@@ -56,10 +58,11 @@ def title(run: Run) -> str:
     student = run.section("student")
     if not (data and teacher and student):
         return run.path.resolve().name
-    name = title_of(str(data))
+    name, teacher = title_of(str(data)), Path(str(teacher)).name
+    pupil = Path(str(student.get("network") or teacher)).name
     if not {"weight_bits", "act_bits"} <= student.keys():
-        return f"{name}: {teacher} to {student.get('network') or teacher}"
-    return f"{name}: {teacher} to {bits(student)} {student.get('network') or teacher}"
+        return f"{name}: {teacher} to {pupil}"
+    return f"{name}: {teacher} to {bits(student)} {pupil}"
 
 
 def summary(run: Run) -> list[str]:
@@ -115,7 +118,7 @@ def search_words(role: str, run: Run, found: LineageData) -> list[str]:
         )
     if not found.overwritten:
         said.append(
-            f"The best member, {found.best}, was never overwritten: its schedule is the one all members began with."
+            f"The best member, {found.best}, was never overwritten: its schedule is the one it began with."
         )
     else:
         parts = [f"{branch.member} (to epoch {branch.end})" for branch in found.branches]
@@ -132,6 +135,20 @@ def search_words(role: str, run: Run, found: LineageData) -> list[str]:
 def coincide(same: Sequence[Sequence[str]]) -> str:
     """Which curves lie on one another; nothing if none do."""
     return " ".join(f"Equal in every epoch, one line over the other: {'; '.join(names)}." for names in same)
+
+
+def curves_words(found: Sequence[Curves]) -> str:
+    """What the lines, broken lines and dots of the learning curves are; of those that are drawn."""
+    drawn = [line for curves in found for line in (*curves.accuracy, *curves.loss)]
+    said = [
+        "Lines: on the augmented training images, averaged over the epoch while the network changes; the loss is that "
+        "of the task, without distillation."
+    ]
+    if any(line.dashed for line in drawn):
+        said.append("Broken lines: held-out images.")
+    if any(line.dots for line in drawn):
+        said.append("Dots: test images, after the last epoch.")
+    return " ".join(said)
 
 
 def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
@@ -155,13 +172,14 @@ def segments(schedule: Schedule, most: int = 60) -> list[dict[str, str]]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings as (dotted name, value); None is shown as a dash."""
+    """Settings and facts as (dotted name, value); None is shown as a dash, memory in GB."""
     found: list[tuple[str, str]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             found += flatten(value, f"{prefix}{key}.")
         else:
-            found.append((f"{prefix}{key}", _value(value)))
+            memory = key == "memory" and isinstance(value, int) and not isinstance(value, bool)
+            found.append((f"{prefix}{key}", f"{value / 1e9:.1f} GB" if memory else _value(value)))
     return found
 
 

@@ -11,7 +11,7 @@ from rolewise.runs.files import file_digest, free_bytes, load_json, to_json, wri
 from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
 from rolewise.runs.opening import OpenRun, open_run
-from rolewise.runs.place import read_config
+from rolewise.runs.place import check_output, read_config
 from rolewise.runs.records import read_results
 from rolewise.runs.stop import RESUMABLE, StopFlag
 from rolewise.runs.store import CheckpointStore
@@ -23,6 +23,7 @@ __all__ = [
     "OpenRun",
     "RunDirectory",
     "StopFlag",
+    "check_output",
     "environment",
     "file_digest",
     "free_bytes",

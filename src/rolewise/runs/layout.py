@@ -3,7 +3,7 @@
 `docs/run-directory.md` describes the files.
 """
 
-from rolewise._roles import SCHEDULES
+from rolewise._roles import ROLES, SCHEDULES
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -46,6 +46,14 @@ def trained_in(stage: str) -> str | None:
 def schedule_file(role: str) -> str:
     """The file of the schedule that was searched for `role`."""
     return f"{SCHEDULES[role]}.json"
+
+
+def is_own(name: str) -> bool:
+    """Whether a run directory keeps something of its own under this name, relative to it with `/`."""
+    if name in (CONFIG, *LOGS, STAGES, RESULTS, INFERENCE, INPUTS, KD, LOCK, *map(schedule_file, ROLES)):
+        return True
+    folders = (CHECKPOINTS, CODE, _BASELINES, _TESTS, _INPUTS, *map(search_logs, ROLES))
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
 
 
 def search_logs(role: str) -> str:

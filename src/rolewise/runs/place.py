@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from rolewise.errors import InputError, RunError
 from rolewise.runs.files import TEMPORARY, load_json
-from rolewise.runs.layout import CONFIG, LOCK
+from rolewise.runs.layout import CONFIG, LOCK, is_own
 from rolewise.runs.records import CONFIG_FILE, checked
 
 FORMAT = "rolewise.run"
@@ -24,7 +24,8 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path) / CONFIG
     if not file.is_file():
-        raise InputError(f"{path} is not a run directory: it has no {CONFIG}. Make one with `--out DIR`.")
+        lacks = f"it has no {CONFIG}" if Path(path).exists() else "there is no such folder"
+        raise InputError(f"{path} is not a run directory: {lacks}. `rolewise run --out DIR` makes one.")
     record = load_json(file)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f'{file} is not that of a run: its `format` must be "{FORMAT}".')
@@ -35,6 +36,23 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     checked(CONFIG_FILE, record, file)
     return record
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Checks that writing to `path` replaces nothing that a run directory needs: results, logs, schedules, networks.
+
+    Raises:
+        InputError: it would.
+    """
+    target = Path(path).resolve()
+    network = target.suffix in (".safetensors", ".json") and target.with_suffix(".safetensors").exists()
+    for folder in target.parents:
+        try:
+            read_config(folder)
+        except (InputError, KeyError):
+            continue
+        if network or is_own(target.relative_to(folder).as_posix()):
+            raise InputError(f"{path} belongs to the run {folder}. Choose another name.")
 
 
 def refuse_used(folder: Path) -> None:

@@ -191,6 +191,11 @@ def given_teacher(config: Config, data: Data) -> tuple[nn.Module, dict[str, str]
         model = new_teacher(config, len(data.classes), image)
         return model, load_weights(model, section.weights)
     path = check_path("teacher.file", str(section.file))
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
+        raise InputError(
+            f"`teacher.file` {path} holds weights and no network: name both, --network NAME (or FILE.py:NAME) and "
+            f"--teacher-weights {path}."
+        )
     classes = describe(path).get("classes")
     if classes is not None and tuple(classes) != tuple(data.classes):
         pairs = zip_longest(classes, data.classes)

@@ -49,6 +49,8 @@ def check(config: Config, *, only: str | None = None, begun: bool = False) -> Da
     if only is not None and not begun:
         _check_beginning(config, only)
     data = build.load(config)
+    if data.check_test is not None:
+        data.check_test()
     roles = [role for role in ROLES if only in (None, layout.search_stage(role), layout.train_stage(role))]
     for role in roles:
         _check_sizes(config, role, data)

@@ -188,7 +188,9 @@ def _resume(run: RunDirectory, settings: Config, only: str | None, progress: Pro
     before, after = flat(parse_config(run.config).model_dump()), flat(settings.model_dump())
     begun = [stage for stage in run.begun() if stage != layout.PREPARE]  # its file says what it depends on
     rewritten = own.rewritten(run.path, settings)
-    for key in sorted(before.keys() | after.keys()):
+    # What was asked for comes before the factors that another loss brings along.
+    factors = {f"kd.{name}" for name in _LOSS_FACTORS}
+    for key in sorted(before.keys() | after.keys(), key=lambda key: (key in factors, key)):
         stage = next((stage for stage in begun if _depends(key, stage)), None)
         other = before.get(key) != after.get(key) and not own.same_code(run.path, key, after.get(key))
         if (other or key in rewritten) and stage is not None:

@@ -177,7 +177,7 @@ class Pipeline:
         if not result.overwritten:
             self.progress.note(
                 f"{SCHEDULES[role]}: the best member, {result.best}, was never overwritten, so the schedule is the one "
-                "that all members began with"
+                "that it began with"
             )
         result.schedule.save(self.run.file(file))
         self.records.add_search(role, result.summary())

@@ -59,9 +59,9 @@ class Training:
         return config.kd.loss if self.kd and config.kd.loss != NO_LOSS else None
 
     def network(self, config: Config) -> str:
-        """The network's name in `rolewise.networks.NETWORKS`."""
+        """The network as tables name it: its name in `rolewise.networks.NETWORKS`, or file and name of own code."""
         own = None if self.role == TEACHER else config.student.network
-        return own or config.teacher.network
+        return Path(own or config.teacher.network).name
 
     def expected_title(self, config: Config) -> str:
         """Its title before its schedule is known, from the settings alone."""

@@ -1,0 +1,48 @@
+"""The table that a run prints: figures stay whole in a narrow terminal, own networks are named by their file."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import rich.console
+
+from rolewise.cli.results_table import show_results
+from rolewise.config import load_config
+from rolewise.stages import TRAININGS
+
+ROW = {"weight_bits": 4, "act_bits": 4, "no_operation": False, "init": "teacher", "role": "student"}
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_figures_stay_whole(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {**ROW, "network": "mynet.py:ResNet", "kd": "ii-kd", "schedule": "A_S", "accuracy": 0.43666},
+        {
+            **ROW,
+            "network": "mynet.py:ResNet",
+            "kd": None,
+            "schedule": None,
+            "accuracy": 1.0,
+            "same_as": "student-kd",
+        },
+    ]
+    config = SimpleNamespace(data=SimpleNamespace(name=str(Path("/somewhere/pictures.py:make"))), seed=0)
+    console = rich.console.Console
+    monkeypatch.setattr(rich.console, "Console", lambda **_: console(width=width))
+    show_results(SimpleNamespace(config=config, results=lambda: {"rows": rows}))
+    out = capsys.readouterr().out
+    assert all(len(line.rstrip()) <= width for line in out.splitlines())
+    for words in ("43.67 %", "100.00 %", "ii-kd", "4/4"):
+        assert words in out
+    assert "…" not in out
+    assert "somewhere" not in out
+    if width == 100:
+        assert "Test accuracy on pictures.py:make, last epoch, seed 0, n = 1" in out
+        assert "Student mynet.py:ResNet (= student-kd)" in out
+
+
+def test_own_networks_are_named_by_their_file() -> None:
+    config = load_config(options={"teacher.network": "/home/me/code/mynet.py:make", "kd.loss": "none"})
+    assert TRAININGS["student"].title(config, None) == "Student mynet.py:make, no KD, no schedule"
