@@ -62,7 +62,7 @@ class LineProgress(Meter):
         super().start(stage, epochs=epochs, images=images, members=members, done=done)
         who = f"{members} members, " if members else ""
         behind = f", {done} of them done" if done else ""
-        self._say(f"{self._head()}: {who}{epochs} epochs of {images:,} images{behind}")
+        self._say(f"{self._head()}: {who}{epochs} epoch{'s' * (epochs != 1)} of {images:,} images{behind}")
 
     def batch(self, images: int) -> None:
         """Counts; says how far the stage is if nothing was said for long."""
