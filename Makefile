@@ -30,7 +30,7 @@ $(GPU_VENV)/.installed: pyproject.toml
 	$(GPU_PYTHON) -m venv $(GPU_VENV)
 	$(GPU_VENV)/bin/pip install --quiet torch==$(GPU_TORCH) numpy numba pydantic safetensors filelock jaxtyping pillow \
 		pyyaml typer rich matplotlib jinja2 onnx onnxruntime onnxscript openvino tensorboard huggingface_hub \
-		pytest pytest-timeout pytest-xdist hypothesis beartype scipy click
+		pytest pytest-timeout pytest-xdist hypothesis beartype scipy click mypy ruff types-PyYAML
 	touch $@
 
 # The quick tests on the software of a machine with a GPU, without one; what it lacks (Ray) is left out.
