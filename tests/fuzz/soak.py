@@ -8,6 +8,7 @@ status is 1 if there was one.
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks")]
 from common import record  # noqa: E402
 from fuzz_targets import SMALL, TARGETS, faulty, unforeseen  # noqa: E402
 
+from rolewise._machine import cores  # noqa: E402
 from rolewise.runs import RunDirectory, layout  # noqa: E402
 
 
@@ -152,11 +155,13 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/soak.json")
     options = parser.parse_args()
     counts: dict[str, dict[str, int]] = {}
-    for name in TARGETS:
-        tried = getattr(options, name)
-        faults, last_resort = fuzz(name, tried, options.seed)
-        counts[name] = {"tried": tried, "faulty": faults, "unforeseen": last_resort}
-        print(f"{name}: {counts[name]}", flush=True)
+    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+        asked = {name: getattr(options, name) for name in TARGETS}
+        running = {name: pool.submit(fuzz, name, tried, options.seed) for name, tried in asked.items()}
+        for name, tried in asked.items():
+            faults, last_resort = running[name].result()
+            counts[name] = {"tried": tried, "faulty": faults, "unforeseen": last_resort}
+            print(f"{name}: {counts[name]}", flush=True)
     counts |= {f"kills, {engine}": found for engine, found in kills(options.kills, options.seed).items()}
     if options.record:
         record("soak", {"seed": options.seed, **counts})
