@@ -19,7 +19,7 @@ from rolewise.stages import open_pipeline
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # Their blocks belong together and need files: they have tests of their own (`tests/tutorials`, `tests/test_readme.py`).
-ELSEWHERE = {"README.md", "own-data.md", "own-pair.md", "parts-in-your-own-loop.md"}
+ELSEWHERE = {"README.md", "own-data.md", "own-loss.md", "own-pair.md", "parts-in-your-own-loop.md"}
 
 
 def name_of(page: Path) -> str:
