@@ -164,7 +164,7 @@ def main() -> int:
             print(f"{name}: {counts[name]}", flush=True)
     counts |= {f"kills, {engine}": found for engine, found in kills(options.kills, options.seed).items()}
     if options.record:
-        record("soak", {"seed": options.seed, **counts})
+        record("soak", {"seed": options.seed, **counts}, command="make soak")
     return int(any(one["faulty"] or one.get("unforeseen") for one in counts.values()))
 
 
