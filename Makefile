@@ -51,7 +51,7 @@ bench: $(STAMP)
 
 # Broken input of every kind and kills at random moments; an hour or two. A short form is part of `make test`.
 soak: $(STAMP)
-	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --kills 48 --record
+	$(BIN)/python tests/fuzz/soak.py --settings 3000 --records 2000 --schedules 2000 --networks 1000 --folders 1000 --archives 1000 --kills 48 --record
 
 # The documentation as a site, in docs/_build; a dead link within it is an error.
 docs: $(STAMP)

@@ -7,8 +7,10 @@ is none of 0, 1, 2 and 75 is a failure; see `test_fuzz.py` and `soak.py`.
 import contextlib
 import io
 import json
+import pickle
 import random
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -177,10 +179,38 @@ def folders(work: Path, rng: random.Random) -> Iterator[Attempt]:
         yield str([f.relative_to(root) for f in files]), *call(*arguments)
 
 
+def archives(work: Path, rng: random.Random) -> Iterator[Attempt]:
+    """CIFAR-10's archive and its files, in small and broken."""
+    parts = {"batches.meta": {b"label_names": [b"a"] * 10}}
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        parts[name] = {b"data": np.zeros((4, 3072), np.uint8), b"labels": [0, 1, 2, 3]}
+    files = {name: pickle.dumps(part, protocol=2) for name, part in parts.items()}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    root = work / "cifar"
+    while True:
+        shutil.rmtree(root, ignore_errors=True)
+        folder = root / "cifar-10-batches-py"
+        folder.mkdir(parents=True)
+        broken = rng.choice(["the archive", *files])
+        if broken == "the archive":
+            folder.rmdir()
+            (root / "cifar-10-python.tar.gz").write_bytes(mutated_bytes(packed.getvalue(), rng))
+        else:
+            for name, data in files.items():
+                (folder / name).write_bytes(mutated_bytes(data, rng) if name == broken else data)
+        yield broken, *call("data", "check", "cifar10", "--data-root", str(root))
+
+
 TARGETS: dict[str, Callable[[Path, random.Random], Iterator[Attempt]]] = {
     "settings": settings,
     "records": records,
     "schedules": schedules,
     "networks": networks,
     "folders": folders,
+    "archives": archives,
 }

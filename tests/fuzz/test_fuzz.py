@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fuzz_targets import TARGETS, faulty, unforeseen
 
-SECONDS = {"settings": 12, "records": 20, "schedules": 4, "networks": 6, "folders": 4}
+SECONDS = {"settings": 12, "records": 20, "schedules": 4, "networks": 6, "folders": 4, "archives": 4}
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
