@@ -121,8 +121,7 @@ def test_it_runs_on_the_fake_device(tmp_path):
     figures = figures_of(tmp_path)["figures"]
     assert len(figures) >= len(QUICK)
     assert not any("failed" in unit for unit in figures.values())
-    losses = figures.get("check: losses", {})
-    assert not any("failed" in loss for loss in losses.values() if isinstance(loss, dict))
+    assert set(QUICK) <= figures.keys()
     # Values that are none never agree, so the row takes steps that are not recorded; nothing else keeps it from that.
     assert all("`record_steps` is off" in why for why in figures["row: teacher"]["stayed eager"])
     assert figures["lanes: plain"]["stayed eager"] == []
