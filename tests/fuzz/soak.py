@@ -66,7 +66,14 @@ ENGINES = {
     "two workers": ("machine.workers=2",),
     "ray": ("search.engine=ray", "machine.workers=2"),
 }
-LONGER = ("search.epochs=3", "search.interval=1", "teacher.train.epochs=4", "student.train.epochs=3")
+LONGER = (
+    "search.epochs=3",
+    "search.interval=1",
+    "teacher.train.epochs=4",
+    "student.train.epochs=3",
+    "kd.loss=ii-kd",
+    "kd.prepare_epochs=8",
+)
 COMMAND = [sys.executable, "-m", "rolewise.cli", "run", "--quiet", "--no-speed"]
 
 
