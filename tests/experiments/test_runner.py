@@ -124,6 +124,14 @@ def test_killed_again_and_again_and_by_two_processes_it_ends_with_the_same_bytes
     assert found == expected
 
 
+def test_a_kill_before_the_checkpoints_of_complete_work_were_removed_leaves_none(tmp_path):
+    site, work = Site(tmp_path / "out", SMOKE), plan([student("none")], [0])
+    reproduce(site, work, Manner(keep_checkpoints=True))  # what a kill at that point leaves
+    assert list(site.path.rglob("ckpt-*"))
+    assert not reproduce(site, work, Manner()).done
+    assert not list(site.path.rglob("ckpt-*"))
+
+
 def test_a_signal_stops_and_the_same_call_resumes(undisturbed, tmp_path):
     site = Site(tmp_path / "out", SMOKE)
     polls = []

@@ -20,6 +20,7 @@ from rolewise.objective import CrossEntropy
 from rolewise.population import SearchResult, exploit, explore
 from rolewise.population.runner import reinitialize
 from rolewise.runs import read_lineage, read_metrics
+from rolewise.runs.store import CheckpointStore
 from rolewise.seeds import numpy_generator
 from rolewise.trainer import Trainer, teacher_settings, torch_threads
 
@@ -177,11 +178,14 @@ def test_a_signal_stops_within_a_batch_and_resume_gives_the_same(found, model, d
     result = rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, details=True, **SEARCH)
     assert files_of(tmp_path / "run") == found[1]
     assert result.images == 4 * 4 * 200
-    # and once more: it is complete, and read back
+    # and once more, after a kill just before the checkpoints were removed: it is complete, and read back
+    left = tmp_path / "run" / "checkpoints" / "search-teacher"
+    CheckpointStore(left).save(16, {}, {})
     again = rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, details=True, **SEARCH)
     assert again.schedule == result.schedule
     assert again.summary() == result.summary()
     assert again.history == result.history
+    assert not list(left.iterdir())
     with pytest.raises(InputError, match="complete, and was made with other settings"):
         rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, **{**SEARCH, "seed": 6})
 

@@ -194,6 +194,7 @@ def test_class_names_that_utf8_cannot_write(tmp_path: Path):
     [
         ({"classes": 5}, "`classes` must be a list of names, got 5"),
         ({"classes": ["a", 2]}, "`classes` must be a list of names"),
+        ({"classes": list("abcdefghi")}, "`info` names 9 classes, but the network has 10"),
         ({"accuracy": "high"}, "`accuracy` must be a fraction from 0 to 1"),
         ({"preprocessing": [1]}, "`preprocessing` must be an object"),
         ({"test_images": -1, "data": 3}, "`data` must be a name, got 3; `test_images`"),

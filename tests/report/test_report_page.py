@@ -277,6 +277,8 @@ def test_text_from_files_is_text(tiny: Path, tmp_path: Path) -> None:
         ("results.json", b"{", "results.json:1 is not JSON"),
         ("results.json", b"[]", "results.json cannot be used"),
         ("results.json", b'{"rows": [{"key": "teacher", "accuracy": 97}]}', "rows.0.accuracy"),
+        ("results.json", b'{"searches": {"teacher": {"best": -1}}}', "searches.teacher.best"),
+        ("results.json", b'{"searches": {"teacher": {"best": 99}}}', "the best member is said to be 99, of"),
         ("A_T.json", b'{"format": "x"}', "A_T.json"),
         ("metrics.jsonl", b"{}\nnonsense\n{}\n", "metrics.jsonl:2 is not JSON"),
         ("lineage.jsonl", b'{"role": "teacher", "epoch": 1}\n', "The teacher's search cannot be drawn"),

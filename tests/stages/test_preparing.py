@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from rolewise.errors import Interrupted
 from rolewise.progress import Progress
+from rolewise.runs.store import CheckpointStore
 from rolewise.stages import open_pipeline
 from rolewise.stages.run import take_teacher, train_role
 
@@ -78,7 +79,11 @@ def test_it_is_resumed_to_the_same_bytes(loss, teacher, tmp_path):
     assert rest.images == BATCHES * 128
     assert rest.epochs == [2]
     assert found == whole
-    assert not list((path / "checkpoints" / "prepare-kd").glob("ckpt-*"))
+    left = path / "checkpoints" / "prepare-kd"
+    assert not list(left.glob("ckpt-*"))
+    CheckpointStore(left).save(2, {}, {})  # as after a kill just before it was removed
+    assert prepared(path, resume=path)[0] == whole
+    assert not list(left.glob("ckpt-*"))
     assert "prepare-kd" in json.loads((path / "stages.json").read_text())
 
 

@@ -185,6 +185,10 @@ def _check_fits(about: Mapping[str, Any], data: "Data", name: str, file: Path) -
             f"{file} knows {own} classes and {name} has {classes}: name its own data set with `--data`."
         )
     names = about.get("classes")
+    if names and len(names) != classes:
+        raise InputError(
+            f"{file} names {len(names)} classes and {name} has {classes}: name its own data set with `--data`."
+        )
     if names and list(names) != list(data.classes):
         first = next(
             f'{index} is "{mine}" in the file and "{theirs}" in the data'

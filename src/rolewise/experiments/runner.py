@@ -119,6 +119,9 @@ def work_through(
     while True:
         one, waiting = _next(site, work, summary)
         if one is None and not waiting:
+            if not manner.keep_checkpoints:
+                for done in filter(site.done, work):
+                    site.clear(done)  # a kill may have come between the end of the work and this
             return summary
         claimed = one is not None and _attempt(site, one, manner, summary, progress, should_stop)
         if not claimed:

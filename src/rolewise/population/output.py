@@ -68,6 +68,7 @@ def _complete(plan: Plan, run: RunDirectory) -> SearchResult | None:
     kept = run.stage_info(stage)
     if kept["identity"] != plan.identity:
         raise InputError(f"The search in {run.path} is complete, and was made with other settings.")
+    run.checkpoints(stage).clear()  # a kill may have come just before `_keep` did
     lineage = Lineage.read(
         run.path,
         role=role,

@@ -181,7 +181,7 @@ def describe(path: PathLike) -> dict[str, Any]:
         stated = read_description(locate(path)[1])
     found = {**stated.get("extra", {}), **stated.get("info", {}), **stated}
     try:
-        NetworkInfo.from_json(found)
+        check_info(NetworkInfo.from_json(found), found.get("num_classes"))
     except InputError as error:
         raise InputError(f"{path} describes its use in a way that cannot be: {error}") from error
     return found

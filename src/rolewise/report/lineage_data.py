@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rolewise.errors import InputError
 from rolewise.population.lineage import Branch, Exploit, Lineage
 
 LEVELS = 7  # shades
@@ -85,6 +86,8 @@ def lineage_data(
     if best is None:
         last = scores[max(scores)] if scores else {}
         best = min(last, key=lambda member: (-_number(last[member]), member), default=0)
+    if not 0 <= best < population:
+        raise InputError(f"the best member is said to be {best}, of {population} members")
     through = set(map(id, history.ancestry(best)[1]))
     return LineageData(
         population=population,

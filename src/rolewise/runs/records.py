@@ -118,12 +118,28 @@ class Cost(_Form):
     finished: bool = True
 
 
+class Search(_Form):
+    """What `results.json` says of a search."""
+
+    best: int | None = Field(None, ge=0)
+    population: int | None = Field(None, ge=1)
+    score: float | None = None
+    scores: list[float | None] = []
+    overwritten: bool | None = None
+    exploits: int | None = Field(None, ge=0)
+    ancestry: list[list[int]] = []
+    diverged: int | None = Field(None, ge=0)
+    images: int | None = Field(None, ge=0)
+    evaluations: int | None = Field(None, ge=0)
+    policies: dict[str, dict[str, float]] = {}
+
+
 class ResultsFile(_Form):
     """`results.json`."""
 
     rows: list[Row] = []
     costs: list[Cost] = []
-    searches: dict[Role, dict[str, Any]] = {}
+    searches: dict[Role, Search] = {}
 
 
 METRICS_LINES = TypeAdapter(list[MetricsLine])

@@ -38,6 +38,7 @@ def prepare(pipeline: "Pipeline", objective: Distill) -> None:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("about") == about:
                     objective.loss.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                    run.checkpoints(layout.PREPARE).clear()  # a kill may have come just before the end
                     return
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read: {error}. Remove it, and it is made again.") from error
