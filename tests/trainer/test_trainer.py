@@ -21,6 +21,7 @@ from rolewise.trainer import (
     TrainSettings,
     best_state,
     evaluate,
+    final_test,
     fit,
     student_settings,
     teacher_settings,
@@ -338,6 +339,56 @@ def test_fit_with_validation_keeps_the_best_checkpoint(data, tmp_path):
         assert best_state(run).info["epoch"] == 1 + [one["validation_accuracy"] for one in history].index(
             best
         )
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupted_validation_loses_no_epoch(data, tmp_path, epoch):
+    searched, held_out = data.limited(128).train, data.limited(192).train.subset(torch.arange(128, 192))
+
+    def run(out, resume=False, stop=False):
+        calls = 0
+
+        def poll():  # two steps and one batch of validation an epoch
+            nonlocal calls
+            calls += 1
+            return stop and calls == 3 * epoch
+
+        path = tmp_path / out
+        with RunDirectory.open(path) if resume else RunDirectory.create(path, {}) as directory:
+            trainer = Trainer(small(), CrossEntropy(), searched, settings(epochs=2), seed=0, should_stop=poll)
+            history = fit(trainer, None, run=directory, validation=held_out)
+            return history, trainer.state().tensors, (path / "metrics.jsonl").read_bytes()
+
+    history, tensors, lines = run("whole")
+    with pytest.raises(Interrupted, match="evaluation"):
+        run("broken", stop=True)
+    again = run("broken", resume=True)
+    assert again[0] == history
+    assert equal(again[1], tensors)
+    assert again[2] == lines
+
+
+def test_a_test_of_the_best_epoch_that_is_interrupted_leaves_the_last_weights(data):
+    stopping = False
+    train = data.limited(128).train
+    trainer = Trainer(
+        small(), CrossEntropy(), train, settings(epochs=1), seed=0, should_stop=lambda: stopping
+    )
+    begun = trainer.state()
+    history = fit(trainer, None)
+    last = trainer.state()
+    measure, trained = trainer.evaluate, trainer.load_state
+
+    def load_state(state):
+        nonlocal stopping
+        stopping = state is begun
+        trained(state)
+
+    trainer.load_state = load_state
+    with pytest.raises(Interrupted):
+        final_test(trainer, data.limited(128, 20).test, history, best=begun)
+    assert equal(trainer.model.state_dict(), last.part("model"))
+    assert measure(train).n == 128
 
 
 def test_settings_choose_precision_from_the_processor(monkeypatch):
