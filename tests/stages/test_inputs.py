@@ -101,6 +101,13 @@ def test_a_copy_that_was_changed_is_refused(given, tmp_path):
         open_pipeline(resume=tmp_path / "a"),
     ):
         pass
+    for content in ("[]", '{"student.schedule": {"path": "busy.json", "name": 3, "files": {}}}'):
+        (tmp_path / "a" / "inputs.json").write_text(content)
+        with (
+            pytest.raises(InputError, match=r"inputs.json cannot be used: .*The file was changed or damaged"),
+            open_pipeline(resume=tmp_path / "a"),
+        ):
+            pass
 
 
 def test_a_file_that_is_named_on_resume_takes_the_place_of_another(given, tmp_path):

@@ -13,6 +13,7 @@ from rolewise.augment import NAMED
 from rolewise.config import Config, changed, flat
 from rolewise.errors import InputError, check_path
 from rolewise.runs import RunDirectory, file_digest, layout
+from rolewise.runs.records import INPUTS_FILE, checked
 
 _ROOT = "data.root"
 
@@ -118,4 +119,9 @@ def placed(run: RunDirectory, config: Config) -> Config:
 
 
 def _records(run: RunDirectory) -> dict[str, Any]:
-    return dict(run.read_json(layout.INPUTS)) if run.file(layout.INPUTS).exists() else {}
+    path = run.file(layout.INPUTS)
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = run.read_json(layout.INPUTS)
+    checked(INPUTS_FILE, found, path)
+    return found
