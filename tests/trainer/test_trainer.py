@@ -285,6 +285,17 @@ def test_bad_settings(data, change, words):
         rw.train(small(), data, epochs=2, **change)
 
 
+def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cuda", "cuda:0", "cuda:1"):
+        assert settings(device=device).resolved().device == device
+    with pytest.raises(
+        InputError, match='"cuda:2", but PyTorch sees no CUDA device of that number.*"cuda:0" or "cuda:1"'
+    ):
+        settings(device="cuda:2").resolved()
+
+
 def test_another_number_of_classes_is_refused(data):
     with pytest.raises(InputError, match="the data have 10 classes: build it with num_classes=10"):
         rw.train(networks.build("cnn-tiny", num_classes=7), data, epochs=1)
