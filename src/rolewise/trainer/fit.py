@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
 from rolewise.data import Data, Split, check_data
-from rolewise.errors import InputError, Interrupted, RunError
+from rolewise.errors import InputError, Interrupted, RunError, first_line
 from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
@@ -170,7 +170,7 @@ def final_test(
     except RunError:
         raise
     except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
-        trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
+        trainer.progress.note(f"no accuracy with batch statistics: {first_line(error)}")
         batch = None
     averaged = trainer.averaged(policy) if trainer.average is not None and history else None
     averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from rolewise.errors import first_line
 from rolewise.objective import Placement
 from rolewise.trainer.feed import Batch
 from rolewise.trainer.loop import Trainer
@@ -191,7 +192,7 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             trainer.recorded = RecordedStep(trainer, next(batches), recorder)
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     finally:
         batches.close()
     return None
