@@ -1,6 +1,8 @@
 """The trainer against a plain PyTorch loop, and resumed trainings against uninterrupted ones, to the bit."""
 
 import copy
+import os
+import signal
 
 import pytest
 import torch
@@ -335,6 +337,36 @@ def test_out_directory_resumes_to_the_same_bytes(data, tmp_path):
     again, same = run(tmp_path / "run", resume=True)  # all is done: the last checkpoint is read
     assert equal(again.state_dict(), reference.state_dict())
     assert same.accuracy == found.accuracy == expected.accuracy
+
+
+@pytest.mark.parametrize("loss", [None, "soft", "ii-kd"])
+def test_the_same_objective_resumes_in_the_same_session(data, tmp_path, loss):
+    few = data.limited(128, 16)
+
+    class Stops(Progress):
+        def batch(self, images):
+            os.kill(os.getpid(), signal.SIGTERM)  # a step, and no more
+
+    def run(objective, out, **options):
+        model = small(1)
+        rw.train(
+            model, few, objective=objective, epochs=1, batch_size=64, seed=5, out=tmp_path / out, **options
+        )
+        return model.state_dict()
+
+    def make():
+        teacher = small(7).eval()
+        return CrossEntropy() if loss is None else Distill(teacher, kd.LOSSES[loss](), prepare_epochs=1)
+
+    expected = run(make(), "whole")
+    objective = make()
+    with pytest.raises(Interrupted):
+        run(objective, "broken", progress=Stops())
+    assert equal(run(objective, "broken", resume=True), expected)
+    if loss is not None:
+        other = Distill(small(8).eval(), kd.LOSSES[loss](), prepare_epochs=1)
+        with pytest.raises(InputError, match=r"begun with other settings: objective\.teacher\.weights was"):
+            run(other, "broken", resume=True)
 
 
 def test_fit_with_validation_keeps_the_best_checkpoint(data, tmp_path):
