@@ -186,7 +186,7 @@ def test_a_signal_stops_within_a_batch_and_resume_gives_the_same(found, model, d
     assert again.summary() == result.summary()
     assert again.history == result.history
     assert not list(left.iterdir())
-    with pytest.raises(InputError, match="complete, and was made with other settings"):
+    with pytest.raises(InputError, match=r"begun with other settings: seed was 5 and is 6\. Resume"):
         rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, **{**SEARCH, "seed": 6})
 
 

@@ -14,6 +14,7 @@ from rolewise.population.state import Cost, common_vectors
 from rolewise.population.text_logs import write_logs
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run
+from rolewise.trainer import check_identity
 
 _KEPT = ("best", "score", "scores", "history", "diverged", "restarts")
 
@@ -66,8 +67,7 @@ def _complete(plan: Plan, run: RunDirectory) -> SearchResult | None:
     if not run.done(stage):
         return None
     kept = run.stage_info(stage)
-    if kept["identity"] != plan.identity:
-        raise InputError(f"The search in {run.path} is complete, and was made with other settings.")
+    check_identity(kept["identity"], plan.identity, run.path, what="search")
     run.checkpoints(stage).clear()  # a kill may have come just before `_keep` did
     lineage = Lineage.read(
         run.path,

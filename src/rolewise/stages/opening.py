@@ -155,8 +155,8 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
     before = read_config(resume)["config"]
     if changes.get("preset", before.get("preset")) != before.get("preset"):
         raise InputError(
-            f"`preset` is {before.get('preset')!r} in {resume}, and a run that is resumed has its settings: name single "
-            "ones, or start another run with `--out`."
+            f"`preset` is {before.get('preset')!r} in {resume}, and a run that is resumed has its settings: change "
+            "single ones, or start another run with `--out`."
         )
     loss = before.get("kd") or {}
     if not any(f"kd.{key}" in changes and changes[f"kd.{key}"] != loss.get(key) for key in _LOSS):
