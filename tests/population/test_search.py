@@ -240,6 +240,22 @@ def test_bad_arguments_are_named(data, model, changes, words):
         rw.search(model, data, workers=1, **{**SEARCH, **changes})
 
 
+def test_a_place_that_cannot_be_is_refused_before_a_loss_is_prepared(data, model, tmp_path):
+    class Prepares(CrossEntropy):
+        def prepare(self, split, *, seed, device=None):
+            pytest.fail("prepared")
+
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    for options, words in (
+        ({"out": tmp_path / "taken"}, "must be new or empty"),
+        ({"out": tmp_path / "none", "resume": True}, "is not a run directory"),
+        ({"resume": True}, "`resume` needs `out`"),
+    ):
+        with pytest.raises(InputError, match=words):
+            rw.search(model, data, objective=Prepares(), workers=1, **SEARCH, **options)
+
+
 def test_a_model_must_be_one(data):
     with pytest.raises(InputError, match="`model` must be a torch.nn.Module, got str"):
         rw.search("resnet18", data)

@@ -298,6 +298,11 @@ def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch):
         settings(device="cuda:2").resolved()
 
 
+def test_resuming_needs_a_folder(data):
+    with pytest.raises(InputError, match="`resume` needs `out`"):
+        rw.train(small(), data, epochs=1, resume=True)
+
+
 def test_another_number_of_classes_is_refused(data):
     with pytest.raises(InputError, match="the data have 10 classes: build it with num_classes=10"):
         rw.train(networks.build("cnn-tiny", num_classes=7), data, epochs=1)

@@ -37,8 +37,6 @@ def run_search(
     """
     if out is not None and run is not None:
         raise InputError("Give `out` or `run`, not both: each names a run directory.")
-    if resume and out is None:
-        raise InputError("`resume` needs `out`, the folder of the search to be resumed.")
     config = {"search": plan.identity}
     with open_run(out, config, resume=resume, should_stop=should_stop) as opened:
         own = opened.directory
