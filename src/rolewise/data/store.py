@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,6 +83,7 @@ class Store:
                 return None
             shape = tuple(int(side) for side in stated["shape"])
             whole = len(shape) == 4 and len(stated["labels"]) == shape[0]
+            whole = whole and {"sha256", "mean", "std", "skipped"} <= stated.keys()
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if not whole or not self.path.is_file():
@@ -94,7 +96,12 @@ class Store:
         return dict(stated)
 
     def write(self, items: Iterator[Item], skipped: list[str]) -> None:
-        """Writes all images, then the description; what is interrupted leaves neither."""
+        """Writes all images, then the description; what is interrupted leaves neither.
+
+        A process that is killed leaves a hidden file, which the next call removes.
+        """
+        for left in self.folder.glob(f".{self.name}.*"):
+            left.unlink(missing_ok=True)
         labels: list[int] = []
         digest, shape = hashlib.sha256(), (0, 0, 0)
         with _whole(self.path) as file:
@@ -170,7 +177,10 @@ def _collect_stored(
         with FileLock(store.folder / f"{store.name}.lock"):
             stated = store.read()
             if stated is None:
-                store.write(items, skipped)
+                first = next(items, None)
+                if first is None:  # nothing to map
+                    return Collected(torch.empty(0, *size, 3, dtype=torch.uint8), [], ((), ()), skipped)
+                store.write(chain([first], items), skipped)
                 stated = store.read()
     except OSError as error:
         raise InputError(
