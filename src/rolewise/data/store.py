@@ -23,8 +23,6 @@ from rolewise.errors import InputError, check_path
 
 FORMAT, FORMAT_VERSION = "rolewise.images", 1
 LARGE = 2 * 2**30  # bytes of decoded images above which a store is used unless the user says otherwise
-CHOICES = ("auto", "always", "never")
-_READ = 2**24
 
 Item = tuple[np.ndarray, int]  # uint8 (h, w, c), and its label
 
@@ -197,19 +195,16 @@ def _collect_stored(
     )
 
 
-def choose_store(choice: str, folder: Path, name: str, key: Any, size: int) -> Store | None:
-    """Where decoded images go: None is memory.
+def choose_store(choice: str, folder: Path, name: str, key: Any) -> Store:
+    """Where decoded images go that are not kept in memory.
 
     Args:
-        choice: "auto" (a store from `LARGE` bytes on), "always", "never", or a folder for the store.
+        choice: "auto" or "always", or a folder for the store.
         folder: the store's folder unless `choice` names one.
         name: name of the store.
         key: see `Store`; a part of its digest is in the name, so that several sizes lie side by side.
-        size: bytes of the decoded images.
     """
-    if choice == "never" or (choice == "auto" and size < LARGE):
-        return None
-    where = folder if choice in CHOICES else check_path("store", choice)
+    where = folder if choice in ("auto", "always") else check_path("store", choice)
     return Store(where, f"{name}-{_digest(key)[:12]}", key)
 
 
@@ -233,8 +228,5 @@ def _digest(key: Any) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
