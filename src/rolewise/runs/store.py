@@ -97,7 +97,11 @@ class CheckpointStore:
         return self._first(self._folders())
 
     def best(self) -> Checkpoint | None:
-        """The newest checkpoint that was saved as the best and verifies; None if none was."""
+        """The newest checkpoint that was saved as the best and verifies; None if none was saved so.
+
+        Raises:
+            RunError: there are some, but none verifies.
+        """
         return self._first([folder for folder in self._folders() if says_best(folder)])
 
     def clear(self) -> None:
