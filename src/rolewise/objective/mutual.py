@@ -38,7 +38,7 @@ class MutualLearning(Objective):
     ) -> None:
         self.peer = peer
         self.weight = factor("weight", weight)
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay = factor("lr", lr), factor("weight_decay", weight_decay)
         self.loss = kd.LOSSES["dml"]()
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
