@@ -85,7 +85,9 @@ def test_what_a_resumed_run_may_change(tmp_path):
     ):
         pass
     with (
-        pytest.raises(InputError, match=r"`preset` is 'demo' in .*, and a run that is resumed has its settings"),
+        pytest.raises(
+            InputError, match=r"`preset` is 'demo' in .*, and a run that is resumed has its settings"
+        ),
         open_pipeline({"preset": "cifar10-small"}, resume=path),
     ):
         pass

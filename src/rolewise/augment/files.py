@@ -148,7 +148,8 @@ def save_schedule(schedule: Schedule, path: Path, form: str) -> None:
         with part.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())  # a run states next that the search is complete, and drops its checkpoints
+            # A run states next that the search is complete, and drops its checkpoints.
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         raise InputError(f"The schedule cannot be written to {path}: {error.strerror or error}.") from error
