@@ -39,7 +39,6 @@ class CheckpointStore:
     ) -> None:
         self.folder = Path(folder)
         self.keep = check_integer("keep", keep, 1)
-        self.skipped: list[str] = []
         self._note = note or logging.getLogger("rolewise").warning
         self._damaged: set[Path] = set()
 
@@ -119,7 +118,6 @@ class CheckpointStore:
             except Damaged as fault:
                 faults.append(f"{folder}: {fault}")
                 self._damaged.add(folder)
-                self.skipped.append(folder.name)
                 self._note(f"Skipped the checkpoint {folder}: {fault}.")
         if faults:
             raise RunError(
