@@ -1,12 +1,13 @@
 """The pages: every link leads somewhere, every command can be parsed, every Python block runs."""
 
+import itertools
 import re
 import shlex
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import torch
 import typer
@@ -14,6 +15,8 @@ import typer
 import rolewise as rw
 from rolewise import networks, stages
 from rolewise.cli import app
+from rolewise.config import load_config
+from rolewise.config.loading import flat
 from rolewise.stages import open_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,29 +53,46 @@ def commands(text: str) -> Iterator[list[str]]:
             line = line.strip().removeprefix("$ ")
             if re.match(r"(?:torchrun [^#]*-m rolewise\.cli |rolewise )", line):
                 words = shlex.split(line, comments=True)
-                yield words[words.index("rolewise" if words[0] == "rolewise" else "rolewise.cli") + 1 :]
+                first = words.index("rolewise" if words[0] == "rolewise" else "rolewise.cli") + 1
+                yield list(itertools.takewhile(lambda word: word not in ("||", "&&", "|", ";"), words[first:]))
+
+
+# Of typer's own click, or of the package, by its version.
+UsageError = typer.BadParameter.__bases__[0]
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """The values of a command's options; an error of usage if a command or an option does not exist."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("rolewise", list(arguments))
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+    return context.params
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_can_be_parsed(page: Path) -> None:
-    """Commands and options exist and take the values; nothing is run."""
+    """Commands and options exist and take the values, and `--set` names settings; nothing is run."""
+    known = flat(load_config().model_dump())
     for arguments in commands(page.read_text("utf-8")):
-        command: click.Command = typer.main.get_command(app)
-        rest = list(arguments)
-        context = click.Context(command, info_name="rolewise")
+        if "..." in arguments:  # an outline, which lacks what is needed
+            continue
         try:
-            while isinstance(command, click.Group) and rest:
-                name = rest.pop(0)
-                if name.startswith("-"):
-                    break
-                found = command.get_command(context, name)
-                assert found is not None, f"there is no command {name!r}"
-                command = found
-            if not isinstance(command, click.Group):
-                cut = [word for word in rest if word not in ("...", "[...]")]
-                command.make_context("rolewise", cut, resilient_parsing=True)
-        except click.ClickException as error:
+            settings = parse(arguments).get("set_") or []
+        except UsageError as error:
             pytest.fail(f"{name_of(page)}: rolewise {shlex.join(arguments)}: {error.format_message()}")
+        for setting in settings:
+            name = setting.partition("=")[0]
+            assert name in known or name.rpartition(".")[0] in known, f"{name_of(page)}: no setting {name}"
+
+
+@pytest.mark.parametrize(
+    "line", ["rnu", "run --nonsense 3", "run --seed abc", "data", "data feth cifar10", "train"]
+)
+def test_a_command_that_cannot_be_parsed_is_seen(line: str) -> None:
+    with pytest.raises(UsageError):
+        parse(shlex.split(line))
 
 
 def test_commands_are_found() -> None:
