@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck
+from hypothesis import settings as drawn
 from jaxtyping import install_import_hook
 
 # Shapes and types are checked while tests run. The kernels are left out: Numba compiles functions, not wrappers.
@@ -20,6 +22,10 @@ install_import_hook(
 )
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples everywhere and at any speed: what passes here passes there.
+drawn.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+drawn.load_profile("same")
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

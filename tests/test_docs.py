@@ -54,7 +54,9 @@ def commands(text: str) -> Iterator[list[str]]:
             if re.match(r"(?:torchrun [^#]*-m rolewise\.cli |rolewise )", line):
                 words = shlex.split(line, comments=True)
                 first = words.index("rolewise" if words[0] == "rolewise" else "rolewise.cli") + 1
-                yield list(itertools.takewhile(lambda word: word not in ("||", "&&", "|", ";"), words[first:]))
+                yield list(
+                    itertools.takewhile(lambda word: word not in ("||", "&&", "|", ";"), words[first:])
+                )
 
 
 # Of typer's own click, or of the package, by its version.

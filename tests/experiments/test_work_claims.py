@@ -69,21 +69,22 @@ def test_a_file_that_is_no_claim_does_not_block_for_ever(tmp_path):
         assert mine
 
 
-def _take(folder, number, start, results):
-    start.wait()
+def _take(folder, all_here, answers, all_asked):
+    all_here.wait()
     with Claims(folder).hold("a") as mine:
-        results.put((number, mine))
-        time.sleep(2.0 if mine else 0.0)
+        answers.put(mine)
+        all_asked.wait()
 
 
 def test_of_several_processes_exactly_one_gets_it(tmp_path):
     context = multiprocessing.get_context("spawn")
-    start, results = context.Event(), context.Queue()
-    children = [context.Process(target=_take, args=(tmp_path, n, start, results)) for n in range(3)]
+    all_here, answers, all_asked = context.Barrier(3), context.Queue(), context.Event()
+    arguments = (tmp_path, all_here, answers, all_asked)
+    children = [context.Process(target=_take, args=arguments, daemon=True) for _ in range(3)]
     for child in children:
         child.start()
-    start.set()
-    took = [results.get(timeout=60)[1] for _ in children]
+    took = [answers.get(timeout=120) for _ in children]
+    all_asked.set()
     for child in children:
         child.join()
     assert sum(took) == 1
