@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as drawn
@@ -30,6 +31,12 @@ drawn.load_profile("same")
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    torch.manual_seed(20_201)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with the published data sets and schedules."""
@@ -42,10 +49,9 @@ def _unpacked(shared: Path, name: str, folder: str) -> Path:
     root = Path(tempfile.gettempdir()) / f"rolewise-test-data-{os.getuid()}"
     root.mkdir(exist_ok=True)
     with FileLock(root / f"{name}.lock"):
-        if not (root / folder).is_dir():
-            unpack = [sys.executable, str(shared / "data" / "unpack.py"), name, str(root / f"{name}.part")]
+        if not (root / folder).is_dir():  # the script writes elsewhere and renames at the end
+            unpack = [sys.executable, str(shared / "data" / "unpack.py"), name, str(root)]
             subprocess.run([*unpack, "--format", "python", "--check"], check=True, capture_output=True)
-            (root / f"{name}.part" / folder).rename(root / folder)
     return root
 
 

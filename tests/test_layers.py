@@ -1,6 +1,7 @@
 """Imports point one way: the order of the layers holds for every module of the package."""
 
 import ast
+import re
 from pathlib import Path
 
 import rolewise
@@ -71,6 +72,12 @@ def test_optional_packages_are_imported_by_one_file_each():
     assert importers("ray") == {"population/ray_engine.py"}
     assert importers("matplotlib") == {"report/plots.py"}
     assert importers("timm") | importers("lightning") | importers("torchmetrics") == set()
+
+
+def test_the_page_draws_these_layers():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    (drawn,) = re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)
+    assert [set(re.findall(r"\w+", layer)) for layer in drawn.split(">")] == LAYERS
 
 
 def test_no_module_bears_the_name_of_a_public_function():

@@ -282,7 +282,8 @@ class TestPreview:
 
     def test_captions(self):
         (applied,) = Policy([("Invert", 10, 0)] * 2).trace([0], seed=5, epoch=0)
-        assert captions(applied) == ["Invert"] * len(applied) or captions(applied) == ["-"]
+        assert captions(applied) == (["Invert"] * len(applied) or ["-"])
+        assert captions(applied[:0]) == ["-"]
         (many,) = RandAugment(7, 30).trace([0], seed=0, epoch=0)
         lines = captions(many)
         assert lines[-1] == "and 4 more"

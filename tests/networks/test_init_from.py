@@ -31,6 +31,9 @@ def test_what_does_not_match_is_told_and_kept():
     assert "2 of another shape (fc.weight, fc.bias)" in str(report)
     assert str(report).startswith("72 tensors copied; 0 not in the teacher;")
     deeper = init_from(build("resnet18"), build("resnet8"))
+    assert (
+        len(deeper.missing) == 4 * 2 * 6
+    )  # the second blocks: two convolutions, two BatchNorms of 5 tensors
     assert all(".1." in name for name in deeper.missing)
 
 

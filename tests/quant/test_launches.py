@@ -5,8 +5,10 @@ The kernels' plain forms stand in for Triton's, so that the path of a GPU is tak
 
 import copy
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from rolewise.quant.flat import make_layout, quantize_together
 from rolewise.quant.flat_steps import lsq_together
 from rolewise.quant.layers import quantized_weights
 
+ROOT = Path(__file__).resolve().parents[2]
 VIEWS = {
     "view",
     "as_strided",
@@ -152,11 +155,20 @@ def test_steps_of_all_layers_equal_the_equation_layer_by_layer():
 
 
 def test_a_step_of_lsq_and_pact_takes_at_most_1_35_times_a_float_steps_operations(gpu_path: None):
+    """And as many as the page says, within what another PyTorch may change."""
     plain = build("resnet18").train()
     before = len(step(copy.deepcopy(plain), images()))
-    for method in ("lsq", "pact"):
+    stated = re.search(
+        r"dispatches (\d+) operations .* (\d+) without quantization; PACT takes (\d+) and LSQ (\d+)",
+        " ".join((ROOT / "docs" / "quantization.md").read_text("utf-8").split()),
+    )
+    assert stated is not None
+    dorefa, none, pact, lsq = map(int, stated.groups())
+    assert before == pytest.approx(none, rel=0.05)
+    for method, count in (("lsq", lsq), ("pact", pact), ("dorefa", dorefa)):
         after = len(step(quantize(copy.deepcopy(plain), 4, 4, method=method), images()))
         assert after <= 1.35 * before, (method, before, after)
+        assert after == pytest.approx(count, rel=0.05), method
 
 
 def matter(x: Tensor) -> list[int]:
