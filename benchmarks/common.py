@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 from rolewise.runs import environment
 
-RESULTS = Path(__file__).parent / "results"
+# Elsewhere for a run whose figures are worth nothing (`run_all.py --quick`).
+RECORDED = "ROLEWISE_BENCHMARK_RESULTS" not in os.environ
+RESULTS = Path(os.environ.get("ROLEWISE_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 
 
 def alternate(
@@ -114,7 +117,7 @@ def record(name: str, figures: Mapping[str, Any], *, command: str | None = None,
         command: `command_line()` unless another one leads to it.
         note: further remark for readers.
     """
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {**origin(name, command=command), "note": note, "figures": figures}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

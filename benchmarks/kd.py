@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, alternate, ratio, record, summary
+from common import RECORDED, RESULTS, alternate, ratio, record, summary
 from kd_plain import plain_ii_kd, plain_kd_svd
 from torch import Tensor
 from torch.nn import functional as F
@@ -212,7 +212,7 @@ def bare_step() -> Callable[[], Any]:
 
 
 def costs(student: Outputs, teacher: Outputs, rounds: int) -> dict[str, Any]:
-    """Each loss's forward and backward relative to the bare step of the same round."""
+    """Each loss's forward and backward relative to the median of the bare steps that took turns with it."""
     sides: dict[str, Callable[[], Any]] = {"bare": bare_step()}
     for name, kind in kd.LOSSES.items():
         loss = kind(trained=False) if name in ("mhgd", "ii-kd") else kind()
@@ -254,7 +254,9 @@ def write_docs() -> None:
         if found:
             share = figures[found[1]]["share of a step"]["median"]
             text = f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
-            lines[index] = re.sub(r"\| [^|]* \|$", f"| {text} |", line)
+            columns = line.split("|")
+            columns[-3] = f" {text} "  # the last one is the gradient's
+            lines[index] = "|".join(columns)
     DOCS.write_text("\n".join(lines) + "\n")
 
 
@@ -281,7 +283,8 @@ def main() -> None:
         images = "CIFAR-100 images" if options.data_root else "smooth random images"
         note = f"ResNet18, batch {BATCH}, one thread; features after {options.steps} steps on {images}"
         record("kd", figures, note=note)
-    write_docs()
+    if options.docs or RECORDED:
+        write_docs()
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class PlainConv2d(QuantizedConv2d):
     """A convolution with the plain formula."""
 
     def quantized_weight(self) -> Tensor:
-        return plain_weight(self.weight, self.weight_bits)
+        return plain_weight(self.float_weight(), self.weight_bits)
 
 
 class PlainActivation(QuantizedActivation):

@@ -2,12 +2,14 @@
 
 python benchmarks/run_all.py                       # all, half an hour on two quiet cores
 python benchmarks/run_all.py --only step kd        # some
-python benchmarks/run_all.py --quick               # fewer rounds, to see that they work; records nothing worth keeping
+python benchmarks/run_all.py --quick               # fewer rounds, to see that they work; nothing of it is kept
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -31,12 +33,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     failed = []
-    for name in options.only:
-        script, *short = BENCHMARKS[name]
-        command = [sys.executable, str(HERE / script), *(short if options.quick else [])]
-        print(f"== {' '.join(command[1:])}", flush=True)
-        if subprocess.run(command, cwd=HERE.parent).returncode:
-            failed.append(name)
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, **({"ROLEWISE_BENCHMARK_RESULTS": folder} if options.quick else {})}
+        for name in options.only:
+            script, *short = BENCHMARKS[name]
+            command = [sys.executable, str(HERE / script), *(short if options.quick else [])]
+            print(f"== {' '.join(command[1:])}", flush=True)
+            if subprocess.run(command, cwd=HERE.parent, env=environment).returncode:
+                failed.append(name)
     if not options.quick:
         subprocess.run([sys.executable, str(HERE / "page.py")], cwd=HERE.parent, check=True)
     if failed:

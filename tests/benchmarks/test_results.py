@@ -1,5 +1,6 @@
 """Committed results say where they come from, and the page that quotes them quotes them rightly."""
 
+import ast
 import json
 import re
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import run_all
+
+from rolewise.kd import LOSSES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -42,3 +46,53 @@ def test_the_page_is_what_the_results_give(tmp_path):
     )
     name = Path("docs") / "performance.md"
     assert (tmp_path / name).read_text("utf-8") == (ROOT / name).read_text("utf-8")
+
+
+def test_the_costs_on_the_page_of_losses_are_the_recorded_ones(tmp_path, monkeypatch):
+    """Written again into a page that has others; nothing else of it changes."""
+    import kd
+
+    page = (ROOT / "docs" / "losses.md").read_text("utf-8")
+    rows = re.compile(r"^(\| `[\w-]+` \|.*)\| (?:< 0\.1|[\d.]+) % \|([^|]*\|)$", re.MULTILINE)
+    other, count = rows.subn(r"\1| 99.9 % |\2", page)
+    assert count == len(LOSSES)
+    (tmp_path / "losses.md").write_text(other, "utf-8")
+    monkeypatch.setattr(kd, "DOCS", tmp_path / "losses.md")
+    kd.write_docs()
+    assert (tmp_path / "losses.md").read_text("utf-8") == page
+
+
+def test_the_numbers_on_the_page_of_augmentation_are_the_recorded_ones():
+    """Each row: microseconds of ours, of the other side, their ratio."""
+    page = (ROOT / "docs" / "augmentation.md").read_text("utf-8")
+    figures = json.loads((ROOT / "benchmarks" / "results" / "augment.json").read_text("utf-8"))["figures"]
+    rows = re.findall(r"^\| ops,.* \| ([\d.]+) \| .*? (\d+) us \| ([\d.]+) \|$", page, re.MULTILINE)
+    names = ("ops 32x32, against lean Pillow", "ops 224x224, against lean Pillow",
+             "whole path to float32, against the published functions")  # fmt: skip
+    for name, row in zip(names, rows, strict=True):
+        sides = [
+            figures[name][side]["median"] for side in ("ours us/image", "rival us/image", "rival / ours")
+        ]
+        assert [float(value) for value in row] == pytest.approx(sides, rel=0.02), name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_the_commands_of_a_benchmark_have_its_options(path):
+    """Those of its docstring; nothing is run."""
+    tree = ast.parse(path.read_text("utf-8"))
+    known = options(tree)
+    if any(isinstance(node, ast.Name) and node.id == "training_parser" for node in ast.walk(tree)):
+        known |= options(ast.parse((ROOT / "benchmarks" / "common.py").read_text("utf-8")))
+    words = (ast.get_docstring(tree) or "").replace("\\\n", " ")
+    commands = re.findall(r"python3? (benchmarks/\S+)([^#`\n]*)", words)
+    for file, rest in commands:
+        assert file == f"benchmarks/{path.name}"
+        assert set(re.findall(r"--[\w-]+", rest)) <= known
+    assert commands or path.name not in [command[0] for command in run_all.BENCHMARKS.values()]
+
+
+def options(tree):
+    """What `add_argument` is called with."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    added = [call for call in calls if getattr(call.func, "attr", "") == "add_argument"]
+    return {one.value for call in added for one in call.args if isinstance(one, ast.Constant)}
