@@ -173,7 +173,7 @@ def test_a_status_that_stays(server: Server, job: Job) -> None:
 
 
 def test_a_connection_without_a_byte(server: Server, tmp_path: Path) -> None:
-    job = Job(server, tmp_path, timeout=1.0)
+    job = Job(server, tmp_path, timeout=2.0)  # also what the next answer may take
     server.hangs = [100_000]
     job.run()
     assert server.requests == [None, "bytes=100000-"]
