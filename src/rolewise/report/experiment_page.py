@@ -21,6 +21,7 @@ from rolewise.report.theme import FAMILIES, Theme, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
 _STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
+_COLUMNS = ("Teacher, A_T", "Student, A_S")  # of figure 3
 _SCOPES = {"paper": "In the paper's own tables", "study": "In the study"}
 Commands = Sequence[tuple[str, str]]
 
@@ -141,15 +142,12 @@ def _arms(group: ArmGroup) -> list[tuple[str, ...]]:
 
 def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:
     """A_T of a full-precision teacher and A_S of its 4-bit student, of the first seed that has both."""
-    teacher, student = _figure3(results)
+    cells = {name: cell for name, cell in zip(_COLUMNS, _figure3(results), strict=True) if cell is not None}
+    both = set.intersection(*(set(cell.schedules) for cell in cells.values())) if cells else set()
     found: list[dict[str, Any]] = []
     used: set[str] = set()
-    for name, cell in (("Teacher, A_T", teacher), ("Student, A_S", student)):
-        if cell is None:
-            continue
-        seeds = sorted(cell.schedules)
-        both = [seed for seed in seeds if teacher and student and seed in teacher.schedules.keys() & seeds]
-        seed = (both or seeds)[0]
+    for name, cell in cells.items():
+        seed = min(both or cell.schedules)
         schedule, theme = Schedule.load(cell.schedules[seed]), Theme(page=True)
         title = f"{name}: {cell.cell.setup.data}, {cell.cell.setup.bits} bit, seed {seed}"
         try:
