@@ -312,6 +312,16 @@ def test_a_torn_log_is_read_to_its_last_whole_line(tiny: Path, tmp_path: Path) -
     assert "Could not be read" not in page.visible
 
 
+def test_lines_without_an_epoch_are_passed_over(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / tiny.name
+    shutil.copytree(tiny, run)
+    with (run / "metrics.jsonl").open("a") as log:
+        for role in ("teacher", "student"):
+            line = {"stage": "train", "role": role, "epoch": None, "split": "train", "accuracy": 0.5}
+            log.write(json.dumps(line) + "\n")
+    assert write_report(run).read_bytes() == write_report(tiny, tmp_path / "t.html").read_bytes()
+
+
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / tiny.name
     shutil.copytree(tiny, copy)
