@@ -347,6 +347,9 @@ def test_markdown(demo: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     assert "| Student resnet18, ii-kd, A\\_S | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
     assert "| Teacher search | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
+    assert "With batch normalization over each test batch" in text
+    assert re.search(r"^\| Student resnet18, ii-kd, A\\_S \| 95\.\d\d % \|$", text, re.MULTILINE)
+    assert "Lines: on the augmented training images" in text
     pictures = re.findall(r"\]\(([^)]*)\)", text)
     assert len(pictures) == 7
     assert all(picture.startswith("a%20report-figures/") for picture in pictures)
