@@ -102,6 +102,13 @@ def test_a_run_without_predictions_says_so(three_runs, capsys):
     assert "cannot be said" in out
 
 
+def test_damaged_predictions_are_named(three_runs, capsys):
+    file = three_runs["a_s0"] / "tests" / "student.safetensors"
+    file.write_bytes(b"no tensors")
+    assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"])]) == 2
+    assert f"{file} cannot be read" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared(three_runs, tmp_path, capsys):
     one, other = (str(three_runs[name]) for name in ("none0", "a_s0"))
     for words, said in (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -113,7 +114,8 @@ def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Co
         key: row of the results to compare; None takes the student's, or the teacher's where there is none.
 
     Raises:
-        InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images.
+        InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images, or
+            predictions that cannot be read.
     """
     if len(groups) < 2:
         raise InputError("Give at least two runs to compare: rolewise compare RUN_A RUN_B.")
@@ -176,7 +178,13 @@ def _read(path: Path, key: str | None) -> TestedRun:
     row, file = rows[chosen], path / layout.test_file(chosen)
     right = labels = None
     if file.exists():
-        tensors = load_file(file)
-        labels = tensors["labels"]
-        right = tensors["logits"].argmax(1) == labels
+        try:
+            tensors = load_file(file)
+            labels = tensors["labels"]
+            right = tensors["logits"].argmax(1) == labels
+        except (OSError, SafetensorError, KeyError, RuntimeError, IndexError) as error:
+            raise InputError(
+                f"{file} cannot be read ({str(error).splitlines()[0]}): restore it, or remove it to compare accuracies "
+                "alone."
+            ) from error
     return TestedRun(path, chosen, int(seed), row["accuracy"], row["n"], right, labels)
