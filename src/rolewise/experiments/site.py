@@ -162,7 +162,7 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `experiment.json` of a directory holds: `identity` and `requests`.
 
     Raises:
-        InputError: not the directory of an experiment, or one of a later version.
+        InputError: not the directory of an experiment, one of a later version, or a damaged file.
     """
     file = Path(path) / "experiment.json"
     if not file.is_file():
@@ -175,4 +175,8 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{file} has format version {record.get('format_version')}; this version of rolewise reads "
             f"{FORMAT_VERSION}. Name another directory with `--out`."
         )
+    forms = {"identity": dict, "requests": list}
+    wrong = [key for key, kind in forms.items() if not isinstance(record.get(key), kind)]
+    if wrong:
+        raise InputError(f"{file} is damaged: {', '.join(wrong)} missing or of another type. Restore it.")
     return record
