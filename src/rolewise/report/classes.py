@@ -37,7 +37,10 @@ def classes(run: Run) -> dict[str, Any] | None:
     }
     order = list(range(len(names)))
     if len(names) > _MOST_ROWS:
-        order.sort(key=lambda k: min((row[k] or 0.0) for row in accuracies.values()))
+        # Those without a test image come last: nothing is known of them.
+        order.sort(
+            key=lambda k: min((row[k] for row in accuracies.values() if row[k] is not None), default=2.0)
+        )
     rows = [
         {
             "name": names[k],
