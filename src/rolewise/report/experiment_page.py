@@ -17,7 +17,7 @@ from rolewise.report.arms_plot import arms_plot
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.template import render
-from rolewise.report.theme import FAMILIES, Theme, style_sheet
+from rolewise.report.theme import Theme, families, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
 _STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
@@ -59,7 +59,7 @@ def experiment_page(
         "narrow": Markup(arms_plot(groups, theme, width=_NARROW)),
         "groups": [{"title": group.title, "rows": _arms(group)} for group in groups],
         "schedules": schedules,
-        "families": _families(used),
+        "families": families(used),
         "facts_of_schedules": _schedule_facts(results),
         "costs": _costs(results),
         "commands": commands,
@@ -180,12 +180,6 @@ def _schedule_facts(results: Results) -> list[tuple[str, ...]]:
             start = "never" if first >= facts.epochs else str(first + 1)
             rows.append((one.cell.id, str(seed), str(facts.changes), start, str(facts.epochs)))
     return rows
-
-
-def _families(used: set[str]) -> list[tuple[str, list[str]]]:
-    return [
-        (family, ops) for family, all_ops in FAMILIES.items() if (ops := [op for op in all_ops if op in used])
-    ]
 
 
 def _costs(results: Results) -> list[tuple[str, ...]]:
