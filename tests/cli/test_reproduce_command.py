@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 
 import pytest
 from made_runs import make_runs
 
 from rolewise.cli import main
+from rolewise.cli.reproduce import _command
+from rolewise.config import flat, load_tree
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.site import Site
@@ -61,6 +64,18 @@ def test_bad_input_is_refused_before_anything_is_written(words, said, capsys, tm
     assert main(["reproduce", *words, "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_printed_command_can_be_typed(tmp_path):
+    """A shell and `--set` read back what the directory was made with."""
+    changes = {"student.train.milestones": [0.3, 0.6], "kd.loss": "soft", "student.network": None, "seed": 3}
+    site = Site(tmp_path / "an experiment", Options(changes=changes))
+    request = {"target": "study", "only": ["soft"], "arms": [], "seeds": 2}
+    words = shlex.split(_command(request, site))
+    assert words[:5] == ["rolewise", "reproduce", "study", "--only", "soft"]
+    assert words[-2:] == ["--out", str(tmp_path / "an experiment")]
+    given = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    assert flat(load_tree({}, given, {})) == changes
 
 
 @pytest.fixture

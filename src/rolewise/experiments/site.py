@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -133,7 +134,7 @@ class Site:
     def command(self, work: Work) -> str:
         """The command that repeats one piece of work by itself."""
         settings = self.run(work.name) / layout.CONFIG
-        return f"rolewise {work.kind} --role {work.role} --config {settings} --out repeated"
+        return f"rolewise {work.kind} --role {work.role} --config {shlex.quote(str(settings))} --out repeated"
 
     # What failed.
 
