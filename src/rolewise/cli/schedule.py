@@ -77,17 +77,8 @@ def _schedules(
     return [(path.stem, Schedule.load(path, epochs, ops=names, trial=trial))]
 
 
-def _one(
-    name: str,
-    epochs: int | None,
-    ops: str | None = None,
-    trial: str | None = None,
-    role: str | None = None,
-    *,
-    several: bool = False,
-) -> "Schedule":
-    """The one schedule that is meant."""
-    found = _schedules(name, epochs, ops, trial, role, several=several)
+def _one(name: str, found: list[tuple[str, "Schedule"]]) -> "Schedule":
+    """The one schedule that is meant, of those that `name` has."""
     if len(found) > 1:
         raise InputError(f"{name} holds the schedules of both roles: choose one with `--role`.")
     return found[0][1]
@@ -174,7 +165,9 @@ def diff(
             raise InputError(f"{one} holds one schedule: name another one to compare it with.")
         first, second = found
     else:
-        first, second = (_one(file, epochs, ops, role=role, several=True) for file in (one, two))
+        first, second = (
+            _one(file, _schedules(file, epochs, ops, role=role, several=True)) for file in (one, two)
+        )
         if epochs is None:  # a name alone has no length of its own
             first = Schedule.named(one, len(second)) if one in NAMED else first
             second = Schedule.named(two, len(first)) if two in NAMED else second
@@ -207,7 +200,7 @@ def convert(
     from rolewise.runs import check_output
 
     check_output(out)
-    schedule = _one(file, epochs, ops, trial, role if Path(file).is_dir() else None)
+    schedule = _one(file, _schedules(file, epochs, ops, trial, role if Path(file).is_dir() else None))
     if role is not None:
         schedule = Schedule(schedule.segments, role=role, provenance=schedule.provenance)
     if stretch is not None:
@@ -255,7 +248,7 @@ def preview(
     from rolewise.runs import check_output
 
     check_output(out)
-    schedule = _one(file, epochs, ops, trial, role)
+    schedule = _one(file, _schedules(file, epochs, ops, trial, role))
     if epoch is not None and strip is not None:
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")
     split = load_data(data, data_root).train
