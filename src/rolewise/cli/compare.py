@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rolewise.experiments.compare import Arm, Compared
 
 
@@ -36,7 +38,7 @@ def compare(
             console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
 
 
-def _table(first: "Arm", others: "list[Compared]"):  # type: ignore[no-untyped-def]  # rich is imported late
+def _table(first: "Arm", others: "list[Compared]") -> "Table":
     from rich.table import Table
 
     table = Table(

@@ -30,12 +30,9 @@ def show_results(pipeline: "Pipeline") -> None:
         table.add_column("best held-out epoch", justify="right", overflow="fold")
     for row in rows:
         shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
-        best = (
-            []
-            if row.get("best_epoch") is None
-            else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
-        )
-        table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
+        epoch = row.get("best_epoch")
+        best = "-" if epoch is None else f"{epoch}: {_percent(row['accuracy_best_epoch'])}"
+        table.add_row(*_cells(row), *map(_percent, shares), *([best] if chosen else []))
     # A pipe has no width of its own; a table that is cut serves nobody.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
