@@ -68,12 +68,6 @@ class Run:
             self.faults.append(f"The {role}'s search cannot be drawn: {error}")
             return None
 
-    @property
-    def complete(self) -> bool:
-        """Whether both stages, and the baselines that the settings ask for, are done."""
-        keys = {row.get("key") for row in self.rows}
-        return keys >= set(ROLES) and not self.missing() and not self.faults
-
     def missing(self) -> list[str]:
         """What a complete run would hold and this one does not, and how far it is."""
         said = []
