@@ -14,10 +14,11 @@ from synthetic_run import SMALL, make_run
 from rolewise.augment import RandAugment, Schedule
 from rolewise.cli import main
 from rolewise.errors import InputError
+from rolewise.experiments.statistics import wilson_interval
 from rolewise.report import write_markdown, write_report
 from rolewise.report.curves import curves
 from rolewise.report.load import load
-from rolewise.report.text import duration, flatten, scale, segments, summary, wilson
+from rolewise.report.text import duration, flatten, scale, segments, summary
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -128,7 +129,7 @@ def test_the_result_table(page: Page, demo: Path) -> None:
     assert len(marks) == 10
     left, width, dot = (float(number) for number in re.findall(r"([\d.]+)%", " ".join(marks[:2])))
     low, high = scale(load(demo).rows)
-    assert left == pytest.approx(100 * (wilson(350 / 360, 360)[0] - low) / (high - low), abs=0.01)
+    assert left == pytest.approx(100 * (wilson_interval(350 / 360, 360)[0] - low) / (high - low), abs=0.01)
     assert left < dot < left + width <= 100
 
 
@@ -203,11 +204,12 @@ def test_partial_runs(
     assert "Could not be read" not in page.visible
     if kind == "searching":
         assert "The search has reached epoch 6 of 10; member" in page.visible
-    assert load(made[kind]).complete is False
+    assert load(made[kind]).missing()
 
 
 def test_a_complete_run_is_complete(demo: Path) -> None:
-    assert load(demo).complete is True
+    run = load(demo)
+    assert (run.missing(), run.faults) == ([], [])
 
 
 def test_a_run_of_the_library_without_any_settings(tmp_path: Path) -> None:
@@ -357,20 +359,6 @@ def test_markdown(demo: Path, tmp_path: Path) -> None:
     assert written == {picture.split("/")[1] for picture in pictures}
     widths = {line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("| T")}
     assert len(widths) >= 1
-
-
-# Published: Brown, Cai, DasGupta 2001, and R's binom.confint(method="wilson").
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"),
-    [
-        (8, 10, 0.4901625, 0.9433178),
-        (0, 10, 0.0, 0.2775328),
-        (10, 10, 0.7224672, 1.0),
-        (50, 100, 0.4038315, 0.5961685),
-    ],
-)
-def test_wilson(k: int, n: int, low: float, high: float) -> None:
-    assert wilson(k / n, n) == pytest.approx((low, high), abs=5e-8)
 
 
 def test_words(demo: Path) -> None:

@@ -57,7 +57,9 @@ def experiment_page(
         "grids": [_grid(grid) for grid in grids],
         "plot": Markup(arms_plot(groups, theme)),
         "narrow": Markup(arms_plot(groups, theme, width=_NARROW)),
-        "groups": [{"title": group.title, "rows": _arms(group)} for group in groups],
+        "groups": [
+            {"title": group.title, "rows": [words.arm(row) for row in group.rows]} for group in groups
+        ],
         "schedules": schedules,
         "families": families(used),
         "facts_of_schedules": _schedule_facts(results),
@@ -120,24 +122,6 @@ def _cell(cell: CellResult | None) -> dict[str, str] | None:
         "interval": words.interval(cell),
         "count": words.count(cell),
     }
-
-
-def _arms(group: ArmGroup) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for row in group.rows:
-        deviation = "" if row.summary.sd is None else f" ± {100 * row.summary.sd:.2f}"
-        rows.append(
-            (
-                row.title,
-                str(row.summary.n),
-                f"{100 * row.summary.mean:.2f}{deviation}",
-                "" if row.word == "none" else words.points(row.to_none),
-                "" if row.to_own is None else words.points(row.to_own),
-                "" if row.to_own is None else f"{row.to_own.improvement:.2f}",
-                words.noise(row.to_own),
-            )
-        )
-    return rows
 
 
 def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
+from rolewise.experiments.statistics import wilson_interval
 from rolewise.report import text
 from rolewise.report.classes import classes
 from rolewise.report.curves import Curves, curves
@@ -91,7 +92,7 @@ def results(run: Run) -> dict[str, Any] | None:
     width = max(high - low, 1e-9)
     rows = []
     for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
-        ends = text.wilson(row["accuracy"], row["n"])
+        ends = wilson_interval(row["accuracy"], row["n"])
         rows.append(
             {
                 **row,
