@@ -207,10 +207,10 @@ def test_an_op_has_the_same_color_in_every_stack_and_legend() -> None:
     names = (["Rotate", "FlipLR"], ["FlipLR", "FlipUD"])
     schedules = [Schedule.constant(Policy([(op, 5, 5) for op in ops]), 4) for ops in names]
     svg = schedule_figure([("one", schedules[0]), ("two", schedules[1])])
-    # An area and bars in each column, and a square in the legend.
+    # An area and bars in each column, and a square in the legend, whose rim has its color too.
     bars = len(schedule_data(schedules[0]).bars)
-    assert svg.count(theme.op("FlipLR")) == 2 * (1 + bars) + 1
-    assert svg.count(theme.op("FlipUD")) == svg.count(theme.op("Rotate")) == 1 + bars + 1
+    assert svg.count(theme.op("FlipLR")) == 2 * (1 + bars) + 2
+    assert svg.count(theme.op("FlipUD")) == svg.count(theme.op("Rotate")) == 1 + bars + 2
     assert families({"FlipLR", "Rotate"}) == [
         ("moves pixels", [("Rotate", "Rotate")]),
         ("others", [("FlipLR", "other")]),

@@ -1,5 +1,7 @@
 """What the networks of a run got right of each class, from their outputs for the test images."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from safetensors import SafetensorError
@@ -37,10 +39,7 @@ def classes(run: Run) -> dict[str, Any] | None:
     }
     order = list(range(len(names)))
     if len(names) > _MOST_ROWS:
-        # Those without a test image come last: nothing is known of them.
-        order.sort(
-            key=lambda k: min((row[k] for row in accuracies.values() if row[k] is not None), default=2.0)
-        )
+        order.sort(key=lambda k: _worst([row[k] for row in accuracies.values()]))
     rows = [
         {
             "name": names[k],
@@ -60,6 +59,11 @@ def classes(run: Run) -> dict[str, Any] | None:
         "left_out": len(names) - len(rows),
         "confusions": tables,
     }
+
+
+def _worst(shares: Sequence[float | None]) -> float:
+    """The least share, to sort by; a class without a test image, of which nothing is known, comes last."""
+    return min((share for share in shares if share is not None), default=math.inf)
 
 
 def _percent(value: float | None) -> str:
