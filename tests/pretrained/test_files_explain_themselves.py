@@ -175,6 +175,10 @@ def test_impossible_preparations(arguments: dict[str, object], message: str):
         Preprocessing(**{**good, **arguments})  # type: ignore[arg-type]
 
 
+def test_no_image_has_no_class(files: dict[str, Path]):
+    assert predict(files["packed.safetensors"], []) == []
+
+
 def test_other_classes_than_the_network_has(tmp_path: Path):
     with pytest.raises(InputError, match="`info` names 2 classes, but the network has 10"):
         save_network(build("cnn-tiny"), tmp_path / "net", info=NetworkInfo(classes=("a", "b")))

@@ -22,8 +22,6 @@ from rolewise.quant.dorefa import FULL
 from rolewise.quant.layers import quantized_weights
 from rolewise.runs import environment
 
-__all__ = ["LayerCost", "cost_report", "format_report", "layer_costs", "macs_by_bits"]
-
 _RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 

@@ -11,9 +11,8 @@ from rolewise.pretrained.tracing import image_channels, set_rounding
 
 Run = Callable[[Tensor], Tensor]
 
-TOLERANCE = (
-    5e-4  # root mean square of the gap, as a share of that of the logits, without rounding of activations
-)
+# Root mean square of the gap, as a share of that of the logits, without rounding of activations.
+TOLERANCE = 5e-4
 OWN_ERROR = 30  # or this multiple of PyTorch's own float32 error, whichever is greater
 ROUNDED_TOLERANCE = 1.0  # the same with rounding
 BATCHES = (1, 3)
