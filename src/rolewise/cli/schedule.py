@@ -96,7 +96,7 @@ def show(
         typer.Option("--plot", help="Also draw probabilities and magnitudes, to .svg, .png or .pdf."),
     ] = None,
 ) -> None:
-    """Print a schedule: where it comes from, and per segment which ops fire how often and how strongly."""
+    """Prints a schedule: where it comes from, and per segment which ops fire how often and how strongly."""
     from rolewise.augment import describe
 
     items = _schedules(file, epochs, ops, trial, role)
@@ -124,7 +124,7 @@ def plot_schedules(
     trial: Trial = None,
     role: Role = None,
 ) -> None:
-    """Draw schedules as in figure 3 of the paper: probabilities above magnitudes."""
+    """Draws schedules as in figure 3 of the paper: probabilities above magnitudes."""
     several = len(files) > 1
     items = [item for file in files for item in _schedules(file, epochs, ops, trial, role, several=several)]
     _draw(items, out)
@@ -156,7 +156,7 @@ def diff(
         bool, typer.Option("--all", help="Also each slot that differs: tenths/magnitude, before -> after.")
     ] = False,
 ) -> None:
-    """Report how far two schedules are apart, and where; other lengths are compared by the place in the training."""
+    """Reports how far two schedules are apart, and where; other lengths are compared by the place in the training."""
     from rolewise.augment import NAMED, Schedule, compare
 
     if two is None:
@@ -195,7 +195,7 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Write a schedule in another form, and another length if asked."""
+    """Writes a schedule in another form, and another length if asked."""
     from rolewise.augment import Schedule
     from rolewise.runs import check_output
 
@@ -243,7 +243,7 @@ def preview(
     trial: Trial = None,
     role: Role = None,
 ) -> None:
-    """Draw a contact sheet: originals next to augmented images, each with the ops that were applied."""
+    """Draws a contact sheet: originals next to augmented images, each with the ops that were applied."""
     import torch
 
     from rolewise.augment.contact_sheet import contact_sheet, epoch_strip
