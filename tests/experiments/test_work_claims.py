@@ -70,7 +70,7 @@ def test_a_file_that_is_no_claim_does_not_block_for_ever(tmp_path):
         assert mine
 
 
-def test_a_young_file_that_is_no_claim_is_somebody_elses(tmp_path):
+def test_a_young_file_that_is_no_claim_counts_as_held(tmp_path):
     (tmp_path / "a.json").write_text("{")
     claims = Claims(tmp_path)
     assert claims.holder("a") == "process unknown on an unknown host"
