@@ -132,7 +132,7 @@ def test_the_result_table(page: Page, demo: Path) -> None:
     assert left < dot < left + width <= 100
 
 
-def test_a_loss_of_ones_own_is_named_without_its_folder(tiny: Path, tmp_path: Path) -> None:
+def test_a_loss_of_your_own_is_named_without_its_folder(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny, run)
     results = json.loads((run / "results.json").read_text())
