@@ -5,7 +5,8 @@ training images and over at least five seeds, the 2-bit student with distillatio
 student by more than the 95 % interval of the paired difference? TrivialAugment stands in for a searched schedule, so
 that a seed takes seconds. No test image is read: 600 held-out training images stand in the place of the test part.
 
-    python benchmarks/demo_study.py --images 100 --seeds 5 >> results/demo/study.jsonl
+    python benchmarks/demo_study.py --images 200 --epochs 40 >> results/demo/study.jsonl
+    python benchmarks/demo_study.py --images 100 --epochs 60 >> results/demo/study.jsonl
 """
 
 import argparse

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from rolewise import _machine
 from rolewise._machine import Stopwatch, cores, in_words
 
 
@@ -38,6 +39,13 @@ def test_the_share_of_other_programs_does_not_count():
     if undisturbed == wall:
         pytest.skip("this system does not count how long a thread waits for a processor")
     assert undisturbed == pytest.approx(0.5, rel=0.2)
+
+
+def test_the_wait_of_an_idle_thread_does_not_hide_work(monkeypatch):
+    watch = Stopwatch()
+    monkeypatch.setattr(_machine, "_waited", lambda: {"another": 1e6})
+    work(0.2)
+    assert 0.2 <= watch.undisturbed <= watch.wall
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import rolewise as rw
 from rolewise import networks
@@ -91,17 +93,21 @@ def test_the_demo_is_what_was_measured():
     table = re.findall(r"│ ((?:Teacher|Student).*?) *│.*?([\d.]+) % │", README)
     assert [float(accuracy) for _, accuracy in table] == [round(100 * row["accuracy"], 2) for row in rows]
     lines = (ROOT / "results" / "demo" / "study.jsonl").read_text("utf-8").splitlines()
-    study = [json.loads(line)["accuracy"] for line in lines]
-    found = re.search(
-        r"(\d) seeds: ([\d.]+) % for the plain.*, ([\d.]+) % with II-KD and", " ".join(README.split())
+    study = [json.loads(line) for line in lines]
+    settings = list(dict.fromkeys((row["images"], row["epochs"]) for row in study))
+    shown = re.findall(
+        r"^\| (\d+), (\d+) \| (.*) % \| (.*) % \| (.*) % \| (.*) \+- (.*) points \|$", README, re.MULTILINE
     )
-    assert found
-    assert int(found[1]) == len(study)
-
-    def mean(arm):
-        return f"{100 * sum(row[arm] for row in study) / len(study):.1f}"
-
-    assert (found[2], found[3]) == (mean("student"), mean("student, ii-kd, TrivialAugment"))
+    assert len(shown) == len(settings) == 2
+    assert "5 seeds each" in README
+    arms = ("student", "student, ii-kd", "student, ii-kd, TrivialAugment")
+    for (images, epochs), row in zip(settings, shown, strict=True):
+        found = [one["accuracy"] for one in study if (one["images"], one["epochs"]) == (images, epochs)]
+        assert len(found) == 5
+        plain, kd, both = (np.array([one[arm] for one in found]) for arm in arms)
+        low, high = stats.ttest_rel(both, plain).confidence_interval(0.95)
+        expected = [plain.mean(), kd.mean(), both.mean(), (low + high) / 2, (high - low) / 2]
+        assert row == (str(images), str(epochs), *(f"{100 * value:.1f}" for value in expected))
 
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))

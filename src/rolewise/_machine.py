@@ -16,13 +16,15 @@ class Stopwatch:
     """Time since it was made: by the clock, and as it would have been without other programs.
 
     The latter is clock time less the longest time in which a thread of this process was ready to run but had no
-    processor (Linux, `/proc/self/task/*/schedstat`), and not less than what the processors worked for this process.
-    Where the system does not count this, it is clock time.
+    processor (Linux, `/proc/self/task/*/schedstat`), and not less than what the processors worked for this process, nor
+    than what one worked for the calling thread. Where the system does not count this, it is clock time.
+
+    Read it in the thread that made it.
     """
 
     def __init__(self) -> None:
         self._waited = _waited()
-        self._processor = time.process_time()
+        self._processor, self._thread = time.process_time(), time.thread_time()
         self._begun = time.monotonic()
 
     @property
@@ -35,7 +37,8 @@ class Stopwatch:
         """Clock time without the share of other programs, seconds."""
         wall, worked = self.wall, time.process_time() - self._processor
         waited = max((at - self._waited.get(thread, 0.0) for thread, at in _waited().items()), default=0.0)
-        return min(wall, max(wall - waited, worked / cores()))
+        alone = time.thread_time() - self._thread  # a thread that had nothing to do may have waited longer
+        return min(wall, max(wall - waited, worked / cores(), alone))
 
 
 def _waited() -> dict[str, float]:

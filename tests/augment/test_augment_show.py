@@ -310,3 +310,23 @@ class TestPreview:
         assert "The picture cannot be written" in capsys.readouterr().err
         assert main([*arguments[:-4], "--out", str(tmp_path / "a.doc")]) == 2
         assert "The picture cannot be written" in capsys.readouterr().err
+        assert main([*arguments, "--size", "48"]) == 2
+        assert '`size` is for "folder" alone' in capsys.readouterr().err
+
+    def test_images_of_a_folder_at_their_own_size(self, tmp_path):
+        ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1))  # as many levels as columns
+        for part in ("train", "test"):
+            for label in ("a", "b"):
+                folder = tmp_path / "photos" / part / label
+                folder.mkdir(parents=True)
+                Image.fromarray(ramp).save(folder / "0.png")
+        arguments = ["schedule", "preview", "autoaugment", "--epochs", "1", "--variants", "1"]
+        arguments += ["--data", "folder", "--data-root", str(tmp_path / "photos")]
+        levels = []
+        for side in (32, 48):
+            out = tmp_path / f"{side}.png"
+            assert main([*arguments, "--size", str(side), "--out", str(out)]) == 0
+            with Image.open(out) as sheet:
+                original = np.asarray(sheet.convert("L"))[:, 6:120]
+            levels.append(max(len(np.unique(row)) for row in original))
+        assert 32 <= levels[0] < 48 <= levels[1]

@@ -102,32 +102,45 @@ def test_all_of_it_in_two_calls_on_two_machines(few_packages, tmp_path):
     assert found["expected"] == []  # tiny sizes say nothing
 
 
-QUICK = ("check: graph against eager", "lanes: plain", "evaluation", "row: search alpha", "row: teacher")
-
-
-@pytest.mark.timeout(3600)
-def test_it_runs_on_the_fake_device(tmp_path):
-    """Without values: steps are recorded, nothing raises. Other units start processes, which the fake device cannot."""
+@pytest.mark.timeout(3600)  # a minute and a half
+def test_all_of_it_on_the_fake_device(tmp_path):
+    """Both calls, the processes that they start too: nothing raises, though no value is any."""
     if torch.version.cuda or shutil.which("g++") is None:
         pytest.skip("the fake device needs a CPU build of PyTorch and g++")
-    only = [word for unit in QUICK for word in ("--only", unit)]
-    command = [sys.executable, ROOT / "tests" / "gpu" / "on_fake_cuda.py", SCRIPT, "all", "--smoke", *only]
-    path = os.pathsep.join(path for path in sys.path if path)
-    run = subprocess.run(
-        [*command, "--out", tmp_path], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-    )
-    assert run.returncode == 1, run.stderr  # the checks' values are wrong
-    assert "Traceback" not in run.stderr
-    figures = figures_of(tmp_path)["figures"]
-    assert len(figures) >= len(QUICK)
+    path = os.pathsep.join([str(ROOT / "tests" / "gpu" / "every_process"), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+    def call(part, *options):
+        command = [sys.executable, SCRIPT, part, "--smoke", "--out", tmp_path / part, *options]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert "Traceback" not in run.stderr, run.stderr
+        return run
+
+    first = call("measure")
+    assert first.returncode == 1, first.stderr
+    wrong = [line.split(": ", 1)[1] for line in first.stderr.splitlines() if line.startswith("failed, wrong")]
+    content = figures_of(tmp_path / "measure")
+    assert wrong == [
+        name for name in content["figures"] if name.startswith("check") and "compiled" not in name
+    ]
+    figures = content["figures"]
     assert not any("failed" in unit for unit in figures.values())
-    assert set(QUICK) <= figures.keys()
-    # Values that are none never agree, so the row takes steps that are not recorded; nothing else keeps it from that.
-    eager = figures["row: teacher"]["stayed eager"]
-    assert eager
-    assert all("`record_steps` is off" in why for why in eager)
     assert figures["lanes: plain"]["stayed eager"] == []
+    assert figures["processes"]["3 processes"]["images/s"] > 0
     assert "graph to eager" in figures["check: graph against eager"]["4-bit + ii-kd, deterministic"]
+    # What a device with values says, so that the second call takes recorded steps, and the dearest loss.
+    figures["check: graph against eager"]["ok"] = True
+    figures["throughput: 4-bit + ii-kd"]["graphed"]["ms a step"]["median"] = 7.0
+    earlier = tmp_path / "gpu.json"
+    earlier.write_text(json.dumps(content), "utf-8")
+    second = call("row", "--earlier", earlier)
+    assert second.returncode == 0, second.stderr
+    rows = {
+        name: unit for name, unit in figures_of(tmp_path / "row")["figures"].items() if name.startswith("row")
+    }
+    assert len(rows) == 11
+    assert {name: unit["stayed eager"] for name, unit in rows.items() if unit.get("stayed eager")} == {}
+    assert rows["row: search beta"]["loss"] == rows["row: pace"]["loss"] == "ii-kd"
 
 
 @pytest.fixture

@@ -9,7 +9,14 @@ import pytest
 from fuzz_targets import TARGETS, faulty, unforeseen
 
 # The same attempts on every machine; a slow one ends earlier, after so many seconds.
-ATTEMPTS = {"settings": 800, "records": 150, "schedules": 800, "networks": 400, "folders": 300, "archives": 600}
+ATTEMPTS = {
+    "settings": 800,
+    "records": 150,
+    "schedules": 800,
+    "networks": 400,
+    "folders": 300,
+    "archives": 600,
+}
 SECONDS = 30
 
 

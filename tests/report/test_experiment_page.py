@@ -18,8 +18,13 @@ from rolewise.experiments.site import Site
 from rolewise.experiments.tabulate import arm_groups
 from rolewise.report import write_experiment
 from rolewise.report.arms_plot import arms_plot
+from rolewise.report.experiment_words import Commands
 from rolewise.report.theme import Theme
 
+COMMANDS = Commands(
+    [("All", "rolewise reproduce study --out x")],
+    [(f"piece{k}", f"rolewise train --config {k}") for k in range(3)],
+)
 ACCURACY = {"none": 0.50, "a_t": 0.54, "a_s": 0.56, "random": 0.52}
 SEEDS = range(2)
 
@@ -43,8 +48,18 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    write_experiment(results, path, title="A <title>", commands=[("All", "rolewise reproduce study --out x")])
+    write_experiment(results, path, title="A <title>", commands=COMMANDS)
     return path
+
+
+def test_the_commands_of_pieces_are_folded(folder):
+    for name in ("report.html", "README.md"):
+        page = (folder / name).read_text()
+        shown, _, rest = page.partition("<summary>Each of its 3 pieces alone</summary>")
+        hidden = rest.partition("</details>")[0]
+        assert "rolewise reproduce study --out x" in shown
+        assert [f"rolewise train --config {k}" in hidden for k in range(3)] == [True] * 3
+        assert "piece0" not in shown
 
 
 def test_the_same_mean_is_in_every_output(folder):

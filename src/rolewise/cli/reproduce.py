@@ -131,6 +131,7 @@ def _write(site: "Site") -> None:
     from rolewise.experiments.plan import plan
     from rolewise.experiments.results import collect
     from rolewise.report import write_experiment
+    from rolewise.report.experiment_words import Commands
 
     asked: dict[Cell, range] = {}
     for request in site.requests():
@@ -139,8 +140,10 @@ def _write(site: "Site") -> None:
     todo = {one.name: one for cell, seeds in asked.items() for one in plan([cell], seeds)}
     study = all(cell.table == "study" for cell in asked)
     title = "Study: searched schedules under one budget" if study else "The paper's tables, regenerated"
-    commands = [(_repeats(one), _command(one, site)) for one in site.requests()]
-    commands += [(f"{one.name} alone", site.command(one)) for one in todo.values() if site.done(one)]
+    commands = Commands(
+        [(_repeats(one), _command(one, site)) for one in site.requests()],
+        [(one.name, site.command(one)) for one in todo.values() if site.done(one)],
+    )
     written = write_experiment(collect(site, asked, todo.values()), site.path, title=title, commands=commands)
     print(f"report: {written[0]}")
 

@@ -233,6 +233,9 @@ def preview(
     data_root: Annotated[
         str | None, typer.Option("--data-root", help="Folder that holds the data set.")
     ] = None,
+    size: Annotated[
+        int, typer.Option("--size", help="Side in pixels to which images of a folder are brought.")
+    ] = 32,
     images: Annotated[
         int, typer.Option("--images", help="How many images, one row each.", min=1, max=100)
     ] = 8,
@@ -258,7 +261,7 @@ def preview(
     schedule = _one(file, epochs, ops, trial, role)
     if epoch is not None and strip is not None:
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")
-    split = load_data(data, data_root).train
+    split = load_data(data, data_root, size=size).train
     split = split.subset(torch.arange(min(images, len(split))))
     red, green, blue = (round(255 * value) for value in (split.mean * 3)[:3])
     in_color = split.images[:].expand(-1, -1, -1, 3)

@@ -10,16 +10,22 @@ from rolewise.experiments.results import Results
 from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.tabulate import arm_groups, costs, grids, raw
 from rolewise.report.arms_plot import arms_plot
-from rolewise.report.experiment_page import Commands, experiment_page
+from rolewise.report.experiment_page import experiment_page
 from rolewise.report.experiment_text import latex, markdown, model_index, table_csv
+from rolewise.report.experiment_words import Commands
 from rolewise.report.theme import Theme
 from rolewise.runs import layout, write_atomic
 
 PAGE, TEXT, PICTURE = layout.REPORT, "README.md", "arms.svg"
+_NONE = Commands()
 
 
 def write_experiment(
-    results: Results, folder: Path, *, title: str = "The paper's tables, regenerated", commands: Commands = ()
+    results: Results,
+    folder: Path,
+    *,
+    title: str = "The paper's tables, regenerated",
+    commands: Commands = _NONE,
 ) -> list[Path]:
     """Writes page, Markdown, CSV, LaTeX, JSON, model index and the dot plot.
 
@@ -27,7 +33,7 @@ def write_experiment(
         results: measured results.
         folder: folder for the files; made if missing.
         title: heading of page and text.
-        commands: (what it repeats, command).
+        commands: what repeats the experiment, whole and piece by piece.
 
     Raises:
         InputError: a place that cannot be written.

@@ -14,6 +14,7 @@ from rolewise.experiments.tabulate import ArmGroup, Grid, costs
 from rolewise.report import experiment_words as words
 from rolewise.report import text
 from rolewise.report.arms_plot import arms_plot
+from rolewise.report.experiment_words import Commands
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.template import render
@@ -22,7 +23,6 @@ from rolewise.report.theme import FAMILIES, Theme, style_sheet
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
 _STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
 _SCOPES = {"paper": "In the paper's own tables", "study": "In the study"}
-Commands = Sequence[tuple[str, str]]
 
 
 def experiment_page(
@@ -42,7 +42,7 @@ def experiment_page(
         grids: tables in the paper's form.
         groups: arms of each training.
         title: heading.
-        commands: (what it repeats, command).
+        commands: what repeats the experiment, whole and piece by piece.
     """
     theme = Theme(page=True)
     schedules, used = _schedules(results)

@@ -11,6 +11,7 @@ from rolewise.experiments.claims import Verdict
 from rolewise.experiments.results import CellResult, Results
 from rolewise.experiments.tabulate import ArmGroup, Grid, raw
 from rolewise.report import experiment_words as words
+from rolewise.report.experiment_words import Commands
 
 _LATEX = str.maketrans(
     {
@@ -27,7 +28,7 @@ def markdown(
     groups: Sequence[ArmGroup],
     *,
     title: str,
-    commands: Sequence[tuple[str, str]],
+    commands: Commands,
     picture: str | None,
 ) -> str:
     """The text.
@@ -38,7 +39,7 @@ def markdown(
         grids: tables in the paper's form.
         groups: arms of each training.
         title: heading.
-        commands: (what it repeats, command).
+        commands: what repeats the experiment, whole and piece by piece.
         picture: file of the dot plot, relative to the text; None for none.
     """
     parts = [f"# {title}", "\n".join(words.sentences(results, verdicts))]
@@ -49,8 +50,15 @@ def markdown(
         shown = "" if picture is None else f"![Paired differences to no schedule]({picture})\n\n"
         parts.append("## Arms\n\n" + shown + "\n\n".join(_arms(group) for group in groups))
     parts.append("## How\n\n" + "\n".join(f"- {line}" for line in _how(results)))
-    parts.append("\n".join(f"{what}:\n\n    {command}\n" for what, command in commands))
+    parts.append(_listed(commands.whole))
+    if commands.pieces:
+        hidden = f"<summary>Each of its {len(commands.pieces)} pieces alone</summary>"
+        parts.append(f"<details>{hidden}\n\n{_listed(commands.pieces)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
+
+
+def _listed(commands: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"{what}:\n\n    {command}" for what, command in commands)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

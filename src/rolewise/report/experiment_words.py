@@ -1,11 +1,26 @@
 """How an experiment's numbers are written: percent, points, intervals, verdicts."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from rolewise.experiments.claims import Judged, Verdict
 from rolewise.experiments.results import CellResult, Results
 from rolewise.experiments.statistics import Difference, wilson_interval
 
 MISSING = "not run"
 _DASH = "\N{EN DASH}"
+
+
+class Commands(NamedTuple):
+    """What repeats an experiment, each as (what it repeats, command).
+
+    Args:
+        whole: commands of everything that was asked for.
+        pieces: commands of single searches and trainings.
+    """
+
+    whole: Sequence[tuple[str, str]] = ()
+    pieces: Sequence[tuple[str, str]] = ()
 
 
 def accuracy(cell: CellResult) -> str:
