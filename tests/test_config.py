@@ -35,6 +35,8 @@ def test_sources_in_their_order(tmp_path):
         ({"options": {"data.name": "folder", "data.root": "photos"}}, "folder-small"),
         ({"assignments": ["data.name=cifar10"]}, "cifar10-small"),
         ({"preset": "demo", "options": {"data.name": "cifar10"}}, "demo"),
+        ({"assignments": ["preset=cifar10-small", "data.name=cifar10"]}, "cifar10-small"),
+        ({"options": {"preset": "cifar10-small", "data.name": "cifar10"}}, "cifar10-small"),
     ],
 )
 def test_other_data_than_digits_have_a_small_preset_of_their_own(sources, preset):
@@ -42,6 +44,7 @@ def test_other_data_than_digits_have_a_small_preset_of_their_own(sources, preset
     assert config.preset == preset
     named = {**sources.get("options", {}), **dict(text.split("=") for text in sources.get("assignments", []))}
     assert config.data.name == named.get("data.name", "digits")
+    assert config.search.epochs == PRESETS[preset]["search"]["epochs"]  # its settings, and not its name alone
 
 
 def test_toml_and_the_config_of_a_run(tmp_path):
@@ -109,6 +112,9 @@ def test_unknown_preset():
         InputError, match='Unknown preset "paper-cifar10-resnet18".*Did you mean "paper-cifar'
     ):
         load_config(preset="paper-cifar10-resnet18")
+    for source in ({"assignments": ["preset=cifar11-small"]}, {"options": {"preset": "cifar11-small"}}):
+        with pytest.raises(InputError, match='Unknown preset "cifar11-small".*Did you mean "cifar10-small"'):
+            load_config(**source)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def unknown(kind: str, got: object, known: Iterable[str]) -> str:
     return f'{text} Did you mean "{near[0]}"?' if near else text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; the name of its type where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """`value` as an integer within [low, high]; bools and floats are refused.
 

@@ -279,6 +279,20 @@ class TestFiles:
         with pytest.raises(InputError, match='`form` must be "rolewise" or "pba"'):
             published().save(tmp_path / "a.txt", form="pbt")
         assert list(tmp_path.iterdir()) == []
+        (tmp_path / "file").write_text("no folder")
+        with pytest.raises(InputError, match="cannot be written to .*Not a directory"):
+            published().save(tmp_path / "file" / "a.json")
+
+    def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        there = []
+        monkeypatch.setattr("os.fsync", lambda _: there.append((tmp_path / "a.json").exists()))
+        published().save(tmp_path / "a.json")
+        assert there == [False]
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            published().save(tmp_path / "b.json")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
     @settings(max_examples=150, deadline=None)
     @given(st.binary(max_size=20), st.integers(0, 10_000), st.integers(0, 30))

@@ -113,6 +113,41 @@ def test_a_damaged_store_is_refused_and_a_lost_description_made_again(photos):
     assert len(load_data("folder", photos, size=24, store="always").train) == 12
 
 
+def test_a_description_that_lacks_a_part_is_made_again(photos):
+    load_data("folder", photos, size=24, store="always")
+    file = next((photos / ".rolewise").glob("train-*.json"))
+    whole = file.read_bytes()
+    for name in ("sha256", "mean", "std", "skipped"):
+        file.write_text(json.dumps({key: value for key, value in json.loads(whole).items() if key != name}))
+        assert len(load_data("folder", photos, size=24, store="always").train) == 12
+        assert file.read_bytes() == whole
+
+
+def test_what_a_kill_left_is_removed(photos):
+    load_data("folder", photos, size=24, store="always")
+    file = next((photos / ".rolewise").glob("train-*.json"))
+    left = [file.parent / f".{file.stem}.uint8.abcdefgh", file.parent / f".{file.name}.abcdefgh"]
+    other = file.parent / ".train-0123456789ab.uint8.abcdefgh"  # another store's, which may be at work
+    for path in (*left, other):
+        path.write_text("half")
+    file.unlink()
+    load_data("folder", photos, size=24, store="always")
+    assert not any(path.exists() for path in left)
+    assert other.exists()
+
+
+@pytest.mark.parametrize("choice", ["never", "always"])
+def test_a_folder_without_a_usable_image(tmp_path, choice):
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.png").write_text("no image")
+    with (
+        pytest.warns(UserWarning, match="2 files are left out"),
+        pytest.raises(InputError, match="no images in class cat, dog"),
+    ):
+        load_data("folder", tmp_path, size=24, store=choice, skip_bad=True)
+
+
 def test_a_store_elsewhere_and_one_that_cannot_be_written(photos, tmp_path_factory, monkeypatch):
     other = tmp_path_factory.mktemp("fast disk")
     load_data("folder", photos, size=24, store=str(other))

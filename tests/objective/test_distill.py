@@ -195,6 +195,8 @@ def test_travels_by_pickle_and_deepcopy(pair):
     [
         ({"weight": -1}, "`weight` must be a finite number of at least 0, got -1"),
         ({"weight": float("nan")}, "`weight` must be a finite number"),
+        ({"decay_factor": -0.5}, "`decay_factor` must be a finite number of at least 0, got -0.5"),
+        ({"prepare_epochs": 0}, "`prepare_epochs` must be an integer at least 1, got 0"),
         ({"lambda_mode": "pots_clip"}, 'Unknown lambda_mode "pots_clip".*Did you mean "post_clip"'),
     ],
 )
@@ -260,6 +262,13 @@ def test_mutual_learning_moves_both_and_resumes(pair, batch):
     other.load_state({name: value for name, value in saved.items() if name.startswith("peer.")})
     assert {name: tensor.data_ptr() for name, tensor in other.state().items()} == places
     assert not any(value.any() for name, value in other.state().items() if name.startswith("optimizer."))
+
+
+@pytest.mark.parametrize("change", [{"lr": -1e-3}, {"weight_decay": float("nan")}])
+def test_bad_numbers_of_a_peers_optimizer(pair, change):
+    (name,) = change
+    with pytest.raises(InputError, match=f"`{name}` must be a finite number of at least 0"):
+        MutualLearning(pair[1], **change)
 
 
 def test_a_loss_is_prepared_on_the_device_and_comes_back(monkeypatch):

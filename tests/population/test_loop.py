@@ -218,7 +218,7 @@ def test_killed_at_any_step_on_the_file_system_it_ends_the_same(
 def test_a_search_goes_on_with_the_same_settings_only(script, tmp_path):
     with pytest.raises(Interrupted):
         run_fake(fake_plan(script), tmp_path / "run", stop=After(20))
-    with pytest.raises(InputError, match="begun with other settings.*quantile"):
+    with pytest.raises(InputError, match="begun with other settings: options.quantile was 0.25 and is 0.5"):
         run_fake(fake_plan(script, quantile=0.5), tmp_path / "run")
     with pytest.raises(InputError, match="begun with other settings: seed was 3 and is 5"):
         run_fake(fake_plan(script, seed=5), tmp_path / "run")

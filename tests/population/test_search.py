@@ -186,7 +186,7 @@ def test_a_signal_stops_within_a_batch_and_resume_gives_the_same(found, model, d
     assert again.summary() == result.summary()
     assert again.history == result.history
     assert not list(left.iterdir())
-    with pytest.raises(InputError, match="complete, and was made with other settings"):
+    with pytest.raises(InputError, match=r"begun with other settings: seed was 5 and is 6\. Resume"):
         rw.search(model, data, workers=1, out=tmp_path / "run", resume=True, **{**SEARCH, "seed": 6})
 
 
@@ -238,6 +238,22 @@ def test_a_student_begins_with_its_given_weights(data):
 def test_bad_arguments_are_named(data, model, changes, words):
     with pytest.raises((InputError, RuntimeError) if "device" in changes else InputError, match=words):
         rw.search(model, data, workers=1, **{**SEARCH, **changes})
+
+
+def test_a_place_that_cannot_be_is_refused_before_a_loss_is_prepared(data, model, tmp_path):
+    class Prepares(CrossEntropy):
+        def prepare(self, split, *, seed, device=None):
+            pytest.fail("prepared")
+
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    for options, words in (
+        ({"out": tmp_path / "taken"}, "must be new or empty"),
+        ({"out": tmp_path / "none", "resume": True}, "is not a run directory"),
+        ({"resume": True}, "`resume` needs `out`"),
+    ):
+        with pytest.raises(InputError, match=words):
+            rw.search(model, data, objective=Prepares(), workers=1, **SEARCH, **options)
 
 
 def test_a_model_must_be_one(data):

@@ -131,6 +131,22 @@ def test_opening_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "lock", "metrics.jsonl"]
 
 
+def test_a_directory_that_cannot_be_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunDirectory.create(tmp_path / "a", {}).close()
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rolewise.runs.directory.logs.mend", full)
+        with pytest.raises(InputError, match="Cannot write in `--resume`") as kept:
+            RunDirectory.open(tmp_path / "a")
+    RunDirectory.open(tmp_path / "a").close()  # while the error and its frames are still there
+    assert kept.value.__cause__ is not None
+
+
 def test_killed_at_every_step_it_goes_on_or_begins(tmp_path: Path) -> None:
     (tmp_path / "start").mkdir()
     killed = crash("directory", tmp_path)

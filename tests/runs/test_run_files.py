@@ -89,6 +89,7 @@ def test_json_keeps_infinities_unless_asked(tmp_path: Path) -> None:
         (b'{\n  "a": 1,\n}', r"bad\.json:3 is not JSON: "),
         (b"\xff", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
+        (b"1" * 5000, "is not JSON: Exceeds the limit"),
     ],
 )
 def test_what_is_no_json_is_named(tmp_path: Path, data: bytes, words: str) -> None:

@@ -56,6 +56,11 @@ def test_what_is_there_is_not_made_again_and_what_is_not_is_not_resumed(tmp_path
     assert not (tmp_path / "b").exists()
 
 
+def test_resuming_needs_a_directory() -> None:
+    with pytest.raises(InputError, match="`resume` needs `out`"), open_run(None, resume=True):
+        pass
+
+
 def test_read_only_takes_no_lock_and_writes_nothing(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "a", {"seed": 1}) as writer:
         writer.append_metrics(epoch=1)

@@ -87,6 +87,21 @@ def test_the_same_values_in_a_file(values, words):
         load_config(options={f"teacher.train.{name}": list(value) if isinstance(value, tuple) else value})
 
 
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("student.weight_bits=true", "`student.weight_bits` must be an integer, got True"),
+        ("student.act_bits='4'", "`student.act_bits` must be an integer, got '4'"),
+        ("data.size=yes", "`data.size` must be an integer, got True"),
+        ("seed=1.0", r"`seed` must be an integer, got 1\.0"),
+        ("kd.weight=true", "`kd.weight` must be a number, got True"),
+    ],
+)
+def test_numbers_of_every_section_are_numbers(assignment, words):
+    with pytest.raises(InputError, match=words):
+        load_config(assignments=[assignment])
+
+
 def test_several_faults_at_once_and_kinds_of_error():
     with pytest.raises(InputError) as caught:
         TrainRecipe(epochs=0, lr=0)

@@ -8,11 +8,12 @@ import pytest
 
 from rolewise import networks
 from rolewise.augment import Schedule
+from rolewise.config import load_config
 from rolewise.errors import InputError
 from rolewise.pretrained import save_network
 from rolewise.progress import Progress
 from rolewise.runs import read_config
-from rolewise.stages import open_pipeline, run_all, train_role
+from rolewise.stages import inputs, open_pipeline, run_all, train_role
 
 SMALL = {
     "teacher.train.epochs": 1, "teacher.train.batch_size": 64, "kd.loss": "soft", "student.train.epochs": 1,
@@ -76,6 +77,18 @@ def test_files_are_copied_and_the_originals_are_not_needed(given, tmp_path, monk
     assert rows[1]["schedule_sha256"] == hashlib.sha256(schedule).hexdigest()
 
 
+@pytest.mark.parametrize("name", ["./busy.json", "../given/busy.json", "sub//../busy.json"])
+def test_a_relative_name_of_any_form_becomes_the_file_that_it_names(given, name):
+    (given / "sub").mkdir()
+    settings = load_config(
+        options={"student.schedule": name, "search.warm_start": name, "teacher.schedule": "none"}
+    )
+    found = inputs.absolute(settings)
+    assert found.student.schedule == found.search.warm_start == str(given / "busy.json")
+    assert found.teacher.schedule == "none"
+    assert inputs.absolute(load_config(options={"search.warm_start": "A_T"})).search.warm_start == "A_T"
+
+
 def test_a_copy_that_was_changed_is_refused(given, tmp_path):
     with open_pipeline(
         {**SMALL, "student.schedule": "busy.json", "teacher.schedule": "none"}, out=tmp_path / "a"
@@ -88,6 +101,13 @@ def test_a_copy_that_was_changed_is_refused(given, tmp_path):
         open_pipeline(resume=tmp_path / "a"),
     ):
         pass
+    for content in ("[]", '{"student.schedule": {"path": "busy.json", "name": 3, "files": {}}}'):
+        (tmp_path / "a" / "inputs.json").write_text(content)
+        with (
+            pytest.raises(InputError, match=r"inputs.json cannot be used: .*The file was changed or damaged"),
+            open_pipeline(resume=tmp_path / "a"),
+        ):
+            pass
 
 
 def test_a_file_that_is_named_on_resume_takes_the_place_of_another(given, tmp_path):

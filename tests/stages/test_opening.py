@@ -87,6 +87,13 @@ def test_what_a_resumed_run_may_change(tmp_path):
         open_pipeline({"student.network": "resnet19"}, resume=path),
     ):
         pass
+    with (
+        pytest.raises(
+            InputError, match=r"`preset` is 'demo' in .*, and a run that is resumed has its settings"
+        ),
+        open_pipeline({"preset": "cifar10-small"}, resume=path),
+    ):
+        pass
     assert read_config(path)["config"]["student"]["network"] is None
     with open_pipeline({"student.weight_bits": 2, "machine.workers": 1}, resume=path) as pipeline:
         assert pipeline.config.student.weight_bits == 2

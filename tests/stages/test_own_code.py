@@ -72,9 +72,10 @@ def test_what_is_not_run_again(run, tmp_path):
     (tmp_path / "mine.py").write_text(LOSS)
     with pytest.raises(InputError, match="has no record of"):
         own.check_unchanged(folder, config, {})
-    (folder / "code" / "own.json").write_text('{"kd.loss": 3}')
-    with pytest.raises(InputError, match=r"own.json is damaged"):
-        own.check_unchanged(folder, config, {})
+    for content in ('{"kd.loss": 3}', '{"kd.loss": {"path": "mine.py"}}', "[]"):
+        (folder / "code" / "own.json").write_text(content)
+        with pytest.raises(InputError, match=r"own.json cannot be used: .*The file was changed or damaged"):
+            own.check_unchanged(folder, config, {})
 
 
 def test_the_same_code_elsewhere_is_no_change(run):

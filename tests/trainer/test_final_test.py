@@ -11,11 +11,12 @@ from torch import nn
 
 import rolewise as rw
 from rolewise.data import Data
+from rolewise.errors import first_line
 from rolewise.objective import CrossEntropy
 from rolewise.progress import Progress
 from rolewise.quant import quantize
 from rolewise.runs import RunDirectory
-from rolewise.trainer import Trainer, final_test, teacher_settings
+from rolewise.trainer import Trainer, evaluation, final_test, teacher_settings
 from rolewise.trainer.evaluation import _parts
 
 
@@ -94,6 +95,26 @@ def test_a_network_that_cannot_be_measured_so_is_trained_all_the_same():
     assert result.n == 1
     assert result.batch_statistics is None
     assert any("no accuracy with batch statistics: Expected more than 1 value" in text for text in said)
+
+
+def test_an_error_without_words_costs_no_training_either(monkeypatch):
+    plain, said = evaluation.evaluate, []
+
+    def refuse(*arguments, batch_statistics, **options):
+        if batch_statistics:
+            raise RuntimeError
+        return plain(*arguments, batch_statistics=batch_statistics, **options)
+
+    class Notes(Progress):
+        def note(self, text):
+            said.append(text)
+
+    monkeypatch.setattr("rolewise.trainer.loop.evaluate", refuse)
+    data = Data("noise", split(64), lambda: split(8))
+    result = rw.train(OnVectors(), data, epochs=1, batch_size=32, lr=0.01, progress=Notes())
+    assert result.batch_statistics is None
+    assert "no accuracy with batch statistics: RuntimeError" in said
+    assert first_line(ValueError("\nfirst\nsecond")) == "first"
 
 
 def test_batch_statistics_against_pytorch(monkeypatch):

@@ -12,10 +12,10 @@ import rolewise as rw
 from rolewise import kd
 from rolewise.augment import normalization_table, normalize
 from rolewise.objective import CrossEntropy, Distill, Placement
+from rolewise.objective.moments import load_optimizer, optimizer_tensors
 from rolewise.trainer import State, Trainer, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.evaluation import look_up
 from rolewise.trainer.recorded import LiveTensors, NoRecorder, record
-from rolewise.trainer.state import load_optimizer, optimizer_tensors
 
 KINDS = ("teacher", "soft", "fitnet", "ii-kd")
 

@@ -1,6 +1,8 @@
 """The trainer against a plain PyTorch loop, and resumed trainings against uninterrupted ones, to the bit."""
 
 import copy
+import os
+import signal
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from rolewise.trainer import (
     TrainSettings,
     best_state,
     evaluate,
+    final_test,
     fit,
     student_settings,
     teacher_settings,
@@ -284,6 +287,22 @@ def test_bad_settings(data, change, words):
         rw.train(small(), data, epochs=2, **change)
 
 
+def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cuda", "cuda:0", "cuda:1"):
+        assert settings(device=device).resolved().device == device
+    with pytest.raises(
+        InputError, match='"cuda:2", but PyTorch sees no CUDA device of that number.*"cuda:0" or "cuda:1"'
+    ):
+        settings(device="cuda:2").resolved()
+
+
+def test_resuming_needs_a_folder(data):
+    with pytest.raises(InputError, match="`resume` needs `out`"):
+        rw.train(small(), data, epochs=1, resume=True)
+
+
 def test_another_number_of_classes_is_refused(data):
     with pytest.raises(InputError, match="the data have 10 classes: build it with num_classes=10"):
         rw.train(networks.build("cnn-tiny", num_classes=7), data, epochs=1)
@@ -325,6 +344,36 @@ def test_out_directory_resumes_to_the_same_bytes(data, tmp_path):
     assert same.accuracy == found.accuracy == expected.accuracy
 
 
+@pytest.mark.parametrize("loss", [None, "soft", "ii-kd"])
+def test_the_same_objective_resumes_in_the_same_session(data, tmp_path, loss):
+    few = data.limited(128, 16)
+
+    class Stops(Progress):
+        def batch(self, images):
+            os.kill(os.getpid(), signal.SIGTERM)  # a step, and no more
+
+    def run(objective, out, **options):
+        model = small(1)
+        rw.train(
+            model, few, objective=objective, epochs=1, batch_size=64, seed=5, out=tmp_path / out, **options
+        )
+        return model.state_dict()
+
+    def make():
+        teacher = small(7).eval()
+        return CrossEntropy() if loss is None else Distill(teacher, kd.LOSSES[loss](), prepare_epochs=1)
+
+    expected = run(make(), "whole")
+    objective = make()
+    with pytest.raises(Interrupted):
+        run(objective, "broken", progress=Stops())
+    assert equal(run(objective, "broken", resume=True), expected)
+    if loss is not None:
+        other = Distill(small(8).eval(), kd.LOSSES[loss](), prepare_epochs=1)
+        with pytest.raises(InputError, match=r"begun with other settings: objective\.teacher\.weights was"):
+            run(other, "broken", resume=True)
+
+
 def test_fit_with_validation_keeps_the_best_checkpoint(data, tmp_path):
     searched, held_out = data.reduced()
     with RunDirectory.create(tmp_path / "run", {}) as run:
@@ -338,6 +387,56 @@ def test_fit_with_validation_keeps_the_best_checkpoint(data, tmp_path):
         assert best_state(run).info["epoch"] == 1 + [one["validation_accuracy"] for one in history].index(
             best
         )
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupted_validation_loses_no_epoch(data, tmp_path, epoch):
+    searched, held_out = data.limited(128).train, data.limited(192).train.subset(torch.arange(128, 192))
+
+    def run(out, resume=False, stop=False):
+        calls = 0
+
+        def poll():  # two steps and one batch of validation an epoch
+            nonlocal calls
+            calls += 1
+            return stop and calls == 3 * epoch
+
+        path = tmp_path / out
+        with RunDirectory.open(path) if resume else RunDirectory.create(path, {}) as directory:
+            trainer = Trainer(small(), CrossEntropy(), searched, settings(epochs=2), seed=0, should_stop=poll)
+            history = fit(trainer, None, run=directory, validation=held_out)
+            return history, trainer.state().tensors, (path / "metrics.jsonl").read_bytes()
+
+    history, tensors, lines = run("whole")
+    with pytest.raises(Interrupted, match="evaluation"):
+        run("broken", stop=True)
+    again = run("broken", resume=True)
+    assert again[0] == history
+    assert equal(again[1], tensors)
+    assert again[2] == lines
+
+
+def test_a_test_of_the_best_epoch_that_is_interrupted_leaves_the_last_weights(data):
+    stopping = False
+    train = data.limited(128).train
+    trainer = Trainer(
+        small(), CrossEntropy(), train, settings(epochs=1), seed=0, should_stop=lambda: stopping
+    )
+    begun = trainer.state()
+    history = fit(trainer, None)
+    last = trainer.state()
+    measure, trained = trainer.evaluate, trainer.load_state
+
+    def load_state(state):
+        nonlocal stopping
+        stopping = state is begun
+        trained(state)
+
+    trainer.load_state = load_state
+    with pytest.raises(Interrupted):
+        final_test(trainer, data.limited(128, 20).test, history, best=begun)
+    assert equal(trainer.model.state_dict(), last.part("model"))
+    assert measure(train).n == 128
 
 
 def test_settings_choose_precision_from_the_processor(monkeypatch):

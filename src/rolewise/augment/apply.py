@@ -8,10 +8,8 @@ from torch import Tensor
 from rolewise.augment import kernels
 from rolewise.augment.images import image_batch
 from rolewise.augment.ops import LEVELS, OPS, make_program
-from rolewise.augment.run_kernel import output, run_kernel
+from rolewise.augment.run_kernel import NO_KEYS, output, run_kernel
 from rolewise.errors import InputError, InputTypeError, unknown
-
-_UNKEYED = np.zeros(3, np.uint64)
 
 
 def apply_op(
@@ -62,7 +60,7 @@ def apply_op(
     pixels = np.empty_like(given.flat)
     ids = np.arange(given.n, dtype=np.int64)
     run_kernel(
-        given, output(pixels=pixels, channels=4), ids=ids, keys=_UNKEYED, program=program, threads=threads
+        given, output(pixels=pixels, channels=4), ids=ids, keys=NO_KEYS, program=program, threads=threads
     )
     return given.like(pixels)
 

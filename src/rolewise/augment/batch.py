@@ -14,10 +14,9 @@ from rolewise.augment.kernel_types import Head, Output, Tail
 from rolewise.augment.ops import MAX_SIDE
 from rolewise.augment.policy import BasePolicy, program_for
 from rolewise.augment.rng import stream_keys
-from rolewise.augment.run_kernel import NO_HEAD, NO_OPS, output, run_kernel
+from rolewise.augment.run_kernel import NO_HEAD, NO_KEYS, NO_OPS, output, run_kernel
 from rolewise.errors import InputError, InputTypeError, check_integer
 
-_UNKEYED = np.zeros(3, np.uint64)
 # Log-spaced from 3/4 to 4/3.
 _RATIOS = np.array([0.75 * (16 / 9) ** (k / (kernels.RATIOS - 1)) for k in range(kernels.RATIOS)])
 
@@ -217,7 +216,7 @@ def normalize(
     _check_channels(given, tail)
     result = _result((given.n, given.channels, given.height, given.width), dtype, channels_last, out)
     ids = np.arange(given.n, dtype=np.int64)
-    run_kernel(given, _written(result, channels_last), ids=ids, keys=_UNKEYED, tail=tail, threads=threads)
+    run_kernel(given, _written(result, channels_last), ids=ids, keys=NO_KEYS, tail=tail, threads=threads)
     return result
 
 

@@ -70,7 +70,7 @@ def summary_of_difference(one: Schedule, two: Schedule) -> Iterator[str]:
     differing = sum(a != b for a, b in zip(one, two, strict=True))
     yield f"epochs that differ: {differing} of {len(one)} ({', '.join(_few(spans))})"
     yield f"ops per image: {_mean_ops(one):.2f} -> {_mean_ops(two):.2f}"
-    before, after = _op_means(one), _op_means(two)
+    before, after = op_means(one), op_means(two)
     changes = sorted(before.keys() | after.keys(), key=lambda op: (-_change(before, after, op), op))
     changed = [op for op in changes if _change(before, after, op) > 0][:_MOST_OPS]
     if changed:
@@ -104,8 +104,11 @@ def _mean_ops(schedule: Schedule) -> float:
     return sum(epochs * policy.expected_ops() for epochs, policy in schedule.segments) / len(schedule)
 
 
-def _op_means(schedule: Schedule) -> dict[str, tuple[float, float]]:
-    """By op, over slots and epochs: mean probability, and mean magnitude of the slots that can fire."""
+def op_means(schedule: Schedule) -> dict[str, tuple[float, float]]:
+    """By op, over slots and epochs: mean probability (a fraction), and mean magnitude of the slots that can fire.
+
+    Policies without slots of that kind (RandAugment) are left out.
+    """
     sums: dict[str, list[float]] = {}
     for epochs, policy in schedule.segments:
         for op, tenths, level in policy.settings if isinstance(policy, Policy) else ():

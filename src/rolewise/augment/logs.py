@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rolewise.augment.ops import OPS, PUBLISHED
 from rolewise.augment.policy import Policy, slots_of
 from rolewise.augment.schedule import Schedule, Segment
-from rolewise.errors import InputError, unknown
+from rolewise.errors import InputError, first_line, unknown
 
 # Settings that only MODALS' configurations have: its policies use ops, and an order, of their own.
 _MODALS = frozenset({"use_lpba", "enforce_prior", "metric_learning"})
@@ -102,8 +102,7 @@ def read_literal(line: str) -> Any:
     try:
         return ast.literal_eval(line.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(f"{_UNREADABLE} ({reason[:200]}).") from None
+        raise InputError(f"{_UNREADABLE} ({first_line(error)[:200]}).") from None
 
 
 def _row(values: Any, line: int, names: tuple[str, ...], *, stated: bool) -> Row:

@@ -18,6 +18,7 @@ NO_FLOATS = np.zeros(0, np.float32)
 NO_HALVES = np.zeros(0, np.uint16)
 NO_MASK = np.zeros((0, 0), np.bool_)
 NO_TRACE = np.zeros((0, 0, 4), np.int64)
+NO_KEYS = np.zeros(3, np.uint64)  # where nothing is drawn
 NO_TAIL = Tail(0, 0, 0, np.zeros((3, 256), np.float32))
 NO_HEAD = Head(kernels.AS_IS, 0, 0, 0.0, 0.0, np.zeros(0, np.float64))
 NO_OPS = Program(
@@ -46,7 +47,7 @@ def output(
     trace: np.ndarray = NO_TRACE,
     fill: tuple[int, ...] = (),
 ) -> Output:
-    """A `Output` of what is wanted."""
+    """An `Output` of what is wanted."""
     colors = np.array(fill, np.uint8)
     return Output(pixels, single, half, int(interleaved), channels, exposed, trace, colors)
 

@@ -24,8 +24,8 @@ def load_config(
     """The resolved settings; later sources win: defaults, preset, file, `--set`, options of the command.
 
     Args:
-        preset: a name of `PRESETS`; None takes the file's, else "demo" for digits, and for other data the small one of
-            their name, such as "cifar10-small".
+        preset: a name of `PRESETS`; None takes that of the other sources (the last of them that names one), else "demo"
+            for digits, and for other data the small one of their name, such as "cifar10-small".
         file: YAML or TOML, by suffix; JSON is YAML too, so a run's `config.json` will do.
         assignments: texts such as "student.weight_bits=2".
         options: dotted keys and values; those that are None are left out.
@@ -36,13 +36,14 @@ def load_config(
     """
     tree: dict[str, Any] = {}
     given = read_settings_file(Path(file)) if file is not None else {}
-    name = preset or given.get("preset") or _default_preset(load_tree(given, assignments, options or {}))
+    changes = read_changes(assignments, options or {})
+    stated = _with(given, changes)
+    name = preset or stated.get("preset") or _default_preset(stated)
     if not isinstance(name, str) or name not in PRESETS:
         raise InputError(unknown("preset", name, PRESETS))
     _merge(tree, PRESETS[name])
     _merge(tree, given)
-    tree["preset"] = name
-    return parse_config(load_tree(tree, assignments, options or {}))
+    return changed(tree, {**changes, "preset": name})
 
 
 def _default_preset(tree: Mapping[str, Any]) -> str:
@@ -62,10 +63,7 @@ def load_tree(
     Raises:
         InputError: a text without `=`, or a key below something that is no section.
     """
-    copy: dict[str, Any] = json.loads(json.dumps(tree))
-    for key, value in read_changes(assignments, options).items():
-        _put(copy, key, value)
-    return copy
+    return _with(tree, read_changes(assignments, options))
 
 
 def read_changes(assignments: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,10 +87,7 @@ def changed(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     Raises:
         InputError: see `load_config`.
     """
-    copy: dict[str, Any] = json.loads(json.dumps(tree))
-    for key, value in changes.items():
-        _put(copy, key, value)
-    return parse_config(copy)
+    return parse_config(_with(tree, changes))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -120,6 +115,14 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
             _merge(tree[key], value)
         else:
             tree[key] = json.loads(json.dumps(value)) if isinstance(value, Mapping) else value
+
+
+def _with(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tree with values put in by their dotted names."""
+    copy: dict[str, Any] = json.loads(json.dumps(tree))
+    for key, value in changes.items():
+        _put(copy, key, value)
+    return copy
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -27,8 +27,8 @@ class DataConfig(Section):
 
     name: str = Field("digits", description="a name of rolewise.data.DATA_SETS, or FILE.py:function")
     root: str | None = Field(None, description="folder that holds the data set")
-    size: int = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
-    resize: int | None = Field(
+    size: Integer = Field(32, ge=16, le=1024, description="side of the images of a `folder`, pixels")
+    resize: Integer | None = Field(
         None,
         ge=16,
         le=2048,
@@ -43,15 +43,15 @@ class DataConfig(Section):
         "file), `always` (in a file), `never`, or a folder for the file",
     )
     arguments: dict[str, Any] | None = Field(None, description="arguments of your own code, FILE.py:function")
-    search_train: int | None = Field(None, ge=2, description="training images of a search")
-    search_validation: int | None = Field(None, ge=1, description="held-out training images of a search")
-    train_images: int | None = Field(
+    search_train: Integer | None = Field(None, ge=2, description="training images of a search")
+    search_validation: Integer | None = Field(None, ge=1, description="held-out training images of a search")
+    train_images: Integer | None = Field(
         None,
         ge=2,
         description="training images of final trainings, the first of the search's shuffle; None: all",
     )
-    test_images: int | None = Field(None, ge=1, description="test images, the first ones; None: all")
-    held_out: int | None = Field(
+    test_images: Integer | None = Field(None, ge=1, description="test images, the first ones; None: all")
+    held_out: Integer | None = Field(
         None,
         ge=1,
         description="further training images, which final trainings leave out: each epoch is scored on them, and the "
@@ -89,9 +89,9 @@ class StudentConfig(Section):
         None, description="a name of rolewise.networks.NETWORKS, or FILE.py:function; None: the teacher's"
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments of the network")
-    weight_bits: int = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
-    act_bits: int = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
-    first_last_bits: int = Field(
+    weight_bits: Integer = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
+    act_bits: Integer = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
+    first_last_bits: Integer = Field(
         32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
     )
     quantizer: str = Field("dorefa", description="a name of rolewise.quant.METHODS")
@@ -158,10 +158,10 @@ class KDConfig(Section):
         "recommended",
         description="the loss as recommended, as in its paper, or as in the role-wise authors' code",
     )
-    weight: float | None = Field(
+    weight: Number | None = Field(
         None, ge=0, le=1e6, description="lambda, factor of the distillation loss; none: the loss's own"
     )
-    task_weight: float | None = Field(
+    task_weight: Number | None = Field(
         None, ge=0, le=1e6, description="factor of cross-entropy; none: the loss's own, mostly 1"
     )
     decay: bool | None = Field(
@@ -174,8 +174,8 @@ class KDConfig(Section):
         "post_clip",
         description="place where lambda acts on a clipped gradient; `ignored` is the authors' code",
     )
-    decay_factor: float = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
-    prepare_epochs: int = Field(
+    decay_factor: Number = Field(0.5, gt=0, le=1, description="factor of lambda at a milestone")
+    prepare_epochs: Integer = Field(
         40, ge=1, description="epochs in which the loss's own parts learn from the teacher (MHGD, II-KD, FT)"
     )
 
@@ -198,7 +198,7 @@ class Config(Section):
     """All settings of a run. A run directory's `config.json` holds the resolved whole."""
 
     preset: str = Field("demo", description="named settings that these began with; see below")
-    seed: int = Field(0, ge=0, description="base seed of every random stream")
+    seed: Integer = Field(0, ge=0, description="base seed of every random stream")
     baselines: tuple[Baseline, ...] = Field(
         BASELINES, description="trainings that the result is compared with; also `all`, or `none`"
     )

@@ -53,7 +53,7 @@ class DataSet:
         about: description in one phrase.
         loader: "module:function" of its loader, which takes `root` (if it needs one) and `options`.
         root: required content of `root`; None: no `root` is needed.
-        options: names of the settings beyond `root` that its loader takes, with their defaults.
+        options: names of the settings beyond `root` that its loader takes.
         preset: settings that fit it on a CPU, see `rolewise.config`; None: the preset "demo" is for it.
     """
 
@@ -179,7 +179,7 @@ def load_data(
 
 
 def _own_data(spec: str, root: str | os.PathLike[str] | None, arguments: Mapping[str, Any]) -> "Data":
-    """What own code returns, its name made the data set's."""
+    """What own code returns."""
     from rolewise.data.data import Data
 
     code = load_own_code(spec, "data set")

@@ -9,20 +9,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from rolewise.data.data import Data
-from rolewise.data.split import Channels, Split, channel_statistics
+from rolewise.data.split import Split, channel_statistics
 from rolewise.errors import InputError, InputTypeError
 
 _CHUNK = 2**22  # values of a float array that are converted at a time
 
 
-def data_from_arrays(
-    train: Any,
-    test: Any,
-    classes: Sequence[str] | None,
-    *,
-    name: str,
-    constants: tuple[Channels, Channels] | None = None,
-) -> Data:
+def data_from_arrays(train: Any, test: Any, classes: Sequence[str] | None, *, name: str) -> Data:
     """See `Data.from_arrays`."""
     parts = []
     for part, given in (("train", train), ("test", test)):
@@ -35,7 +28,7 @@ def data_from_arrays(
         raise InputError(
             f"`test` must have images of the form of `train`, {_form(images)}, got {_form(test_images)}."
         )
-    mean, std = constants or channel_statistics(images)
+    mean, std = channel_statistics(images)
     split = Split(images, labels, torch.arange(len(labels)), names, mean, std)
     check_range(test_labels, names, "test labels")
     test_split = Split(test_images, test_labels, torch.arange(len(test_labels)), names, mean, std)

@@ -140,7 +140,7 @@ def _collect(dataset: Any, part: str, shape: tuple[int, ...], form: Form) -> Col
     n = len(dataset)
 
     def items() -> Iterator[Item]:
-        with progress_bar(f"decoding {part}", n, many=2000 if form.progress else n + 1) as advance:
+        with progress_bar(f"decoding {part}", n, shown=form.progress) as advance:
             for index in range(n):
                 image, label = _item(dataset, index, part, form)
                 if image.shape != shape:

@@ -8,9 +8,9 @@ _MANY = 2000  # images; fewer are read before a person would look for a bar
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, many: int = _MANY) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal and there is much to do; the function given moves it by one."""
-    if total < many or not sys.stderr.isatty():
+def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, if it is wanted, that is a terminal and there is much to do; the function moves it by one."""
+    if not shown or total < _MANY or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console

@@ -122,7 +122,7 @@ def _read(
     store = None
     if form.store != "never" and (form.store != "auto" or size >= LARGE):
         key = [_listing(part, files), beside, classes, form.size, form.resize, form.channels, form.skip_bad]
-        store = choose_store(form.store, part.parent / ".rolewise", part.name, key, size)
+        store = choose_store(form.store, part.parent / ".rolewise", part.name, key)
     found = collect(
         items, len(files), (side, side, form.channels), (form.size, form.size), skipped=bad, store=store
     )

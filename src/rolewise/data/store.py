@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,8 +23,6 @@ from rolewise.errors import InputError, check_path
 
 FORMAT, FORMAT_VERSION = "rolewise.images", 1
 LARGE = 2 * 2**30  # bytes of decoded images above which a store is used unless the user says otherwise
-CHOICES = ("auto", "always", "never")
-_READ = 2**24
 
 Item = tuple[np.ndarray, int]  # uint8 (h, w, c), and its label
 
@@ -82,6 +81,7 @@ class Store:
                 return None
             shape = tuple(int(side) for side in stated["shape"])
             whole = len(shape) == 4 and len(stated["labels"]) == shape[0]
+            whole = whole and {"sha256", "mean", "std", "skipped"} <= stated.keys()
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if not whole or not self.path.is_file():
@@ -94,7 +94,12 @@ class Store:
         return dict(stated)
 
     def write(self, items: Iterator[Item], skipped: list[str]) -> None:
-        """Writes all images, then the description; what is interrupted leaves neither."""
+        """Writes all images, then the description; what is interrupted leaves neither.
+
+        A process that is killed leaves a hidden file, which the next call removes.
+        """
+        for left in self.folder.glob(f".{self.name}.*"):
+            left.unlink(missing_ok=True)
         labels: list[int] = []
         digest, shape = hashlib.sha256(), (0, 0, 0)
         with _whole(self.path) as file:
@@ -170,7 +175,10 @@ def _collect_stored(
         with FileLock(store.folder / f"{store.name}.lock"):
             stated = store.read()
             if stated is None:
-                store.write(items, skipped)
+                first = next(items, None)
+                if first is None:  # nothing to map
+                    return Collected(torch.empty(0, *size, 3, dtype=torch.uint8), [], ((), ()), skipped)
+                store.write(chain([first], items), skipped)
                 stated = store.read()
     except OSError as error:
         raise InputError(
@@ -187,19 +195,16 @@ def _collect_stored(
     )
 
 
-def choose_store(choice: str, folder: Path, name: str, key: Any, size: int) -> Store | None:
-    """Where decoded images go: None is memory.
+def choose_store(choice: str, folder: Path, name: str, key: Any) -> Store:
+    """Where decoded images go that are not kept in memory.
 
     Args:
-        choice: "auto" (a store from `LARGE` bytes on), "always", "never", or a folder for the store.
+        choice: "auto" or "always", or a folder for the store.
         folder: the store's folder unless `choice` names one.
         name: name of the store.
         key: see `Store`; a part of its digest is in the name, so that several sizes lie side by side.
-        size: bytes of the decoded images.
     """
-    if choice == "never" or (choice == "auto" and size < LARGE):
-        return None
-    where = folder if choice in CHOICES else check_path("store", choice)
+    where = folder if choice in ("auto", "always") else check_path("store", choice)
     return Store(where, f"{name}-{_digest(key)[:12]}", key)
 
 
@@ -223,8 +228,5 @@ def _digest(key: Any) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

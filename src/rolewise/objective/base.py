@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -92,6 +92,7 @@ class Objective(ABC):
         class_weights: factors of the classes' task losses, set by a trainer.
         all_reduce_mean: function that averages gradients, set by a trainer whose batches are shared among processes.
         label_smoothing: part of the task's target that is uniform; set by a trainer, before `bind`.
+        set_by_trainer: names of the attributes that a trainer sets; they stay behind when the objective is copied.
         made_by_bind: names of the attributes that `bind` makes; they stay behind when the objective is copied.
     """
 
@@ -102,6 +103,7 @@ class Objective(ABC):
     class_weights: Tensor | None = None
     all_reduce_mean: Average | None = None
     label_smoothing: float = 0.0
+    set_by_trainer: ClassVar[tuple[str, ...]] = ("class_weights", "all_reduce_mean", "label_smoothing")
     made_by_bind: tuple[str, ...] = ()
 
     def role_of(self, model: nn.Module) -> str:
@@ -112,7 +114,7 @@ class Objective(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what `bind` and a trainer made: it is made again wherever the copy is used."""
-        left_out = {"all_reduce_mean", *self.made_by_bind}
+        left_out = {*self.set_by_trainer, *self.made_by_bind}
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:  # noqa: B027

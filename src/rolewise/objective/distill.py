@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rolewise._roles import STUDENT
-from rolewise.errors import InputError, InputTypeError, unknown
+from rolewise.errors import InputError, InputTypeError, check_integer, unknown
 from rolewise.kd.base import KDLoss, Outputs, TrainingImages, check_teacher, tap_names
 from rolewise.kd.trial import try_network
 from rolewise.objective.base import (
@@ -49,9 +49,10 @@ class Distill(Objective):
             there is no task gradient to compare with, without the clip.
         lambda_mode: place where lambda enters, one of `LAMBDA_MODES`.
         decay_factor: factor of lambda at each milestone of the learning rate, if it decays.
-        prepare_epochs: length of `loss.prepare`.
+        prepare_epochs: length of `loss.prepare`, at least 1.
     Raises:
-        InputError: a teacher in training mode, a weight that is negative or not finite, taps that do not exist.
+        InputError: a teacher in training mode, a weight or a factor that is negative or not finite, taps that do not
+            exist.
     """
 
     metrics: tuple[str, ...] = ("loss", "correct", "task", "kd", "kd_dropped")
@@ -94,8 +95,8 @@ class Distill(Objective):
         if lambda_mode not in LAMBDA_MODES:
             raise InputError(unknown("lambda_mode", lambda_mode, LAMBDA_MODES))
         self.lambda_mode = lambda_mode
-        self.decay_factor = decay_factor
-        self.prepare_epochs = prepare_epochs
+        self.decay_factor = factor("decay_factor", decay_factor)
+        self.prepare_epochs = check_integer("prepare_epochs", prepare_epochs, 1)
 
     def prepare(self, split: TrainingImages, *, seed: int, device: str | None = None) -> None:
         if self.loss.prepared:

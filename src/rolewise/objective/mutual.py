@@ -12,6 +12,7 @@ from rolewise import kd
 from rolewise._roles import STUDENT
 from rolewise.kd.base import Outputs, TrainingImages
 from rolewise.objective.base import Labels, Objective, Placement, correct, factor
+from rolewise.objective.moments import load_optimizer, optimizer_tensors
 
 
 class MutualLearning(Objective):
@@ -37,7 +38,7 @@ class MutualLearning(Objective):
     ) -> None:
         self.peer = peer
         self.weight = factor("weight", weight)
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay = factor("lr", lr), factor("weight_decay", weight_decay)
         self.loss = kd.LOSSES["dml"]()
 
     def bind(self, model: nn.Module, split: TrainingImages, placement: Placement, *, seed: int) -> None:
@@ -80,29 +81,16 @@ class MutualLearning(Objective):
         return torch.stack((total.detach(), counts[0], task.detach(), distance.detach(), counts[1]))
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {f"peer.{name}": tensor for name, tensor in self._peer.state_dict().items()}
-        for index, parameter in enumerate(self._peer.parameters()):
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{index}.{key}"] = value
-        return tensors
+        parts = {"peer": self._peer.state_dict(), "optimizer": optimizer_tensors(self._optimizer)}
+        return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        network = {name[len("peer.") :]: tensor for name, tensor in state.items() if name.startswith("peer.")}
-        self._peer.load_state_dict(network)
-        saved = {name[len("optimizer.") :] for name in state if name.startswith("optimizer.")}
-        if not saved:  # moments of zero are as good as none, and stay where a recorded step reads them
-            for slot in self._optimizer.state.values():
-                for moment in slot.values():
-                    moment.zero_()
-        parameters = list(self._peer.parameters())
-        for name in sorted(saved):
-            index, key = name.split(".", 1)
-            value, parameter = state[f"optimizer.{name}"], parameters[int(index)]
-            slot = self._optimizer.state[parameter]
-            if key not in slot:
-                like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-                slot[key] = torch.empty_like(like, dtype=value.dtype)
-            slot[key].copy_(value)
+        def part(start: str) -> dict[str, Tensor]:
+            return {name.removeprefix(start): one for name, one in state.items() if name.startswith(start)}
+
+        self._peer.load_state_dict(part("peer."))
+        # In place: moments of zero are as good as none, and stay where a recorded step reads them.
+        load_optimizer(self._optimizer, part("optimizer."), in_place=True)
 
 
 @contextmanager

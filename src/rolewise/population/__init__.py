@@ -27,6 +27,7 @@ from rolewise.population.state import Cost
 from rolewise.population.strategy import Decision, Strategy
 from rolewise.population.text_logs import read_global, write_logs
 from rolewise.progress import Progress
+from rolewise.runs import check_run
 from rolewise.trainer import TrainSettings
 
 __all__ = [
@@ -174,6 +175,7 @@ def search(
         "warm_start": warm_start,
         **options,
     }
+    check_run(out, resume=resume)  # before a loss is prepared, which may take hours
     found = run_search(
         plan_of(search, model, data, arguments, prepare=True),
         workers=workers,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rolewise.population.runner import Runner, SearchSpec, make_trainer, reinitialize
 from rolewise.trainer import State, Trainer
+from rolewise.trainer.generators import generators, own_generators
 from rolewise.trainer.recorded import LiveTensors, Recorder, record, send
 
 
@@ -108,14 +109,9 @@ def _take_step(trainer: Trainer) -> bool:
     trainer.begin_epoch()
     batches = trainer.feeder.batches(0, None)
     device = trainer.placement.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        before = _generator_states(device)
+    with own_generators(device):
+        before = [generator.get_state() for generator in generators(device)]
         trainer.train_step(next(batches))
-        after = _generator_states(device)
+        after = [generator.get_state() for generator in generators(device)]
     batches.close()
     return not all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
-
-
-def _generator_states(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

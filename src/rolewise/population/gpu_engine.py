@@ -20,6 +20,7 @@ from rolewise.population.runner import SearchSpec
 from rolewise.progress import Progress
 from rolewise.trainer import TrainSettings
 from rolewise.trainer.feed import feeding_threads
+from rolewise.trainer.generators import own_generators
 from rolewise.trainer.recorded import Recorder
 
 _POLL_SECONDS = 0.05  # time between two looks at `should_stop`
@@ -85,9 +86,7 @@ class GpuEngine(Engine):
         ]
         working, error = len(threads), None
         generators = ExitStack()  # each lane keys torch's own by its step
-        generators.enter_context(
-            torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
-        )
+        generators.enter_context(own_generators(self._device))
         for thread in threads:
             thread.start()
         try:

@@ -9,6 +9,7 @@ from rolewise.population.lineage import Exploit
 from rolewise.population.state import FORMAT_VERSION, Member, SearchState
 from rolewise.progress import Progress
 from rolewise.runs import CheckpointStore, RunDirectory, layout
+from rolewise.trainer import check_identity
 
 
 class SearchLog:
@@ -56,7 +57,7 @@ class SearchLog:
             raise InputError(
                 f"{found.path} was written by a later version of rolewise; resume it with that one."
             )
-        self._check(found.state["identity"])
+        check_identity(found.state["identity"], self._identity, self._run.path, what="search")
         state.restore(found)
         self._run.rewind(found.state["marks"], stage=self.stage)
         self._step = found.step + 1
@@ -91,15 +92,3 @@ class SearchLog:
             self.save(state, now=True)
         except (RunError, InputError, OSError) as second:
             error.add_note(f"What was reached since the last checkpoint could not be saved: {second}")
-
-    def _check(self, saved: Mapping[str, Any]) -> None:
-        differing = [
-            f"{name} was {saved.get(name)!r} and is {self._identity.get(name)!r}"
-            for name in {**saved, **self._identity}
-            if saved.get(name) != self._identity.get(name)
-        ]
-        if differing:
-            raise InputError(
-                f"The search in {self._run.path if self._run else ''} was begun with other settings: "
-                f"{'; '.join(differing[:5])}. Resume it with those, or begin in another directory."
-            )

@@ -98,10 +98,6 @@ class Outcome:
     seconds: float
     exchange_seconds: float
 
-    @property
-    def key(self) -> int:
-        return self.member
-
 
 def run_interval(runner: Runner, task: Task, channel: JobChannel) -> Outcome:
     """Trains a member over the task's epochs and scores it; breaks off between two batches on request."""

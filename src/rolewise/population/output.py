@@ -14,6 +14,7 @@ from rolewise.population.state import Cost, common_vectors
 from rolewise.population.text_logs import write_logs
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, open_run
+from rolewise.trainer import check_identity
 
 _KEPT = ("best", "score", "scores", "history", "diverged", "restarts")
 
@@ -36,8 +37,6 @@ def run_search(
     """
     if out is not None and run is not None:
         raise InputError("Give `out` or `run`, not both: each names a run directory.")
-    if resume and out is None:
-        raise InputError("`resume` needs `out`, the folder of the search to be resumed.")
     config = {"search": plan.identity}
     with open_run(out, config, resume=resume, should_stop=should_stop) as opened:
         own = opened.directory
@@ -66,8 +65,7 @@ def _complete(plan: Plan, run: RunDirectory) -> SearchResult | None:
     if not run.done(stage):
         return None
     kept = run.stage_info(stage)
-    if kept["identity"] != plan.identity:
-        raise InputError(f"The search in {run.path} is complete, and was made with other settings.")
+    check_identity(kept["identity"], plan.identity, run.path, what="search")
     run.checkpoints(stage).clear()  # a kill may have come just before `_keep` did
     lineage = Lineage.read(
         run.path,

@@ -20,6 +20,7 @@ from rolewise.population.member import Job, JobChannel
 from rolewise.population.runner import HostRunner, SearchSpec
 from rolewise.population.transport import SharedTensors, pack, split_tensors, unpack
 from rolewise.progress import Progress
+from rolewise.runs.stop import SIGNALS
 
 _PRELOADED = ["torch", "rolewise.population.processes"]
 _POLL_SECONDS = 0.1  # time between two looks at `should_stop`
@@ -247,7 +248,7 @@ class _PipeChannel(JobChannel):
 
 
 def _work(pipe: Connection, blob: bytes, shared: SharedTensors) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the search handles them
     torch.set_num_threads(1)
     channel = _PipeChannel(pipe)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rolewise.augment import BasePolicy, Policy, Schedule
+from rolewise.augment.compare import op_means
 from rolewise.population.lineage import Lineage
 from rolewise.population.pbt import comparable, ranking
 from rolewise.population.state import Cost, SearchState
@@ -113,14 +114,7 @@ def policy_statistics(schedule: Schedule) -> dict[str, dict[str, float]]:
 
     Policies without slots of that kind (RandAugment) are left out.
     """
-    sums: dict[str, list[float]] = {}
-    for epochs, policy in schedule.segments:
-        for op, tenths, level in policy.settings if isinstance(policy, Policy) else ():
-            entry = sums.setdefault(op, [0.0, 0.0, 0.0, 0.0])
-            live = epochs if tenths else 0
-            for place, value in enumerate((epochs, epochs * tenths / 10, live, live * level)):
-                entry[place] += value
     return {
-        op: {"probability": probability / count, "magnitude": magnitude / live if live else 0.0}
-        for op, (count, probability, live, magnitude) in sums.items()
+        op: {"probability": probability, "magnitude": magnitude}
+        for op, (probability, magnitude) in op_means(schedule).items()
     }

@@ -69,7 +69,7 @@ def policy_lines(lineage: Lineage, member: int) -> list[str]:
     """The lines of `pbt_policy_<member>.txt`: the member's lineage alone, without the stale lines that Ray's
     may have.
 
-    None if it was never overwritten and begins with zeros; such a trial has no file.
+    None of them if it was never overwritten and begins with zeros; such a trial has no file.
     """
     root, exploits = lineage.ancestry(member)
     end = exploits[0].epoch if exploits else lineage.epochs

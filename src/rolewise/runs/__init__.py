@@ -10,7 +10,7 @@ from rolewise.runs.environment import environment
 from rolewise.runs.files import file_digest, free_bytes, load_json, to_json, write_atomic
 from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
-from rolewise.runs.opening import OpenRun, open_run
+from rolewise.runs.opening import OpenRun, check_run, open_run
 from rolewise.runs.place import check_output, read_config
 from rolewise.runs.records import read_results
 from rolewise.runs.stop import RESUMABLE, StopFlag
@@ -24,6 +24,7 @@ __all__ = [
     "RunDirectory",
     "StopFlag",
     "check_output",
+    "check_run",
     "environment",
     "file_digest",
     "free_bytes",

@@ -26,7 +26,6 @@ from rolewise.runs.files import check_name, flush, load_json, to_json, write_new
 FORMAT = "rolewise.checkpoint"
 FORMAT_VERSION = 1
 FOLDER = re.compile(r"ckpt-(\d{6,})(?:\.(\d+))?")  # step, and how often it had been saved before
-_CHUNK = 1 << 24
 
 
 class Damaged(Exception):  # noqa: N818 - never leaves this package
@@ -163,11 +162,9 @@ def _verify_file(path: Path, size: int, sha256: str) -> None:
         found = path.stat().st_size
         if found != size:
             raise Damaged(f"{path.name} has {found} bytes instead of {size}")
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Damaged(f"{path.name} cannot be read ({error.strerror or error})") from error
-    if digest.hexdigest() != sha256:
+    if digest != sha256:
         raise Damaged(f"{path.name} does not have the SHA-256 it was written with")

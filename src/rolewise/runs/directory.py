@@ -94,9 +94,13 @@ class RunDirectory:
             return cls(folder, None, record)
         try:
             lock = acquire(folder)
-            remove_temporary(folder)
-            for name in LOGS:
-                logs.mend(folder / name)
+            try:
+                remove_temporary(folder)
+                for name in LOGS:
+                    logs.mend(folder / name)
+            except BaseException:
+                lock.release()
+                raise
         except OSError as error:
             raise InputError(f"Cannot write in `--resume` {folder}: {error.strerror or error}.") from error
         return cls(folder, lock, record)

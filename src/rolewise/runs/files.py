@@ -177,7 +177,9 @@ def load_json(path: Path) -> Any:
         if (size := path.stat().st_size) > _LARGEST_JSON:
             raise InputError(f"{path} has {size:,} bytes, which no file of a run has.")
         return json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a bare ValueError
         where = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
         raise InputError(f"{where} is not JSON: {error}.") from error
     except OSError as error:

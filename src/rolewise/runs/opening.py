@@ -4,9 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rolewise.errors import InputError
 from rolewise.runs.directory import RunDirectory
+from rolewise.runs.place import read_config, refuse_used
 from rolewise.runs.stop import StopFlag
 
 
@@ -26,6 +29,21 @@ class OpenRun:
 
     directory: RunDirectory | None = None
     should_stop: Callable[[], bool] = _never
+
+
+def check_run(path: str | os.PathLike[str] | None, *, resume: bool) -> None:
+    """Refuses what `open_run` would refuse, and makes nothing: for callers whose work begins before a run is opened.
+
+    Raises:
+        InputError: see `open_run`.
+    """
+    if path is None:
+        if resume:
+            raise InputError("`resume` needs `out`, the folder of the run to be resumed.")
+    elif resume:
+        read_config(path)
+    else:
+        refuse_used(Path(path))
 
 
 @contextmanager
@@ -49,11 +67,12 @@ def open_run(
         should_stop: further stop condition, polled together with the flag.
 
     Raises:
-        InputError: there is a run although `resume` is False, or none although it is True.
+        InputError: there is a run although `resume` is False, or none although it is True; `resume` without `path`.
         RunError: another process uses it.
     """
     asked = should_stop or _never
     if path is None:
+        check_run(path, resume=resume)
         yield OpenRun(None, asked)
         return
     if resume or read_only:

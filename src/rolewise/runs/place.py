@@ -49,7 +49,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
     for folder in target.parents:
         try:
             read_config(folder)
-        except (InputError, KeyError):
+        except InputError:
             continue
         if network or is_own(target.relative_to(folder).as_posix()):
             raise InputError(f"{path} belongs to the run {folder}. Choose another name.")

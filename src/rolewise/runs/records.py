@@ -1,4 +1,4 @@
-"""The forms of what a run directory records: lines of its logs, complete stages, results.
+"""The forms of what a run directory records: lines of its logs, complete stages, results, inputs, own code.
 
 A file that was damaged or edited is refused where it is read, by name and with every fault, instead of wherever a value
 of the wrong kind is first used. Further keys are allowed everywhere and stay.
@@ -142,11 +142,29 @@ class ResultsFile(_Form):
     searches: dict[Role, Search] = {}
 
 
+class InputCopy(_Form):
+    """The copy of a file that a setting names, in `inputs.json`."""
+
+    path: str
+    name: str
+    files: dict[str, str]
+
+
+class OwnCodeRecord(_Form):
+    """A piece of own code in `code/own.json`."""
+
+    path: str
+    name: str
+    sha256: str
+
+
 METRICS_LINES = TypeAdapter(list[MetricsLine])
 LINEAGE_LINES = TypeAdapter(list[LineageLine])
 CONFIG_FILE = TypeAdapter(ConfigFile)
 STAGES_FILE = TypeAdapter(dict[str, Stage])
 RESULTS_FILE = TypeAdapter(ResultsFile)
+INPUTS_FILE = TypeAdapter(dict[str, InputCopy])
+OWN_CODE_FILE = TypeAdapter(dict[str, OwnCodeRecord])
 
 
 def checked(form: TypeAdapter[T], value: Any, path: Path, *, lines: bool = False) -> T:

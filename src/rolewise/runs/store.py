@@ -39,7 +39,6 @@ class CheckpointStore:
     ) -> None:
         self.folder = Path(folder)
         self.keep = check_integer("keep", keep, 1)
-        self.skipped: list[str] = []
         self._note = note or logging.getLogger("rolewise").warning
         self._damaged: set[Path] = set()
 
@@ -97,7 +96,11 @@ class CheckpointStore:
         return self._first(self._folders())
 
     def best(self) -> Checkpoint | None:
-        """The newest checkpoint that was saved as the best and verifies; None if none was."""
+        """The newest checkpoint that was saved as the best and verifies; None if none was saved so.
+
+        Raises:
+            RunError: there are some, but none verifies.
+        """
         return self._first([folder for folder in self._folders() if says_best(folder)])
 
     def clear(self) -> None:
@@ -115,7 +118,6 @@ class CheckpointStore:
             except Damaged as fault:
                 faults.append(f"{folder}: {fault}")
                 self._damaged.add(folder)
-                self.skipped.append(folder.name)
                 self._note(f"Skipped the checkpoint {folder}: {fault}.")
         if faults:
             raise RunError(

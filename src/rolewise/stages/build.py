@@ -201,8 +201,8 @@ def given_teacher(config: Config, data: Data) -> tuple[nn.Module, dict[str, str]
         pairs = zip_longest(classes, data.classes)
         first = next((number, pair) for number, pair in enumerate(pairs) if pair[0] != pair[1])
         raise InputError(
-            f"`teacher.file` {path} was trained for the classes {_some(classes)}, but {data.name} has "
-            f"{_some(data.classes)}: number {first[0]} is {first[1][0]!r} there and {first[1][1]!r} here. A teacher of "
+            f"`teacher.file` {path} was trained for the classes {some(classes)}, but {data.name} has "
+            f"{some(data.classes)}: number {first[0]} is {first[1][0]!r} there and {first[1][1]!r} here. A teacher of "
             "other classes, or of the same in another order, would teach wrong labels."
         )
     return load_trained(config, path, TEACHER, len(data.classes), image), {}
@@ -275,5 +275,6 @@ def warm_start(config: Config) -> Schedule | None:
     return None if named in (None, A_T) else Schedule.load(Path(str(named)), epochs).stretch(epochs)
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The first of many names, for a message."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

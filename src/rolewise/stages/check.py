@@ -12,7 +12,7 @@ from rolewise._roles import ROLES, STUDENT, TEACHER
 from rolewise.augment import normalize
 from rolewise.config import Config
 from rolewise.data import Data, Split, check_data_name
-from rolewise.errors import InputError, unknown
+from rolewise.errors import InputError, first_line, unknown
 from rolewise.objective import CrossEntropy, Distill, Objective, Placement
 from rolewise.own_code import find_own_code, is_own_code
 from rolewise.population import make_strategy
@@ -153,10 +153,9 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"`kd.loss` {config.kd.loss} cannot be computed for the teacher {config.teacher.network} and the student "
-            f"{config.student.network or config.teacher.network}: {reason}"
+            f"{config.student.network or config.teacher.network}: {first_line(error)}"
         ) from error
 
 

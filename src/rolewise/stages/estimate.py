@@ -68,7 +68,7 @@ def estimate(
     def wanted(stage: str) -> bool:
         return only in (None, stage) and not complete(stage)
 
-    students = only is None or _role_of(only) == STUDENT
+    students = only is None or STUDENT in only
     if students and not complete(layout.PREPARE) and rehearsal.preparing:
         takes = rehearsal.preparing
         add(f"preparing the loss on the teacher: about {in_words(takes)}", takes)
@@ -91,10 +91,6 @@ def estimate(
             "run takes longer by about that much"
         )
     return "\n".join(lines)
-
-
-def _role_of(stage: str) -> str:
-    return STUDENT if STUDENT in stage else TEACHER
 
 
 def bytes_needed(config: Config, classes: int, image: build.Image) -> int:

@@ -138,7 +138,7 @@ def _identity(config: Config, training: Training, source: Source) -> str:
 
 def _check_further(pipeline: Pipeline, training: Training, identity: str) -> None:
     """Checks that an existing control is the requested one."""
-    row = next((row for row in pipeline.results()["rows"] if row["key"] == training.key), None)
+    row = pipeline.records.row(training.key)
     if row is not None and row.get("training") != identity:
         raise InputError(
             f'The row "{training.key}" is there already, under {row["schedule"] or "no schedule"}: name another '

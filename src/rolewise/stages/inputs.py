@@ -4,65 +4,43 @@ Own code, which is run as a program, has rules of its own: `stages.own`.
 """
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from rolewise._roles import A_T
 from rolewise.augment import NAMED
-from rolewise.config import Config, changed
+from rolewise.config import Config, changed, flat
 from rolewise.errors import InputError, check_path
 from rolewise.runs import RunDirectory, file_digest, layout
+from rolewise.runs.records import INPUTS_FILE, checked
 
 _ROOT = "data.root"
 
 
-def _plain(value: str) -> str | None:
-    return value
-
-
-def _schedule(value: str) -> str | None:
-    return None if value in NAMED else value
-
-
-def _warm_start(value: str) -> str | None:
-    return None if value == A_T else value
-
-
-# Settings that may name a file, and which part of their value does; None where it is a word.
-_FILES: dict[str, Callable[[str], str | None]] = {
-    "teacher.file": _plain,
-    "teacher.weights": _plain,
-    "teacher.schedule": _schedule,
-    "student.schedule": _schedule,
-    "search.warm_start": _warm_start,
+# Settings that may name a file, and the words that name none.
+_FILES: dict[str, Collection[str]] = {
+    "teacher.file": (),
+    "teacher.weights": (),
+    "teacher.schedule": NAMED,
+    "student.schedule": NAMED,
+    "search.warm_start": (A_T,),
 }
-
-
-def _get(config: Config, setting: str) -> str | None:
-    section, name = setting.split(".")
-    value: str | None = getattr(getattr(config, section), name)
-    return value
 
 
 def _named(config: Config) -> dict[str, Path]:
     """The files that the settings name, by setting."""
-    found = {}
-    for setting, part in _FILES.items():
-        value = _get(config, setting)
-        file = None if value is None else part(value)
-        if file is not None:
-            found[setting] = Path(file)
-    return found
+    values = flat(config.model_dump())
+    return {
+        setting: Path(values[setting])
+        for setting, words in _FILES.items()
+        if values[setting] is not None and values[setting] not in words
+    }
 
 
 def _with_files(config: Config, files: dict[str, Path]) -> Config:
     """The settings with other files in the place of those that they name."""
-    before = _named(config)
-    values = {
-        setting: str(_get(config, setting)).replace(str(before[setting]), str(file), 1)
-        for setting, file in files.items()
-    }
+    values = {setting: str(file) for setting, file in files.items()}
     return changed(config.model_dump(), values) if values else config
 
 
@@ -141,4 +119,9 @@ def placed(run: RunDirectory, config: Config) -> Config:
 
 
 def _records(run: RunDirectory) -> dict[str, Any]:
-    return dict(run.read_json(layout.INPUTS)) if run.file(layout.INPUTS).exists() else {}
+    path = run.file(layout.INPUTS)
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = run.read_json(layout.INPUTS)
+    checked(INPUTS_FILE, found, path)
+    return found

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rolewise.config import Config
+from rolewise.config import Config, parse_config
 from rolewise.data import Data
+from rolewise.errors import InputError
 from rolewise.pretrained import NetworkInfo, Preprocessing
 from rolewise.runs import layout, read_config, read_results
 
@@ -18,7 +19,7 @@ def preprocessing(config: Config, data: Data) -> Preprocessing:
         std=tuple(data.train.std),
         size=(height, width),
         channels="L" if channels == 1 else "RGB",
-        resize=getattr(config.data, "resize", None),
+        resize=config.data.resize,
     )
 
 
@@ -52,14 +53,11 @@ def run_settings(folder: Path) -> Config:
     Raises:
         InputError: not a run directory, or settings that this version does not read.
     """
-    from pydantic import ValidationError
-
-    from rolewise.errors import InputError
-
+    tree = read_config(folder)["config"]
     try:
-        return Config.model_validate(read_config(folder)["config"])
-    except (ValidationError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / layout.CONFIG} does not hold the settings of a run: {error}") from error
+        return parse_config(tree)
+    except InputError as error:
+        raise InputError(f"{folder / layout.CONFIG} does not hold the settings of a run: {error}") from None
 
 
 def result_row(folder: Path, key: str) -> dict[str, Any] | None:

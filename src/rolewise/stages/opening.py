@@ -22,7 +22,6 @@ Settings = Config | Mapping[str, Any]
 
 # What a resumed run may change at any time: it does not move results.
 _FREE = {
-    "preset",
     "baselines",
     "data.root",  # the fingerprint says whether the images are the same
     "machine.workers",
@@ -156,6 +155,11 @@ def settings_of(config: Settings | None, resume: str | Path | None = None) -> Co
         return load_config(options=config or {})
     changes = config or {}
     before = read_config(resume)["config"]
+    if changes.get("preset", before.get("preset")) != before.get("preset"):
+        raise InputError(
+            f"`preset` is {before.get('preset')!r} in {resume}, and a run that is resumed has its settings: change "
+            "single ones, or start another run with `--out`."
+        )
     loss = before.get("kd") or {}
     if not any(f"kd.{key}" in changes and changes[f"kd.{key}"] != loss.get(key) for key in _LOSS):
         return inputs.absolute(changed(before, changes), changes)

@@ -10,6 +10,7 @@ from rolewise.errors import InputError
 from rolewise.own_code import find_own_code, is_own_code
 from rolewise.progress import Progress
 from rolewise.runs import RunDirectory, layout, write_atomic
+from rolewise.runs.records import OWN_CODE_FILE, checked
 
 _KINDS = {
     "data.name": "data set",
@@ -120,13 +121,12 @@ def read_records(folder: str | Path) -> Records:
         InputError: the file is damaged.
     """
     run = RunDirectory.open(folder, read_only=True)
-    if not run.file(layout.OWN_CODE).exists():
+    path = run.file(layout.OWN_CODE)
+    if not path.exists():
         return {}
-    found = run.read_json(layout.OWN_CODE)
-    fields = {"path", "name", "sha256"}
-    if not all(isinstance(one, dict) and fields <= one.keys() for one in found.values()):
-        raise InputError(f"{run.file(layout.OWN_CODE)} is damaged.")
-    return dict(found)
+    found: Records = run.read_json(layout.OWN_CODE)
+    checked(OWN_CODE_FILE, found, path)
+    return found
 
 
 _OPTIONS = {

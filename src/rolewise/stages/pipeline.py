@@ -121,7 +121,7 @@ class Pipeline:
         model, report = build.new_student(self.config, len(self.data.classes), self._image, teacher)
         own = () if report is None else (*report.missing, *report.mismatched)
         if own:
-            self.progress.note(f"student: {len(own)} tensors are not the teacher's: {_some(own)}")
+            self.progress.note(f"student: {len(own)} tensors are not the teacher's: {build.some(own)}")
         return model
 
     def objective(self, role: str, *, kd: bool = True) -> Objective:
@@ -156,7 +156,7 @@ class Pipeline:
                 data,
                 self.config.search,
                 objective=objective,
-                init="random" if role == "teacher" else "given",
+                init="random" if teaches else "given",
                 seed=self.config.seed,
                 role=role,
                 training=self.settings(role, searching=True),
@@ -193,8 +193,3 @@ class Pipeline:
     def results(self) -> dict[str, Any]:
         """What `results.json` holds so far."""
         return self.records.read()
-
-
-def _some(names: Any, most: int = 4) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -5,7 +5,7 @@ from rolewise.trainer.classes import class_weights, confusion_matrix, per_class_
 from rolewise.trainer.evaluation import EpochMetrics, Evaluation, evaluate
 from rolewise.trainer.feed import Batch, Feeder
 from rolewise.trainer.fit import Result, best_state, final_test, fit, train
-from rolewise.trainer.identity import describe_objective
+from rolewise.trainer.identity import check_identity, describe_objective
 from rolewise.trainer.loop import Trainer
 from rolewise.trainer.settings import TrainSettings, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.state import State
@@ -21,6 +21,7 @@ __all__ = [
     "Trainer",
     "best_state",
     "check_classes",
+    "check_identity",
     "check_schedule",
     "class_weights",
     "confusion_matrix",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rolewise._roles import STUDENT
 from rolewise.augment import BasePolicy, Schedule
 from rolewise.data import Data, Split, check_data
-from rolewise.errors import InputError, Interrupted, RunError
+from rolewise.errors import InputError, Interrupted, RunError, first_line
 from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Objective, checked
 from rolewise.progress import Progress
@@ -170,7 +170,7 @@ def final_test(
     except RunError:
         raise
     except (RuntimeError, ValueError) as error:  # a figure for comparisons alone must not cost the training
-        trainer.progress.note(f"no accuracy with batch statistics: {str(error).splitlines()[0]}")
+        trainer.progress.note(f"no accuracy with batch statistics: {first_line(error)}")
         batch = None
     averaged = trainer.averaged(policy) if trainer.average is not None and history else None
     averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy
@@ -178,8 +178,10 @@ def final_test(
     if best is not None:
         last = trainer.state()
         trainer.load_state(best)
-        best_epoch, best_accuracy = trainer.epoch, measure().accuracy
-        trainer.load_state(last)
+        try:
+            best_epoch, best_accuracy = trainer.epoch, measure().accuracy
+        finally:
+            trainer.load_state(last)
     trainer.model.eval()
     return Result(
         measured.accuracy,
@@ -242,17 +244,20 @@ def fit(
     best = max(
         (entry["validation_accuracy"] for entry in log.history if _counts(entry, trainer)), default=-1.0
     )
-    while trainer.epoch < epochs:
+    metrics = log.unfinished
+    while metrics is not None or trainer.epoch < epochs:
         try:
-            metrics = trainer.train_epoch(None if augment is None else augment[trainer.epoch])
+            if metrics is None:
+                metrics = trainer.train_epoch(None if augment is None else augment[trainer.epoch])
             measured = None if validation is None else trainer.evaluate(validation)
         except Interrupted:
-            log.save()
+            log.save(unfinished=metrics)
             if trainer.group is not None:
                 trainer.group.barrier()  # where one process ends, torchrun stops the others, writing or not
             raise
         _check_finite(metrics, trainer)
         log.epoch(metrics, measured)
+        metrics = None
         improved = _counts(log.history[-1], trainer) and log.history[-1]["validation_accuracy"] > best
         best = log.history[-1]["validation_accuracy"] if improved else best
         if improved or time.monotonic() - saved >= save_seconds or trainer.epoch == epochs:

@@ -16,6 +16,8 @@ from rolewise.settings import TrainRecipe, field_names
 from rolewise.trainer.settings import TrainSettings
 
 _SHOWN = 5  # differences that an error lists
+# What a training's checkpoint replaces, as it does the network's weights: those of a loss that was used before differ.
+_REPLACED = ("objective.loss.weights",)
 
 
 def training_identity(
@@ -48,10 +50,10 @@ def training_identity(
 
 
 def describe_objective(objective: Objective) -> dict[str, Any]:
-    """An objective as JSON: its numbers, and digests of its networks."""
+    """An objective as JSON: its numbers, and digests of its networks; without what a trainer has set in it."""
     about: dict[str, Any] = {"class": type(objective).__name__}
     for name, value in vars(objective).items():
-        if name.startswith("_"):
+        if name.startswith("_") or name in objective.set_by_trainer:
             continue
         if isinstance(value, nn.Module):
             about[name] = {"class": type(value).__name__, "weights": digest(value)}
@@ -60,27 +62,31 @@ def describe_objective(objective: Objective) -> dict[str, Any]:
     return about
 
 
-def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any], where: object) -> None:
-    """Checks that a training resumes with the identity with which it began.
+def check_identity(
+    saved: Mapping[str, Any], now: Mapping[str, Any], where: object, *, what: str = "training"
+) -> None:
+    """Checks that a training or a search resumes with the identity with which it began.
 
     Args:
         saved: identity in the checkpoint or the run.
         now: requested identity.
         where: run directory, for the message.
+        what: "training" or "search".
 
     Raises:
         InputError: something differs; the message names up to five differences.
     """
     before, after = _flat(saved), _flat(now)
+    replaced = _REPLACED if what == "training" else ()
     differing = [
         f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
         for name in {**before, **after}
-        if to_json(before.get(name)) != to_json(after.get(name))
+        if name not in replaced and to_json(before.get(name)) != to_json(after.get(name))
     ]
     if differing:
         raise InputError(
-            f"The training in {where} was begun with other settings: {'; '.join(differing[:_SHOWN])}. Resume it with "
-            "those, or train in another directory."
+            f"The {what} in {where} was begun with other settings: {'; '.join(differing[:_SHOWN])}. Resume it with "
+            "those, or begin in another directory."
         )
 
 

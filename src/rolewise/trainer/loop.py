@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rolewise.data import Split
 from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
+from rolewise.objective.moments import load_optimizer, optimizer_tensors
 from rolewise.progress import Progress
 from rolewise.seeds import derive_seed
 from rolewise.trainer.average import WeightAverage, estimate_statistics
@@ -24,7 +25,7 @@ from rolewise.trainer.memory import keep_freed_memory
 from rolewise.trainer.optimizer import clip_gradient, make_optimizer, set_lr
 from rolewise.trainer.parallel import Group
 from rolewise.trainer.settings import TrainSettings
-from rolewise.trainer.state import State, load_model, load_optimizer, optimizer_tensors, plain
+from rolewise.trainer.state import State, plain
 
 
 class Trainer:
@@ -276,7 +277,7 @@ class Trainer:
         if self.rung is not None:
             self.rung = int(state.info["rung"])
             set_rung(self.model, self.rung, self.settings.ladder, None, rescale=False)
-        load_model(self.model, state.part("model"))
+        self.model.load_state_dict(state.part("model"))
         load_optimizer(self.optimizer, state.part("optimizer"), in_place=self.recorded is not None)
         self.objective.load_state(state.part("objective"))
         for name, part in self._extra_parts().items():

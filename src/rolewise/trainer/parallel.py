@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rolewise.errors import InputError, RunError
+from rolewise.errors import InputError, RunError, first_line
 from rolewise.trainer.synchronized import synchronized
 
 # While the first process prepares a loss the others wait, for hours maybe. One that dies is noticed at once.
@@ -236,7 +236,6 @@ def _wait(work: Any) -> None:
     try:
         work.wait()
     except RuntimeError as error:
-        first = str(error).splitlines()[0]
         raise RunError(
-            f"Another process of this training has ended ({first}). Start all of them again with --resume."
+            f"Another process of this training has ended ({first_line(error)}). Start all of them again with --resume."
         ) from error

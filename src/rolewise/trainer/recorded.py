@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from rolewise.errors import first_line
 from rolewise.objective import Placement
 from rolewise.trainer.feed import Batch
+from rolewise.trainer.generators import own_generators
 from rolewise.trainer.loop import Trainer
 
 _WARM_UP = 3  # steps before the recording: the optimizer's moments are made, algorithms chosen, caches filled
@@ -186,12 +188,11 @@ def record(trainer: Trainer, recorder: Recorder | None = None) -> str | None:
         recorder = GraphRecorder()
     trainer.begin_epoch()
     batches = trainer.feeder.batches(0, None)
-    device = trainer.placement.device
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with own_generators(trainer.placement.device):
             trainer.recorded = RecordedStep(trainer, next(batches), recorder)
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     finally:
         batches.close()
     return None

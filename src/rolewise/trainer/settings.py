@@ -52,6 +52,11 @@ class TrainSettings(ComputeSettings, TrainRecipe):
             )
         if kind == "cuda" and not torch.cuda.is_available():
             raise InputError(f'`device` is "{device}", but PyTorch sees no CUDA device. Use "cpu" or "auto".')
+        if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+            known = " or ".join(f'"cuda:{number}"' for number in range(torch.cuda.device_count()))
+            raise InputError(
+                f'`device` is "{device}", but PyTorch sees no CUDA device of that number. Use {known}, or "cuda".'
+            )
         precision = self.precision
         if precision == "auto":
             precision = "bf16" if _computes_bf16(torch.device(device)) else "fp32"

@@ -18,6 +18,10 @@ class TrainingLog:
         run: the open run directory, or None.
         stage: name of the checkpoints, and of the stage in every line.
         identity: all that the result depends on; a checkpoint that was saved under another is refused.
+
+    Attributes:
+        history: one entry for each epoch that is over.
+        unfinished: metrics of an epoch whose validation was interrupted, after `resume`; None where there is none.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class TrainingLog:
         self.trainer, self.run, self.stage, self.identity = trainer, run, stage, identity
         self.store: CheckpointStore | None = None if run is None else run.checkpoints(stage)
         self.history: list[dict[str, float]] = []
+        self.unfinished: EpochMetrics | None = None
 
     def epoch(self, metrics: EpochMetrics, measured: Evaluation | None) -> None:
         """Adds an epoch that is over, and its validation where there is one."""
@@ -50,18 +55,20 @@ class TrainingLog:
                     stage=self.stage, role=trainer.role, member=None, split=split, **values
                 )
 
-    def save(self, *, best: bool = False) -> None:
-        """Writes a checkpoint."""
+    def save(self, *, best: bool = False, unfinished: EpochMetrics | None = None) -> None:
+        """Writes a checkpoint; `unfinished` are the metrics of an epoch that is trained and not validated yet."""
         if self.store is None or self.run is None or self.run.read_only:
             return
         state = self.trainer.state()
-        information = {
+        information: dict[str, Any] = {
             "trainer": state.info,
             "history": self.history,
             "marks": self.run.marks(),
             "threads": self.trainer.settings.threads,
             "identity": self.identity,
         }
+        if unfinished is not None:
+            information["unfinished"] = unfinished.values
         step = state.info["epoch"] * self.trainer.steps + state.info["step"]
         self.store.save(step, {"trainer": state.tensors}, information, best=best)
 
@@ -76,6 +83,8 @@ class TrainingLog:
                 check_identity(saved, self.identity, self.run.path)
             self.trainer.load_state(State(found.tensors("trainer"), found.state["trainer"]))
             self.history = list(found.state["history"])
+            if "unfinished" in found.state:
+                self.unfinished = EpochMetrics(found.state["unfinished"])
         if not self.run.read_only and not self.run.done(self.stage):  # a complete one is only tested again
             self.run.rewind(None if found is None else found.state["marks"], stage=self.stage)
         if found is not None and found.state["threads"] != self.trainer.settings.threads:
