@@ -6,6 +6,9 @@ import shlex
 
 import pytest
 from made_runs import make_runs
+from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
+from torch.nn.functional import one_hot
 
 from rolewise.cli import main
 from rolewise.cli.reproduce import _command
@@ -106,6 +109,31 @@ def test_several_seeds_are_paired(three_runs, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "+5.80" in out
     assert "1.00" in out
+
+
+def test_networks_of_one_run_are_compared(three_runs, tmp_path, capsys):
+    """The student, and a control that was added to its run: 56 images differ, 50 in favor of the student."""
+    run = three_runs["none0"].rename(tmp_path / "a")
+    file = run / "tests" / "student.safetensors"
+    tensors = load_file(file)
+    labels, logits = tensors["labels"], tensors["logits"].clone()
+    right = (logits.argmax(1) == labels).nonzero().flatten()
+    wrong = (logits.argmax(1) != labels).nonzero().flatten()
+    for place, shift in ((right[:50], 1), (wrong[:6], 0)):
+        logits[place] = one_hot((labels[place] + shift) % logits.shape[1], logits.shape[1]).to(logits.dtype)
+    save_file({"labels": labels, "logits": logits}, run / "tests" / "trivial.safetensors")
+    results = json.loads((run / "results.json").read_text())
+    row = next(row for row in results["rows"] if row["key"] == "student")
+    results["rows"].append({**row, "key": "trivial", "accuracy": row["accuracy"] - 44 / len(labels)})
+    (run / "results.json").write_text(json.dumps(results))
+    assert main(["compare", str(run), f"{run}:trivial"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a:trivial" in out
+    assert "-4.40" in out
+    assert f"{binomtest(6, 56).pvalue:.2g}" in out
+    assert "beyond the noise" in out
+    assert main(["compare", str(run), f"{run}:trivail"]) == 2
+    assert 'Did you mean "trivial"' in capsys.readouterr().err
 
 
 def test_a_run_without_predictions_says_so(three_runs, capsys):

@@ -140,7 +140,7 @@ def test_a_signal_stops_and_the_same_call_resumes(undisturbed, tmp_path):
         polls.append(1)
         return len(polls) > 12
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"^[\w/-]+: stopped [^.]*\. The same command resumes it$"):
         work_through(site, PLAN, Manner(), should_stop=stop)
     assert any(not site.done(one) for one in PLAN)
     reproduce(site, PLAN, Manner())

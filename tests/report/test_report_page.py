@@ -133,6 +133,23 @@ def test_the_result_table(page: Page, demo: Path) -> None:
     assert left < dot < left + width <= 100
 
 
+def test_a_loss_of_your_own_is_named_without_its_folder(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    results = json.loads((run / "results.json").read_text())
+    for row in results["rows"]:
+        row["kd"] = "/home/ada/losses/my_loss.py:Direction"
+    (run / "results.json").write_text(json.dumps(results))
+    page = page_of(run, tmp_path)
+    rows = [[cell.strip() for cell in row] for row in page.cells if len(row) == 6]
+    assert [row[2] for row in rows[1 : 1 + len(results["rows"])]] == ["my_loss.py:Direction"] * len(
+        results["rows"]
+    )
+    assert "| my_loss.py:Direction |" in write_markdown(run, tmp_path / "r.md").read_text("utf-8").replace(
+        "\\", ""
+    )
+
+
 def test_a_complete_run_says_so(page: Page) -> None:
     assert "not complete" not in page.visible
     assert "Not in this run" not in page.visible

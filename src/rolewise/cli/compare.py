@@ -15,7 +15,8 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1."
+            help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1. "
+            "RUN:NAME is another network of a run: RUN RUN:student-kd."
         ),
     ],
     key: Annotated[

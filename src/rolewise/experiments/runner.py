@@ -200,11 +200,14 @@ def execute(
     else:
         config = with_settings(site.config(work), {"machine.workers": manner.search_workers})
         where = {"config": config, "out": path}
-    with open_pipeline(**where, only=work.stage, progress=progress, should_stop=should_stop) as pipeline:
-        if work.kind == "search":
-            search_role(pipeline, work.role)
-        else:
-            train_role(pipeline, work.role)
+    try:
+        with open_pipeline(**where, only=work.stage, progress=progress, should_stop=should_stop) as pipeline:
+            if work.kind == "search":
+                search_role(pipeline, work.role)
+            else:
+                train_role(pipeline, work.role)
+    except Interrupted as error:  # the way out that it names is that of a single run
+        raise Interrupted(f"{work.name}: {error.__cause__ or error}. The same command resumes it") from error
 
 
 def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """The report as one self-contained HTML file."""
 
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -97,7 +98,7 @@ def results(run: Run) -> dict[str, Any] | None:
             {
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
-                "kd": LOSSES.get(row["kd"], row["kd"]) if row["kd"] else None,
+                "kd": LOSSES.get(row["kd"], Path(row["kd"]).name) if row["kd"] else None,
                 "name": f"{row['name']} (the same training as {row['same_as']})"
                 if row.get("same_as")
                 else row["name"],
