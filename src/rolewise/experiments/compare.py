@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rolewise.errors import InputError, unknown
+from rolewise.errors import InputError, first_line, unknown
 from rolewise.experiments.statistics import (
     Difference,
     McNemar,
@@ -196,7 +196,7 @@ def _read(text: str, key: str | None) -> TestedRun:
             right = tensors["logits"].argmax(1) == labels
         except (OSError, SafetensorError, KeyError, RuntimeError, IndexError) as error:
             raise InputError(
-                f"{file} cannot be read ({str(error).splitlines()[0]}): restore it, or remove it to compare accuracies "
+                f"{file} cannot be read ({first_line(error)}): restore it, or remove it to compare accuracies "
                 "alone."
             ) from error
     return TestedRun(path, chosen, int(seed), row["accuracy"], row["n"], right, labels)

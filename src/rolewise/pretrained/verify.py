@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rolewise.errors import InputError
+from rolewise.errors import InputError, first_line
 from rolewise.pretrained.tracing import image_channels, set_rounding
 
 Run = Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ def _run(run: Run, images: Tensor) -> Tensor:
     except InputError:
         raise
     except Exception as error:  # the runtimes raise their own classes, by no common one
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"Export: the file cannot be run on {_some(len(images))} ({reason[:200]}). It was not kept."
         ) from error

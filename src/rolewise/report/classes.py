@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rolewise._roles import ROLES
-from rolewise.errors import InputError
+from rolewise.errors import InputError, first_line
 from rolewise.pretrained import describe
 from rolewise.report.load import Run
 from rolewise.runs import layout
@@ -30,7 +30,7 @@ def classes(run: Run) -> dict[str, Any] | None:
             matrix = confusion_matrix(tensors["logits"], tensors["labels"])
             found[role] = (_names(run, role, len(matrix)), matrix)
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
-            run.faults.append(f"{layout.test_file(role)} cannot be read: {str(error).splitlines()[0]}")
+            run.faults.append(f"{layout.test_file(role)} cannot be read: {first_line(error)}")
     if not found:
         return None
     names, matrix = next(iter(found.values()))
