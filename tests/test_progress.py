@@ -95,6 +95,30 @@ def test_a_file_that_is_no_log_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "notes.csv").read_text("utf-8") == "mine\n"
 
 
+def test_a_line_that_broke_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    CsvLog(path).epoch(1, {"loss": 0.5})
+    path.write_bytes(path.read_bytes()[:-4])  # as a full disk leaves it
+    CsvLog(path).epoch(2, {"loss": 0.25})
+    broken, whole = path.read_text("utf-8").splitlines()[1:]
+    assert broken.endswith(",1,,loss,")
+    assert whole.split(",")[1:] == ["", "2", "", "loss", "0.25"]
+
+
+@pytest.mark.parametrize("listener", [CsvLog, TensorBoardLog])
+def test_a_log_in_the_users_folder(listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if listener is TensorBoardLog:
+        pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    log = listener("~/logs/log.csv")
+    log.start("train", epochs=1, images=1)
+    log.epoch(1, {"loss": 0.5})
+    log.finish()
+    assert (tmp_path / "logs" / "log.csv").exists()
+    with pytest.raises(InputError, match="begins with the folder of a user that this machine does not know"):
+        listener("~nobody-of-this-name/log")
+
+
 def test_a_full_disk_costs_the_log_and_not_the_run(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

@@ -5,6 +5,5 @@ from torch import Tensor
 
 Scalar = Float[Tensor, ""]
 Logits = Float[Tensor, "n k"]
-FeatureMap = Float[Tensor, "n c h w"]
 Pixels = UInt8[Tensor, "n h w c"]
 Labels = Int64[Tensor, " n"]

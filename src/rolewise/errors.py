@@ -32,7 +32,8 @@ class Interrupted(Exception):  # noqa: N818 - the outcome of a signal, not a fau
 def unknown(kind: str, got: object, known: Iterable[str]) -> str:
     """The sentence for a name that nothing bears: what came, the known names, and the nearest."""
     names = list(known)
-    text = f'Unknown {kind} "{got}". Known: {", ".join(f"{name!r}" for name in names)}.'.replace("'", '"')
+    quoted = ", ".join(f'"{name}"' for name in names)
+    text = f'Unknown {kind} "{got}". Known: {quoted}.'
     near = difflib.get_close_matches(str(got), names, n=1, cutoff=0.5)
     return f'{text} Did you mean "{near[0]}"?' if near else text
 

@@ -1,5 +1,6 @@
 """What a run shows: plain lines word for word, the live picture by its parts."""
 
+import errno
 import io
 import itertools
 import math
@@ -208,6 +209,23 @@ def test_a_reader_that_has_gone_stops_nothing() -> None:
     progress = LineProgress(stream, Clock())
     stream.close()
     progress.note("nobody reads this")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), BrokenPipeError()])
+def test_a_terminal_that_was_closed_stops_nothing(error: OSError) -> None:
+    class Closed(Terminal):
+        def write(self, text: str) -> int:
+            raise error
+
+    progress = make_progress(stream=Closed())
+    assert isinstance(progress, LiveProgress)
+    progress.start("search-teacher", epochs=2, images=100, members=4)
+    progress.note("nobody reads this")
+    for epoch in (1, 2):
+        progress.scores(epoch, [0.5] * 4)
+    progress.finish()
+    progress.result("train-teacher", {"test_accuracy": 0.5})
+    assert not progress.console._buffer  # nothing is kept to be written later
 
 
 def live(width: int = 140) -> tuple[LiveProgress, Clock, Terminal]:

@@ -27,7 +27,7 @@ def raising(error: BaseException):
         (InputError("`x` is wrong"), 2, "rolewise: error: `x` is wrong"),
         (RunError("no"), 1, "rolewise: failed: no"),
         (Interrupted("stopped"), 75, "rolewise: interrupted: stopped"),
-        (KeyboardInterrupt(), 75, "rolewise: interrupted: before anything was saved"),
+        (KeyboardInterrupt(), 75, "rolewise: interrupted: by a signal; give the same command again"),
         (SystemExit(2), 2, ""),
         (SystemExit(None), 0, ""),
         (
@@ -95,7 +95,10 @@ sys.exit(outcome(command))
     time.sleep(0.1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (75, "rolewise: interrupted: before anything was saved\n")
+    assert (process.returncode, errors) == (
+        75,
+        "rolewise: interrupted: by a signal; give the same command again\n",
+    )
 
 
 def test_a_reader_that_has_gone() -> None:

@@ -2,11 +2,17 @@
 
 import json
 import re
+import shlex
 
 import pytest
 from made_runs import make_runs
+from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
+from torch.nn.functional import one_hot
 
 from rolewise.cli import main
+from rolewise.cli.reproduce import _command
+from rolewise.config import flat, load_tree
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.site import Site
@@ -63,6 +69,18 @@ def test_bad_input_is_refused_before_anything_is_written(words, said, capsys, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_the_printed_command_can_be_typed(tmp_path):
+    """A shell and `--set` read back what the directory was made with."""
+    changes = {"student.train.milestones": [0.3, 0.6], "kd.loss": "soft", "student.network": None, "seed": 3}
+    site = Site(tmp_path / "an experiment", Options(changes=changes))
+    request = {"target": "study", "only": ["soft"], "arms": [], "seeds": 2}
+    words = shlex.split(_command(request, site))
+    assert words[:5] == ["rolewise", "reproduce", "study", "--only", "soft"]
+    assert words[-2:] == ["--out", str(tmp_path / "an experiment")]
+    given = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    assert flat(load_tree({}, given, {})) == changes
+
+
 @pytest.fixture
 def three_runs(tmp_path):
     """Two seeds of an arm at 0.500 and 0.510, two of another at 0.560 and 0.566."""
@@ -93,6 +111,31 @@ def test_several_seeds_are_paired(three_runs, capsys):
     assert "1.00" in out
 
 
+def test_networks_of_one_run_are_compared(three_runs, tmp_path, capsys):
+    """The student, and a control that was added to its run: 56 images differ, 50 in favor of the student."""
+    run = three_runs["none0"].rename(tmp_path / "a")
+    file = run / "tests" / "student.safetensors"
+    tensors = load_file(file)
+    labels, logits = tensors["labels"], tensors["logits"].clone()
+    right = (logits.argmax(1) == labels).nonzero().flatten()
+    wrong = (logits.argmax(1) != labels).nonzero().flatten()
+    for place, shift in ((right[:50], 1), (wrong[:6], 0)):
+        logits[place] = one_hot((labels[place] + shift) % logits.shape[1], logits.shape[1]).to(logits.dtype)
+    save_file({"labels": labels, "logits": logits}, run / "tests" / "trivial.safetensors")
+    results = json.loads((run / "results.json").read_text())
+    row = next(row for row in results["rows"] if row["key"] == "student")
+    results["rows"].append({**row, "key": "trivial", "accuracy": row["accuracy"] - 44 / len(labels)})
+    (run / "results.json").write_text(json.dumps(results))
+    assert main(["compare", str(run), f"{run}:trivial"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a:trivial" in out
+    assert "-4.40" in out
+    assert f"{binomtest(6, 56).pvalue:.2g}" in out
+    assert "beyond the noise" in out
+    assert main(["compare", str(run), f"{run}:trivail"]) == 2
+    assert 'Did you mean "trivial"' in capsys.readouterr().err
+
+
 def test_a_run_without_predictions_says_so(three_runs, capsys):
     (three_runs["a_s0"] / "tests" / "student.safetensors").unlink()
     assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"])]) == 0
@@ -100,6 +143,13 @@ def test_a_run_without_predictions_says_so(three_runs, capsys):
     assert "no McNemar test" in out
     assert "kept no predictions" in out
     assert "cannot be said" in out
+
+
+def test_damaged_predictions_are_named(three_runs, capsys):
+    file = three_runs["a_s0"] / "tests" / "student.safetensors"
+    file.write_bytes(b"no tensors")
+    assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"])]) == 2
+    assert f"{file} cannot be read" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared(three_runs, tmp_path, capsys):

@@ -43,6 +43,16 @@ def test_figures_stay_whole(
         assert "Student mynet.py:ResNet (= student-kd)" in out
 
 
+def test_a_title_wider_than_the_table_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {**ROW, "role": "teacher", "network": "cnn-tiny", "kd": None, "schedule": None, "accuracy": 0.75}
+    config = SimpleNamespace(data=SimpleNamespace(name="stripes_of_three_colors.py:make"), seed=0)
+    show_results(SimpleNamespace(config=config, results=lambda: {"rows": [row]}))
+    assert (
+        "Test accuracy on stripes_of_three_colors.py:make, last epoch, seed 0, n = 1"
+        in capsys.readouterr().out
+    )
+
+
 def test_own_networks_are_named_by_their_file() -> None:
     config = load_config(options={"teacher.network": "/home/me/code/mynet.py:make", "kd.loss": "none"})
     assert TRAININGS["student"].title(config, None) == "Student mynet.py:make, no KD, no schedule"

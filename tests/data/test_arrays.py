@@ -107,6 +107,11 @@ def test_constants_classes_and_words():
         (lambda: split_of(IMAGES, np.eye(4)[LABELS]), InputError, r"one-hot rows\? Use .argmax\(1\)"),
         (lambda: split_of(IMAGES, LABELS[:9]), InputError, "one integer for each of the 24 images"),
         (lambda: split_of(IMAGES, LABELS - 1), InputError, "`train labels` must be at least 0, got -1"),
+        (
+            lambda: split_of(IMAGES, LABELS + 1),
+            InputError,
+            "`train labels` begin at 1, and classes are counted from 0: subtract 1, or name all classes",
+        ),
         (lambda: split_of(IMAGES, ["a"] * 24), InputTypeError, "names of classes go into `classes`"),
         (
             lambda: Data.from_arrays(IMAGES, TEST),

@@ -55,6 +55,7 @@ def test_own_code_makes_a_data_set(file, tmp_path):
         "sha256": hashlib.sha256(TEXT.encode()).hexdigest(),
     }
     assert title_of(f"{file}:make") == "mine.py"
+    assert title_of("folder") == "Folder"  # it begins the title of a report
     check_data_name(f"{file}:make")
     assert "FILE.py:function" in names_of_data()
 

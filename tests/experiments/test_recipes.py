@@ -103,6 +103,12 @@ def test_settings_leave_the_recipes_alone(recipe):
     assert settings(setup, 0, Options(recipe=recipe)) == before
 
 
+@pytest.mark.parametrize(("key", "section"), [("data", "data"), ("data.name.x", "name")])
+def test_a_section_is_not_a_setting(key, section):
+    with pytest.raises(InputError, match=f'lies below "{section}", which is not a section'):
+        settings(distilled("cifar100", "resnet18", 4, "ii-kd", "a_s"), 0, Options(changes={key: 3}))
+
+
 def test_bad_options():
     with pytest.raises(InputError, match=r'Unknown recipe "papr".*Did you mean "paper"'):
         Options(recipe="papr")

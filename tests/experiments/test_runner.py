@@ -148,7 +148,7 @@ def test_a_signal_stops_and_the_same_call_resumes(undisturbed, tmp_path):
         polls.append(1)
         return len(polls) > 12
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"^[\w/-]+: stopped [^.]*\. The same command resumes it$"):
         work_through(site, PLAN, Manner(), should_stop=stop)
     assert any(not site.done(one) for one in PLAN)
     reproduce(site, PLAN, Manner())
@@ -183,6 +183,11 @@ def test_a_directory_holds_one_experiment(tmp_path):
     with pytest.raises(InputError, match="holds work with `scale` 1.0, not 0.5"):
         Site(tmp_path / "out", Options(scale=0.5))
     about = tmp_path / "out" / "experiment.json"
+    whole = about.read_text()
+    about.write_text(whole.replace('"requests"', '"request"'))
+    with pytest.raises(InputError, match=r"experiment\.json is damaged: requests missing or of another type"):
+        Site(tmp_path / "out", SMOKE)
+    about.write_text(whole)
     about.write_text(about.read_text().replace('"format_version": 1', '"format_version": 9'))
     with pytest.raises(InputError, match="has format version 9; this version of rolewise reads 1"):
         Site(tmp_path / "out", SMOKE)

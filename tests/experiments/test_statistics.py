@@ -57,6 +57,20 @@ def test_equal_runs_differ_by_nothing():
     assert (found.mean, found.p_value, found.improvement) == (0, 1, 0.5)
 
 
+# Published: Brown, Cai, DasGupta 2001, and R's binom.confint(method="wilson").
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        (8, 10, 0.4901625, 0.9433178),
+        (0, 10, 0.0, 0.2775328),
+        (10, 10, 0.7224672, 1.0),
+        (50, 100, 0.4038315, 0.5961685),
+    ],
+)
+def test_wilson_as_published(k: int, n: int, low: float, high: float) -> None:
+    assert ours.wilson_interval(k / n, n) == pytest.approx((low, high), abs=5e-8)
+
+
 @pytest.mark.parametrize(("right", "n"), [(0, 30), (17, 30), (30, 30), (5_433, 10_000)])
 def test_wilson(right, n):
     theirs = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")

@@ -1,5 +1,6 @@
 """Claims: one holder at a time, free again when it is dead."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -67,6 +68,35 @@ def test_a_file_that_is_no_claim_does_not_block_for_ever(tmp_path):
     os.utime(tmp_path / "a.json", (0, 0))
     with Claims(tmp_path).hold("a") as mine:
         assert mine
+
+
+def test_a_young_file_that_is_no_claim_counts_as_held(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    claims = Claims(tmp_path)
+    assert claims.holder("a") == "process unknown on an unknown host"
+    with claims.hold("a") as mine:
+        assert not mine
+
+
+def test_a_renewal_that_fails_once_is_followed_by_another(tmp_path, monkeypatch):
+    renew, failed = os.utime, []
+
+    def utime(path, *given):
+        if not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        renew(path, *given)
+
+    until = time.monotonic() + 20
+    with Claims(tmp_path, beat=0.02).hold("a"):
+        monkeypatch.setattr(os, "utime", utime)
+        while not failed:
+            assert time.monotonic() < until, "the claim was never renewed"
+            time.sleep(0.01)
+        renew(tmp_path / "a.json", (0, 0))
+        while (tmp_path / "a.json").stat().st_mtime == 0:
+            assert time.monotonic() < until, "the claim was not renewed after a failure"
+            time.sleep(0.01)
 
 
 def _take(folder, all_here, answers, all_asked):

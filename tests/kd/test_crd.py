@@ -174,5 +174,7 @@ def test_what_is_missing_is_named() -> None:
         loss(student, teacher)
     with pytest.raises(InputError, match="`images` must be an integer at least 2, got 1"):
         loss.build(student, teacher, generator=torch.Generator(), images=1)
-    with pytest.raises(InputError, match="`1 - momentum` must be a finite number above 0"):
-        CRD(momentum=1.0)
+    for momentum in (1.0, -0.1, float("nan")):
+        with pytest.raises(InputError, match=f"`momentum` must be at least 0 and below 1, got {momentum}"):
+            CRD(momentum=momentum)
+    assert CRD(momentum=0).momentum == 0

@@ -160,10 +160,12 @@ def test_states_how_it_is_used() -> None:
 def test_refuses() -> None:
     x = samples.outputs(1)
     with pytest.raises(
-        InputError, match="RKD compares samples with each other: a batch of at least 2, got 1"
+        InputError, match="RKD compares images with each other and needs a batch of at least 2, got 1"
     ):
         RKD()(samples.outputs(1, n=1), samples.outputs(2, n=1))
-    with pytest.raises(InputError, match="`features` must be an index into 3 feature maps, got 3"):
+    with pytest.raises(
+        InputError, match=r"`features` must be an index into the 3 feature maps \(-3 to 2\), got 3"
+    ):
         RKD(features=3)(x, x)
     with pytest.raises(
         InputError, match="`distance_weight` and `angle_weight` must be at least 0, got -1, 1"

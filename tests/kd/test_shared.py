@@ -283,6 +283,9 @@ def test_load_by_name() -> None:
         load_loss("rdk")
     with pytest.raises(InputTypeError, match='"soft" cannot be made with these settings: .*heat'):
         load_loss("soft", heat=4.0)
+    for name, arguments in (("rkd", {"distance_weight": "far"}), ("vid", {"variance": "much"})):
+        with pytest.raises(InputTypeError, match=f'"{name}" cannot be made with these settings: '):
+            load_loss(name, **arguments)
     with pytest.raises(
         InputError, match='Unknown variant of a KD loss "old".*"recommended", "paper", "release"'
     ):

@@ -72,5 +72,5 @@ def test_extreme_logits_stay_finite() -> None:
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
 def test_refuses_a_temperature(temperature: float) -> None:
-    with pytest.raises(InputError, match=f"`temperature` must be above 0, got {temperature}"):
+    with pytest.raises(InputError, match=f"`temperature` must be a finite number above 0, got {temperature}"):
         SoftLabels(temperature=temperature)

@@ -182,6 +182,8 @@ def test_alexnet_pools_other_sizes_to_its_levels():
 def test_unknown_names_and_arguments():
     with pytest.raises(InputError, match='Unknown network "alexnett".*Did you mean "alexnet"?'):
         build("alexnett")
+    with pytest.raises(InputError, match="""Unknown network "Alex's"\\. Known: "resnet18", """):
+        build("Alex's")
     with pytest.raises(
         InputTypeError, match='The network "resnet8" cannot be built with.*unexpected keyword'
     ):

@@ -103,6 +103,8 @@ def test_what_is_logged(script, tmp_path):
         "done": 0,
     }
     assert f"member {result.best}" in progress.finished
+    assert len(result.schedule.segments) == 1
+    assert progress.finished.endswith(", 1 policy")
     assert result.cost.evaluations == 8 * 4
 
 

@@ -239,6 +239,19 @@ def test_bad_arguments_are_named(data, model, changes, words):
         rw.search(model, data, workers=1, **{**SEARCH, **changes})
 
 
+def test_the_preparation_of_a_loss_stops_when_asked(data, model):
+    task = rw.Distill(copy.deepcopy(model).eval(), rw.kd.IIKD(taps=["layer1", "layer2", "layer3"]))
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(Interrupted, match="while the distillation loss was prepared"):
+        rw.search(model, data, objective=task, workers=1, should_stop=stop, **SEARCH)
+    assert len(asked) == 4
+
+
 def test_a_place_that_cannot_be_is_refused_before_a_loss_is_prepared(data, model, tmp_path):
     class Prepares(CrossEntropy):
         def prepare(self, split, *, seed, device=None):

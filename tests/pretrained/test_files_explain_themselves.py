@@ -162,7 +162,9 @@ def test_a_file_without_constants(tmp_path: Path, picture: Path):
     [
         ({"channels": "BGR"}, "`channels` must be one of RGB, L, got 'BGR'"),
         ({"mean": (0.5,)}, "`mean` must hold 3 numbers"),
+        ({"mean": (0.5, float("nan"), 1)}, "`mean` must hold 3 numbers"),
         ({"std": (0.5, 0, 1)}, "`std` must hold 3 numbers above 0"),
+        ({"std": (float("nan"), 1, 1)}, "`std` must hold 3 numbers above 0"),
         ({"size": (0, 3)}, "`size` must be height and width"),
         ({"resize": 20}, "`resize` must be at least the greater side of `size`, got 20"),
     ],
@@ -171,6 +173,10 @@ def test_impossible_preparations(arguments: dict[str, object], message: str):
     good = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": (24, 24)}
     with pytest.raises(InputError, match=message):
         Preprocessing(**{**good, **arguments})  # type: ignore[arg-type]
+
+
+def test_no_image_has_no_class(files: dict[str, Path]):
+    assert predict(files["packed.safetensors"], []) == []
 
 
 def test_other_classes_than_the_network_has(tmp_path: Path):

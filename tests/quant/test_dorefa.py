@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rolewise.errors import InputError, InputTypeError
 from rolewise.quant import quantize_activation, quantize_weight
-from rolewise.quant.dorefa import check_bits
+from rolewise.quant.bits import check_bits
 
 BITS = range(1, 9)
 # How far the float32 value before rounding may lie from the exact one, in levels: beyond it the level must be the same.

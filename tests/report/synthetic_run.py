@@ -250,7 +250,7 @@ def write_results(folder: Path, searches: dict[str, Search], done: list[str], tr
     ]
     found = {
         role: {
-            "best_member": search.best,
+            "best": search.best,
             "score": search.score,
             "overwritten": search.overwritten,
             "population": search.population,

@@ -52,6 +52,18 @@ def folder(results, tmp_path_factory):
     return path
 
 
+def test_figure_3_shows_both_schedules_of_the_first_seed_that_has_both(tmp_path):
+    """The teacher's search of seed 0 is there; the student's begins with seed 1."""
+    site = Site(tmp_path / "out", Options(scale=0.5))
+    cells = select(["study"], ["soft", "teacher"])
+    work = plan(cells, SEEDS)
+    make_runs(site, [one for one in work if one.role == "teacher" or one.seed == 1], accuracy)
+    write_experiment(collect(site, dict.fromkeys(cells, SEEDS), work), tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    shown = re.findall(r"<h3>((?:Teacher, A_T|Student, A_S): [^<]*)</h3>", page)
+    assert shown == ["Teacher, A_T: cifar10, 32 bit, seed 1", "Student, A_S: cifar10, 4 bit, seed 1"]
+
+
 def test_the_commands_of_pieces_are_folded(folder):
     for name in ("report.html", "README.md"):
         page = (folder / name).read_text()

@@ -140,6 +140,19 @@ def test_the_section(run: Path, tmp_path: Path) -> None:
             "Not measured: needs <b>x",
         ),
         ({"measured": {**FOUND, "threads": 0}}, "measured.threads"),
+        (
+            {"measured": {**FOUND, "files": {"low-bit": {}}}},
+            "of another type (KeyError: 'safetensors_bytes')",
+        ),
+        ({"measured": {**FOUND, "executed": {"int8_macs": 1}}}, "of another type (KeyError: 'float_macs')"),
+        (
+            {"measured": {**FOUND, "latency_ms": {"onnxruntime float32": {"1": 4.0}}}},
+            "is missing or of another type (StopIteration: )",
+        ),
+        (
+            {"measured": {**FOUND, "latency_ms": FOUND["latency_ms"] | {"PyTorch float32": {"2": 1.0}}}},
+            "is missing or of another type (KeyError: '2')",
+        ),
         ({"measured": {**FOUND, "latency_ms": {}}}, 'measured.latency_ms holds no "onnxruntime float32"'),
     ],
 )

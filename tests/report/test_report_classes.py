@@ -60,6 +60,9 @@ def test_many_classes_show_the_worst(tested):
         save_file(outputs(101, 2000, 3), tested / "tests" / f"{role}.safetensors")
     found = classes(load(tested))
     assert (len(found["rows"]), found["left_out"], found["confusions"]) == (30, 71, [])
+    assert all(
+        row["n"] == 20 for row in found["rows"]
+    )  # the one class without a test image is not among the worst
 
 
 def test_a_run_without_outputs_and_one_with_damaged_ones(made, tested):

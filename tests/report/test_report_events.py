@@ -45,6 +45,15 @@ def test_every_figure_is_there_and_nothing_else(run_dir, tmp_path):
     }
 
 
+def test_a_line_without_an_epoch_has_no_place(run_dir, tmp_path):
+    with (run_dir / "metrics.jsonl").open("a") as log:
+        log.write(
+            '{"role": "teacher", "epoch": null, "split": "train", "accuracy": 0.5}\n{"accuracy": 0.5}\n'
+        )
+    out = write_events(run_dir, tmp_path / "events")
+    assert {path.name for path in out.iterdir()} == {"rolewise-events", "search-teacher", "train-teacher"}
+
+
 def test_a_second_time_replaces_the_first(run_dir, tmp_path, capsys):
     for _ in range(2):
         assert main(["report", str(run_dir), "--tensorboard", str(tmp_path / "events")]) == 0

@@ -127,7 +127,7 @@ def test_from_a_run_directory(demo: Path) -> None:
     expected = json.loads((demo / "results.json").read_text())["searches"]["student"]
     assert found is not None
     assert (found.best, found.population, found.rounds) == (
-        expected["best_member"],
+        expected["best"],
         expected["population"],
         expected["rounds"],
     )

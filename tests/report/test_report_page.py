@@ -14,10 +14,11 @@ from synthetic_run import SMALL, make_run
 from rolewise.augment import RandAugment, Schedule
 from rolewise.cli import main
 from rolewise.errors import InputError
+from rolewise.experiments.statistics import wilson_interval
 from rolewise.report import write_markdown, write_report
 from rolewise.report.curves import curves
 from rolewise.report.load import load
-from rolewise.report.text import duration, flatten, scale, segments, summary, wilson
+from rolewise.report.text import duration, flatten, scale, segments, summary
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -128,8 +129,25 @@ def test_the_result_table(page: Page, demo: Path) -> None:
     assert len(marks) == 10
     left, width, dot = (float(number) for number in re.findall(r"([\d.]+)%", " ".join(marks[:2])))
     low, high = scale(load(demo).rows)
-    assert left == pytest.approx(100 * (wilson(350 / 360, 360)[0] - low) / (high - low), abs=0.01)
+    assert left == pytest.approx(100 * (wilson_interval(350 / 360, 360)[0] - low) / (high - low), abs=0.01)
     assert left < dot < left + width <= 100
+
+
+def test_a_loss_of_your_own_is_named_without_its_folder(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    results = json.loads((run / "results.json").read_text())
+    for row in results["rows"]:
+        row["kd"] = "/home/ada/losses/my_loss.py:Direction"
+    (run / "results.json").write_text(json.dumps(results))
+    page = page_of(run, tmp_path)
+    rows = [[cell.strip() for cell in row] for row in page.cells if len(row) == 6]
+    assert [row[2] for row in rows[1 : 1 + len(results["rows"])]] == ["my_loss.py:Direction"] * len(
+        results["rows"]
+    )
+    assert "| my_loss.py:Direction |" in write_markdown(run, tmp_path / "r.md").read_text("utf-8").replace(
+        "\\", ""
+    )
 
 
 def test_a_complete_run_says_so(page: Page) -> None:
@@ -203,11 +221,12 @@ def test_partial_runs(
     assert "Could not be read" not in page.visible
     if kind == "searching":
         assert "The search has reached epoch 6 of 10; member" in page.visible
-    assert load(made[kind]).complete is False
+    assert load(made[kind]).missing()
 
 
 def test_a_complete_run_is_complete(demo: Path) -> None:
-    assert load(demo).complete is True
+    run = load(demo)
+    assert (run.missing(), run.faults) == ([], [])
 
 
 def test_a_run_of_the_library_without_any_settings(tmp_path: Path) -> None:
@@ -313,6 +332,16 @@ def test_a_torn_log_is_read_to_its_last_whole_line(tiny: Path, tmp_path: Path) -
     assert "Could not be read" not in page.visible
 
 
+def test_lines_without_an_epoch_are_passed_over(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / tiny.name
+    shutil.copytree(tiny, run)
+    with (run / "metrics.jsonl").open("a") as log:
+        for role in ("teacher", "student"):
+            line = {"stage": "train", "role": role, "epoch": None, "split": "train", "accuracy": 0.5}
+            log.write(json.dumps(line) + "\n")
+    assert write_report(run).read_bytes() == write_report(tiny, tmp_path / "t.html").read_bytes()
+
+
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / tiny.name
     shutil.copytree(tiny, copy)
@@ -338,6 +367,9 @@ def test_markdown(demo: Path, tmp_path: Path) -> None:
     text = path.read_text("utf-8")
     assert "| Student resnet18, ii-kd, A\\_S | 4/4 | II-KD | A\\_S | 95.56 % | 92.9–97.2 |" in text
     assert "| Teacher search | 1 h 26 min | 2 h 50 min | 12,697,600 | 2,437 |" in text
+    assert "With batch normalization over each test batch" in text
+    assert re.search(r"^\| Student resnet18, ii-kd, A\\_S \| 95\.\d\d % \|$", text, re.MULTILINE)
+    assert "Lines: on the augmented training images" in text
     pictures = re.findall(r"\]\(([^)]*)\)", text)
     assert len(pictures) == 7
     assert all(picture.startswith("a%20report-figures/") for picture in pictures)
@@ -347,20 +379,6 @@ def test_markdown(demo: Path, tmp_path: Path) -> None:
     assert len(tables) >= 3
     for table in tables:
         assert len({line.count("|") - line.count("\\|") for line in table.splitlines()}) == 1, table
-
-
-# Published: Brown, Cai, DasGupta 2001, and R's binom.confint(method="wilson").
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"),
-    [
-        (8, 10, 0.4901625, 0.9433178),
-        (0, 10, 0.0, 0.2775328),
-        (10, 10, 0.7224672, 1.0),
-        (50, 100, 0.4038315, 0.5961685),
-    ],
-)
-def test_wilson(k: int, n: int, low: float, high: float) -> None:
-    assert wilson(k / n, n) == pytest.approx((low, high), abs=5e-8)
 
 
 def test_words(demo: Path) -> None:

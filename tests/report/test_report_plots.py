@@ -17,7 +17,7 @@ from rolewise.report.plots import PANEL
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel, schedule_figure
 from rolewise.report.search_plot import Line, curves_figure, lineage_figure
-from rolewise.report.theme import COLORS, FAMILIES, Theme, style_sheet
+from rolewise.report.theme import COLORS, FAMILIES, Theme, families, style_sheet
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -199,3 +199,19 @@ def test_curves_end_where_their_numbers_end() -> None:
 def test_what_cannot_be_drawn(items: list[tuple[str, Schedule]], path: str | None, words: str) -> None:
     with pytest.raises(InputError, match=words):
         schedule_figure(items, path)
+
+
+def test_an_op_has_the_same_color_in_every_stack_and_legend() -> None:
+    """Also the ops outside the published 15, which two schedules number differently."""
+    theme = Theme(page=False)
+    names = (["Rotate", "FlipLR"], ["FlipLR", "FlipUD"])
+    schedules = [Schedule.constant(Policy([(op, 5, 5) for op in ops]), 4) for ops in names]
+    svg = schedule_figure([("one", schedules[0]), ("two", schedules[1])])
+    # An area and bars in each column, and a square in the legend, whose rim has its color too.
+    bars = len(schedule_data(schedules[0]).bars)
+    assert svg.count(theme.op("FlipLR")) == 2 * (1 + bars) + 2
+    assert svg.count(theme.op("FlipUD")) == svg.count(theme.op("Rotate")) == 1 + bars + 2
+    assert families({"FlipLR", "Rotate"}) == [
+        ("moves pixels", [("Rotate", "Rotate")]),
+        ("others", [("FlipLR", "other")]),
+    ]

@@ -60,6 +60,7 @@ BAD = [
     ({"lr": True}, "`lr` must be a number, got True"),
     ({"lr": float("inf")}, "`lr` must be a finite number, got inf"),
     ({"momentum": 1.0}, "`momentum` must be less than 1, got 1.0"),
+    ({"random_resized_crop": 0.3}, r"`random_resized_crop` must be a list, \[A, B, ...\], got 0.3"),
     ({"optimizer": "lion"}, "`optimizer` must be 'sgd', 'adam' or 'adamw', got 'lion'"),
     (
         {"milestones": (0.6, 0.3)},

@@ -74,6 +74,7 @@ def test_files_are_copied_and_the_originals_are_not_needed(given, tmp_path, monk
         "Teacher from mine.safetensors",
         "Student cnn-tiny, soft, busy.json",
     ]
+    assert [row["network"] for row in rows] == ["cnn-tiny", "cnn-tiny"]
     assert rows[1]["schedule_sha256"] == hashlib.sha256(schedule).hexdigest()
 
 

@@ -56,6 +56,9 @@ def test_a_signal_stops_it_and_the_error_names_the_way_on(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(Interrupted, match=f"rolewise run --resume {path}"):
         run_on(path, kill=True, config=SMALL, out=path)
+    # One stage alone is not resumed by the command for all of them.
+    with pytest.raises(Interrupted, match=rf"\. Resume with the same command and --resume {path}$"):
+        run_on(path, kill=True, resume=path, only="search-teacher")
     asked = []
     with pytest.raises(Interrupted, match=f"rolewise run --resume {path}"):
         run_on(path, resume=path, should_stop=lambda: not asked.append(1))

@@ -106,7 +106,9 @@ def test_gray_images_train_a_network_of_one_channel():
     data = data_of(LABELS, channels=1)
     result = rw.train(network(1), data, epochs=1, batch_size=20, augment=rw.Schedule.random(1, 0))
     assert result.n == 60
-    with pytest.raises(InputError, match=r"first convolution takes 3 channels and the images are gray \(1\)"):
+    with pytest.raises(
+        InputError, match=r"instead\. Its first convolution takes 3 channels and the images are gray \(1\)"
+    ):
         rw.train(network(3), data, epochs=1, batch_size=20)
     with pytest.raises(InputError, match=r"first convolution takes 1 channels and the images are RGB \(3\)"):
         rw.train(network(1), data_of(LABELS), epochs=1, batch_size=20)

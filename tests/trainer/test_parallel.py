@@ -188,7 +188,7 @@ def test_what_befalls_one_process_ends_all_and_can_be_resumed(runs):
     out = folder / "disturbed"
     words = interrupted(torchrun(*train, "--out", out, *STUDENT), out, 1, signal.SIGTERM)
     assert exit_statuses(words) == {75}, words
-    assert "Resume with: rolewise run --resume" in words
+    assert f"Resume with the same command and --resume {out}" in words
     words = interrupted(torchrun(*train, "--resume", out), out, 2, signal.SIGKILL)
     assert -signal.SIGKILL in exit_statuses(words), words
     assert not (out / "student.safetensors").exists()

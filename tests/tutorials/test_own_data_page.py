@@ -16,6 +16,7 @@ def test_every_way_to_a_data_set(tmp_path, monkeypatch, capsys):
     printed, names = run_tutorial("own-data", changes, lambda: capsys.readouterr().out)
     assert repr(names["data"].train) == "Split(160 RGB images, 24 x 24, 4 classes)"
     assert names["result"].n == 40
+    assert names["shares"][3] > 0.5  # the class with three training images
     outputs = {line.split()[1]: text for line, text in printed}
     assert "train 160 images of 24 x 24, 4 classes of 40" in outputs["data"]
     assert "what each class (row) is taken for" in outputs["eval"]

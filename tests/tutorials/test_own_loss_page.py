@@ -15,7 +15,7 @@ def test_your_own_loss(tmp_path, monkeypatch, capsys):
     changes = {"--set student.train.epochs=2\n": f"--set student.train.epochs=2{quick}\n"}
     with torch_threads(1):
         printed, names = run_tutorial("own-loss", changes, lambda: capsys.readouterr().out)
-    assert len(printed) == 2
+    assert len(printed) == 1
     assert (tmp_path / "direction" / "report.html").is_file()
     rows = json.loads((tmp_path / "direction" / "results.json").read_text())["rows"]
     assert all(row["kd"].endswith("my_loss.py:Direction") for row in rows if row["role"] == "student")

@@ -4,10 +4,8 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from blocks import run_tutorial
-from PIL import Image
 
 from rolewise.cli import main
 
@@ -18,25 +16,10 @@ QUICK = (
 )
 
 
-@pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """Five classes of photos of different forms."""
+def test_from_a_pth_to_a_low_bit_file(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 25), ("test", 12)):
-        for label, name in enumerate(("ant", "bee", "cat", "dog", "eel")):
-            folder = tmp_path / "pictures" / part / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                image = rng.integers(0, 130, (60 + number % 3, 52, 3))
-                image[9 * label : 9 * label + 14, 8:44, label % 3] += 120
-                Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
-    return tmp_path
-
-
-def test_from_a_pth_to_a_low_bit_file(pictures, capsys):
-    pytest.importorskip("onnxruntime")
     changes = {"--out pair": f"--out pair {QUICK}"}
     printed, _ = run_tutorial("own-pair", changes, lambda: "".join(capsys.readouterr()))
     rows = json.loads(Path("pair/results.json").read_text())["rows"]

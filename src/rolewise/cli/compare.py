@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rolewise.experiments.compare import Arm, Compared
 
 
@@ -13,7 +15,8 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1."
+            help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1. "
+            "RUN:NAME is another network of a run: RUN RUN:student-kd."
         ),
     ],
     key: Annotated[
@@ -36,7 +39,7 @@ def compare(
             console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
 
 
-def _table(first: "Arm", others: "list[Compared]"):  # type: ignore[no-untyped-def]  # rich is imported late
+def _table(first: "Arm", others: "list[Compared]") -> "Table":
     from rich.table import Table
 
     table = Table(

@@ -42,7 +42,7 @@ def check(
         ),
     ] = "auto",
 ) -> None:
-    """Read and verify a data set, training and test part, and say what is in it."""
+    """Reads and verifies a data set, training and test part, and says what is in it."""
     import warnings
 
     from rolewise.data import load_data
@@ -93,7 +93,7 @@ def fetch(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Download CIFAR-10 or CIFAR-100, or resume a download that broke off."""
+    """Downloads CIFAR-10 or CIFAR-100, or resumes a download that broke off."""
     from rolewise.data.fetch import fetch as download
 
     if name == "digits":

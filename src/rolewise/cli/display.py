@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -44,9 +44,38 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None, logs: Se
         if name not in LOGS:
             raise InputError(unknown("log", name, LOGS))
     stream = stream or sys.stderr
-    shown = Progress() if quiet else LiveProgress(Console(file=stream)) if stream.isatty() else None
-    shown = shown or LineProgress(stream)
+    if quiet:
+        shown = Progress()
+    elif stream.isatty():
+        shown = LiveProgress(Console(file=cast(TextIO, _Terminal(stream))))
+    else:
+        shown = LineProgress(stream)
     return Several(shown, *(LOGS[name]() for name in logs)) if logs else shown
+
+
+class _Terminal:
+    """A terminal that may be closed before the run has ended: what it cannot take is lost, and nothing else.
+
+    rich would end the process, or keep every picture that it could not write.
+
+    Args:
+        stream: the terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class LineProgress(Meter):

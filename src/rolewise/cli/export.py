@@ -114,13 +114,14 @@ def _check_targets(targets: list[Path], file: Path) -> None:
     from rolewise.cli.network_files import is_run
     from rolewise.runs import check_output
 
+    same = {file.resolve(), file.with_suffix(".json").resolve(), file.resolve().with_suffix("")}
     for path in targets:
-        same = {file.resolve(), file.with_suffix(".json").resolve(), file.resolve().with_suffix("")}
-        if path.resolve() in same or (file.is_dir() and path.resolve() == file.resolve()):
+        if path.resolve() in same:
             raise InputError(f"{path} is the source itself. Choose another name.")
-        if not path.suffix and is_run(path):
+        if path.suffix:
+            if not path.parent.is_dir():
+                raise InputError(f"There is no folder {path.parent}. Make it first.")
+        elif is_run(path):
             raise InputError(f"{path} is a run directory. Choose another folder.")
-        if not path.suffix:
+        else:
             check_output(path)
-        if path.suffix and not path.parent.is_dir():
-            raise InputError(f"There is no folder {path.parent}. Make it first.")

@@ -64,16 +64,6 @@ def check_there(source: Path) -> None:
         )
 
 
-def run_settings_of(file: Path) -> "Config | None":
-    """The settings of the run that a network file lies in, or of a run directory; None if it lies in none."""
-    folder = file if file.is_dir() else file.parent
-    if not is_run(folder):
-        return None
-    from rolewise.stages.network_info import run_settings
-
-    return run_settings(folder)
-
-
 def checked_run(file: Path, role: str, network: str | None, data: str | None = None) -> "Config | None":
     """The settings of the run that a file lies in, after its own code was compared with the run's records.
 
@@ -86,12 +76,13 @@ def checked_run(file: Path, role: str, network: str | None, data: str | None = N
     Raises:
         InputError: own code that is about to be run and is not what the run recorded.
     """
-    config = run_settings_of(file)
-    if config is None:
+    if file.is_dir() or not is_run(file.parent):
         return None
     from rolewise.config import changed
+    from rolewise.stages.network_info import run_settings
     from rolewise.stages.own import check_unchanged
 
+    config = run_settings(file.parent)
     key = f"{STUDENT}.network" if role == STUDENT and config.student.network else f"{TEACHER}.network"
     if network is not None:
         config = changed(config.model_dump(), {key: network})

@@ -15,6 +15,8 @@ from rolewise.errors import InputError, Interrupted, RunError
 
 DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# A run that was at work says itself where it is resumed.
+_AGAIN = "by a signal; give the same command again"
 _LONGEST = 4000  # characters of a message
 # What a terminal would obey: control characters but newline and tab, and those that turn the direction of a line.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -44,7 +46,7 @@ def outcome(command: Callable[[], object]) -> int:
     except Interrupted as error:
         return say("interrupted", error, RESUMABLE)
     except (_Stopped, KeyboardInterrupt):
-        return say("interrupted", "before anything was saved", RESUMABLE)
+        return say("interrupted", _AGAIN, RESUMABLE)
     except BrokenPipeError:
         # The reader of the output has ended, such as `head`: there is nowhere left to print.
         with suppress(OSError):
@@ -123,6 +125,6 @@ def _signals() -> Iterator[None]:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(say("interrupted", "before anything was saved", RESUMABLE))
+            os._exit(say("interrupted", _AGAIN, RESUMABLE))
         frame = frame.f_back
     raise _Stopped

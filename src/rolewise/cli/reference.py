@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from rolewise.config import PRESETS, Config, flat, load_config
 
@@ -100,13 +99,13 @@ def _bounds(field: FieldInfo) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if value is None or value is PydanticUndefined:
+    if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_text, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value) if value != {} else "{}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def preset_changes(name: str) -> dict[str, str]:

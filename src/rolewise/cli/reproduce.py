@@ -1,5 +1,7 @@
 """`rolewise reproduce`: tables, figure and study of the paper as runs that share what they can."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -160,8 +162,15 @@ def _command(request: Mapping[str, Any], site: "Site") -> str:
     words += [f"--seeds {request['seeds']}", f"--recipe {options.recipe}"]
     words += ["--smoke"] if options.smoke else [f"--scale {options.scale:g}"] if options.scale != 1 else []
     words += [f"--follow-release {','.join(options.release)}"] if options.release else []
-    words += [f"--set {key}={value}" for key, value in options.changes.items()]
-    return " ".join([*words, f"--out {site.path}"])
+    words += [f"--set {shlex.quote(f'{key}={_value(value)}')}" for key, value in options.changes.items()]
+    return " ".join([*words, f"--out {shlex.quote(str(site.path))}"])
+
+
+def _value(value: Any) -> str:
+    """A setting as `--set` reads it."""
+    from rolewise.settings import read_value
+
+    return value if isinstance(value, str) and read_value(value) == value else json.dumps(value)
 
 
 def _report(summary: "Summary") -> None:

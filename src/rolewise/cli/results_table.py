@@ -16,7 +16,8 @@ def show_results(pipeline: "Pipeline") -> None:
     from rich.table import Table
 
     data = Path(pipeline.config.data.name).name
-    table = Table(title=f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1")
+    title = f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1"
+    table = Table(title=title)
     # In a narrow terminal names are broken, and figures stay whole.
     for column, whole in (("network", False), ("bits W/A", False), ("KD", True), ("schedule", False)):
         table.add_column(column, no_wrap=whole, overflow="fold")
@@ -30,14 +31,13 @@ def show_results(pipeline: "Pipeline") -> None:
         table.add_column("best held-out epoch", justify="right", overflow="fold")
     for row in rows:
         shares = [row["accuracy"], *([row.get("accuracy_averaged")] if averaged else [])]
-        best = (
-            []
-            if row.get("best_epoch") is None
-            else [f"{row['best_epoch']}: {_percent(row['accuracy_best_epoch'])}"]
-        )
-        table.add_row(*_cells(row), *map(_percent, shares), *((best or ["-"]) if chosen else []))
+        epoch = row.get("best_epoch")
+        best = "-" if epoch is None else f"{epoch}: {_percent(row['accuracy_best_epoch'])}"
+        table.add_row(*_cells(row), *map(_percent, shares), *([best] if chosen else []))
     # A pipe has no width of its own; a table that is cut serves nobody.
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    table.min_width = min(len(title), console.width)  # a title is broken at the table's width
+    console.print(table)
 
 
 def _percent(fraction: float | None) -> str:

@@ -77,17 +77,8 @@ def _schedules(
     return [(path.stem, Schedule.load(path, epochs, ops=names, trial=trial))]
 
 
-def _one(
-    name: str,
-    epochs: int | None,
-    ops: str | None = None,
-    trial: str | None = None,
-    role: str | None = None,
-    *,
-    several: bool = False,
-) -> "Schedule":
-    """The one schedule that is meant."""
-    found = _schedules(name, epochs, ops, trial, role, several=several)
+def _one(name: str, found: list[tuple[str, "Schedule"]]) -> "Schedule":
+    """The one schedule that is meant, of those that `name` has."""
     if len(found) > 1:
         raise InputError(f"{name} holds the schedules of both roles: choose one with `--role`.")
     return found[0][1]
@@ -105,7 +96,7 @@ def show(
         typer.Option("--plot", help="Also draw probabilities and magnitudes, to .svg, .png or .pdf."),
     ] = None,
 ) -> None:
-    """Print a schedule: where it comes from, and per segment which ops fire how often and how strongly."""
+    """Prints a schedule: where it comes from, and per segment which ops fire how often and how strongly."""
     from rolewise.augment import describe
 
     items = _schedules(file, epochs, ops, trial, role)
@@ -133,7 +124,7 @@ def plot_schedules(
     trial: Trial = None,
     role: Role = None,
 ) -> None:
-    """Draw schedules as in figure 3 of the paper: probabilities above magnitudes."""
+    """Draws schedules as in figure 3 of the paper: probabilities above magnitudes."""
     several = len(files) > 1
     items = [item for file in files for item in _schedules(file, epochs, ops, trial, role, several=several)]
     _draw(items, out)
@@ -165,7 +156,7 @@ def diff(
         bool, typer.Option("--all", help="Also each slot that differs: tenths/magnitude, before -> after.")
     ] = False,
 ) -> None:
-    """Report how far two schedules are apart, and where; other lengths are compared by the place in the training."""
+    """Reports how far two schedules are apart, and where; other lengths are compared by the place in the training."""
     from rolewise.augment import NAMED, Schedule, compare
 
     if two is None:
@@ -174,7 +165,9 @@ def diff(
             raise InputError(f"{one} holds one schedule: name another one to compare it with.")
         first, second = found
     else:
-        first, second = (_one(file, epochs, ops, role=role, several=True) for file in (one, two))
+        first, second = (
+            _one(file, _schedules(file, epochs, ops, role=role, several=True)) for file in (one, two)
+        )
         if epochs is None:  # a name alone has no length of its own
             first = Schedule.named(one, len(second)) if one in NAMED else first
             second = Schedule.named(two, len(first)) if two in NAMED else second
@@ -202,12 +195,12 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Write a schedule in another form, and another length if asked."""
+    """Writes a schedule in another form, and another length if asked."""
     from rolewise.augment import Schedule
     from rolewise.runs import check_output
 
     check_output(out)
-    schedule = _one(file, epochs, ops, trial, role if Path(file).is_dir() else None)
+    schedule = _one(file, _schedules(file, epochs, ops, trial, role if Path(file).is_dir() else None))
     if role is not None:
         schedule = Schedule(schedule.segments, role=role, provenance=schedule.provenance)
     if stretch is not None:
@@ -250,7 +243,7 @@ def preview(
     trial: Trial = None,
     role: Role = None,
 ) -> None:
-    """Draw a contact sheet: originals next to augmented images, each with the ops that were applied."""
+    """Draws a contact sheet: originals next to augmented images, each with the ops that were applied."""
     import torch
 
     from rolewise.augment.contact_sheet import contact_sheet, epoch_strip
@@ -258,7 +251,7 @@ def preview(
     from rolewise.runs import check_output
 
     check_output(out)
-    schedule = _one(file, epochs, ops, trial, role)
+    schedule = _one(file, _schedules(file, epochs, ops, trial, role))
     if epoch is not None and strip is not None:
         raise InputError("`--epoch` shows one epoch, `--strip` several: leave one of them out.")
     split = load_data(data, data_root, size=size).train

@@ -1,4 +1,4 @@
-"""How progress reads: names of stages, times, shares, populations."""
+"""How progress reads: times, shares, values by name, populations."""
 
 import math
 from collections.abc import Iterable, Sequence

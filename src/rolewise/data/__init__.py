@@ -89,7 +89,7 @@ DATA_SETS: Mapping[str, DataSet] = {
         preset=_SMALL_CIFAR,
     ),
     "folder": DataSet(
-        title="folder",
+        title="Folder",
         about="your own images",
         loader="rolewise.data.folder:load_folder",
         root="the folder that holds train/<class>/* and test/<class>/*",

@@ -144,9 +144,16 @@ def class_names(classes: Sequence[str] | None, labels: Int64[Tensor, " n"]) -> t
     """The names by label; without `classes` the numbers up to the largest label.
 
     Raises:
-        InputTypeError, InputError: no names, a name twice, fewer than two, or labels beyond them.
+        InputTypeError, InputError: no names, a name twice, fewer than two, or labels beyond them; no names and labels
+            that begin above 0.
     """
     if classes is None:
+        low = int(labels.min())
+        if low > 0:
+            raise InputError(
+                f"`train labels` begin at {low}, and classes are counted from 0: subtract {low}, or name all classes "
+                "with `classes`, those without images too."
+            )
         classes = [str(number) for number in range(int(labels.max()) + 1)]
     if (
         isinstance(classes, str)

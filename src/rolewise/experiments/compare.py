@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rolewise.errors import InputError, unknown
+from rolewise.errors import InputError, first_line, unknown
 from rolewise.experiments.statistics import (
     Difference,
     McNemar,
@@ -109,11 +110,13 @@ def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Co
     """The first arm, and every other one against it.
 
     Args:
-        groups: each one run directory, or several of the same thing separated by commas (seeds).
+        groups: each one run directory, or several of the same thing separated by commas (seeds). "RUN:KEY" takes the
+            row KEY of that run.
         key: row of the results to compare; None takes the student's, or the teacher's where there is none.
 
     Raises:
-        InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images.
+        InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images, or
+            predictions that cannot be read.
     """
     if len(groups) < 2:
         raise InputError("Give at least two runs to compare: rolewise compare RUN_A RUN_B.")
@@ -153,7 +156,7 @@ def _same_images(one: TestedRun, other: TestedRun) -> bool:
 
 
 def _arm(group: str, key: str | None) -> Arm:
-    runs = tuple(_read(Path(part.strip()), key) for part in group.split(",") if part.strip())
+    runs = tuple(_read(part.strip(), key) for part in group.split(",") if part.strip())
     if not runs:
         raise InputError(f'`runs` must name run directories, got "{group}".')
     seeds = [run.seed for run in runs]
@@ -161,22 +164,39 @@ def _arm(group: str, key: str | None) -> Arm:
         raise InputError(
             f"One arm holds a seed twice: {seeds} in {group}. Runs of one arm differ in their seed."
         )
-    name = runs[0].path.name if len(runs) == 1 else f"{runs[0].path.name} and {len(runs) - 1} more"
-    return Arm(name, runs)
+    first = runs[0].path.resolve().name
+    if _row_of(group.split(",")[0].strip())[1]:
+        first += f":{runs[0].key}"
+    return Arm(first if len(runs) == 1 else f"{first} and {len(runs) - 1} more", runs)
 
 
-def _read(path: Path, key: str | None) -> TestedRun:
+def _row_of(text: str) -> tuple[Path, str | None]:
+    """The folder and the row of "RUN:KEY"; a folder of that very name is a run."""
+    folder, colon, key = text.rpartition(":")
+    if not colon or not folder or Path(text).exists():
+        return Path(text), None
+    return Path(folder), key
+
+
+def _read(text: str, key: str | None) -> TestedRun:
+    path, own = _row_of(text)
     seed = read_config(path)["config"].get("seed", 0)
     rows = {row["key"]: row for row in read_results(path / layout.RESULTS)["rows"]}
     if not rows:
         raise InputError(f"{path} has no tested network yet: finish it with `rolewise run --resume {path}`.")
-    chosen = key or ("student" if "student" in rows else next(iter(rows)))
+    chosen = own or key or ("student" if "student" in rows else next(iter(rows)))
     if chosen not in rows:
         raise InputError(f"{unknown('network of this run', chosen, rows)} The run is {path}.")
     row, file = rows[chosen], path / layout.test_file(chosen)
     right = labels = None
     if file.exists():
-        tensors = load_file(file)
-        labels = tensors["labels"]
-        right = tensors["logits"].argmax(1) == labels
+        try:
+            tensors = load_file(file)
+            labels = tensors["labels"]
+            right = tensors["logits"].argmax(1) == labels
+        except (OSError, SafetensorError, KeyError, RuntimeError, IndexError) as error:
+            raise InputError(
+                f"{file} cannot be read ({first_line(error)}): restore it, or remove it to compare accuracies "
+                "alone."
+            ) from error
     return TestedRun(path, chosen, int(seed), row["accuracy"], row["n"], right, labels)

@@ -111,11 +111,10 @@ class _Rates:
         device = self.placement.device
         count = 256 if device.type == "cuda" else 32
         model = self.placement.place(networks.build(name, num_classes=classes)).train()
-        images = torch.rand(count, 3, 32, 32, generator=torch_generator(0, "estimate")).to(device)
+        images = torch.rand(count, *_CIFAR, generator=torch_generator(0, "estimate")).to(device)
         labels = torch.zeros(count, dtype=torch.int64, device=device)
-        clock = (
-            time.monotonic if device.type == "cuda" else time.process_time
-        )  # other work on a CPU does not count
+        # Other work on a CPU does not count.
+        clock = time.monotonic if device.type == "cuda" else time.process_time
         times = []
         for _ in range(3):
             begun = clock()

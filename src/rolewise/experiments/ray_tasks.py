@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise._machine import cores
-from rolewise.errors import InputError, RunError
+from rolewise.errors import InputError
 from rolewise.experiments.plan import Work
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.runner import Manner, Summary, work_through
@@ -70,7 +70,7 @@ def _run(
         try:
             error = ray.get(reference)
         except ray.exceptions.RayError as dead:
-            error = str(RunError(f"its process died {_RETRIES + 1} times: {dead}"))
+            error = f"its process died {_RETRIES + 1} times: {dead}"
         if error is None:
             summary.done.append(name)
         elif error == BLOCKED:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rolewise.config import PRESETS, Config, changed, parse_config
+from rolewise.config import PRESETS, Config, changed
 from rolewise.errors import InputError, unknown
 from rolewise.experiments.setups import FULL, Setup
 
@@ -140,13 +140,11 @@ def settings(setup: Setup, seed: int, options: Options, own: Tree | None = None)
     if options.smoke:
         merge(tree, _SMOKE)
     merge(tree, _described(setup, seed))
+    changes: Tree = {}
     for name in options.release:
-        for key, value in CHOICES[name].values(setup.data).items():
-            put(tree, key, value)
-    for key, value in options.changes.items():
-        put(tree, key, value)
-    tree["data"]["root"] = options.data_root
-    return _scaled(parse_config(tree), options.scale)
+        changes |= CHOICES[name].values(setup.data)
+    changes |= {**options.changes, "data.root": options.data_root}
+    return _scaled(changed(tree, changes), options.scale)
 
 
 def _described(setup: Setup, seed: int) -> Tree:
@@ -207,11 +205,3 @@ def merge(tree: Tree, more: Mapping[str, Any]) -> None:
             merge(tree[key], value)
         else:
             tree[key] = value
-
-
-def put(tree: Tree, key: str, value: Any) -> None:
-    """Sets one dotted key."""
-    *path, last = key.split(".")
-    for part in path:
-        tree = tree.setdefault(part, {})
-    tree[last] = value

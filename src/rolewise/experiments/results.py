@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,9 +122,7 @@ class Results:
 
 def schedule_facts(schedule: Schedule) -> ScheduleFacts:
     """How often a schedule changes, and when it starts to augment."""
-    changes = sum(
-        one != other for (_, one), (_, other) in zip(schedule.segments, schedule.segments[1:], strict=False)
-    )
+    changes = sum(one != other for (_, one), (_, other) in pairwise(schedule.segments))
     epoch = 0
     for length, policy in schedule.segments:
         if not isinstance(policy, Policy) or any(probability for _, probability, _ in policy.settings):
@@ -176,11 +175,9 @@ def _cell(site: Site, cell: Cell, seeds: Sequence[int], failures: Mapping[str, s
         else:
             blame = next((name for name in (work.name, *work.needs) if name in failures), None)
             missing[seed] = failures[blame] if blame else "not run yet"
-        if work.searched is not None and work.arm.make is None:
-            role = "teacher" if work.arm.base == "a_t" else "student"
-            file = site.run(work.searched) / layout.schedule_file(role)
-            if file.exists():
-                schedules[seed] = file
+        file = site.searched(work)
+        if file is not None and work.arm.make is None and file.exists():
+            schedules[seed] = file
     return CellResult(cell, outcomes, missing, schedules)
 
 

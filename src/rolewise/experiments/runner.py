@@ -14,7 +14,7 @@ from rolewise.experiments.plan import Work
 from rolewise.experiments.recipes import Options, with_settings
 from rolewise.experiments.site import Site
 from rolewise.progress import Progress
-from rolewise.runs import StopFlag, layout
+from rolewise.runs import RESUMABLE, StopFlag, layout
 from rolewise.stages import open_pipeline, search_role, train_role
 
 _WAIT = 2.0  # seconds until work that others hold is looked at again
@@ -102,7 +102,7 @@ def _other(path: Path, options: Options, work: tuple[Work, ...], manner: Manner,
         try:
             work_through(Site(path, options), work, manner, should_stop=should_stop)
         except Interrupted:
-            raise SystemExit(75) from None
+            raise SystemExit(RESUMABLE) from None
 
 
 def work_through(
@@ -200,11 +200,14 @@ def execute(
     else:
         config = with_settings(site.config(work), {"machine.workers": manner.search_workers})
         where = {"config": config, "out": path}
-    with open_pipeline(**where, only=work.stage, progress=progress, should_stop=should_stop) as pipeline:
-        if work.kind == "search":
-            search_role(pipeline, work.role)
-        else:
-            train_role(pipeline, work.role)
+    try:
+        with open_pipeline(**where, only=work.stage, progress=progress, should_stop=should_stop) as pipeline:
+            if work.kind == "search":
+                search_role(pipeline, work.role)
+            else:
+                train_role(pipeline, work.role)
+    except Interrupted as error:  # the way out that it names is that of a single run
+        raise Interrupted(f"{work.name}: {error.__cause__ or error}. The same command resumes it") from error
 
 
 def _pause(seconds: float, should_stop: Callable[[], bool]) -> None:

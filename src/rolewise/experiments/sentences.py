@@ -7,7 +7,7 @@ from typing import Literal
 from rolewise.experiments import study
 from rolewise.experiments.claims import Claim, Comparison, Quantity, Verdict, judge
 from rolewise.experiments.results import Results
-from rolewise.experiments.setups import FULL
+from rolewise.experiments.setups import FULL, bits_name
 from rolewise.experiments.tables import DATA, LOSSES, NETWORKS
 
 REACHES = 0.005  # half a point: so much below still counts as reached
@@ -25,8 +25,7 @@ def _accuracy(title: str, better: str, worse: str, margin: float = 0.0) -> Compa
 
 
 def _table2(data: str, network: str, bits: int, kind: str, schedule: str) -> str:
-    name = "fp32" if bits == FULL else f"w{bits}a{bits}"
-    return f"table2/{data}/{network}/{name}/{kind}/{schedule}"
+    return f"table2/{data}/{network}/{bits_name(bits)}/{kind}/{schedule}"
 
 
 def _pairs() -> Iterator[tuple[str, str, str]]:
@@ -148,8 +147,7 @@ def _figure3(scope: Literal["paper", "study"], teacher: str, students: Mapping[s
 
 
 def _study(bits: int, kind: str, schedule: str) -> str:
-    name = "fp32" if bits == FULL else f"w{bits}a{bits}"
-    return f"study/{study.DATA}/{study.NETWORK}/{name}/{kind}/{schedule}"
+    return f"study/{study.DATA}/{study.NETWORK}/{bits_name(bits)}/{kind}/{schedule}"
 
 
 def _study_claims() -> Iterator[Claim]:

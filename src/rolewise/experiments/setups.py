@@ -7,6 +7,11 @@ FULL = 32
 Start = Literal["teacher", "random"]
 
 
+def bits_name(bits: int) -> str:
+    """Weights and activations of so many bits, as ids have it: such as "w4a4", or "fp32"."""
+    return "fp32" if bits == FULL else f"w{bits}a{bits}"
+
+
 @dataclass(frozen=True)
 class Setup:
     """One final training, with everything that it depends on.
@@ -52,7 +57,7 @@ class Setup:
     @property
     def bits_name(self) -> str:
         """Such as "w4a4", or "fp32"."""
-        return "fp32" if self.bits == FULL else f"w{self.bits}a{self.bits}"
+        return bits_name(self.bits)
 
     @property
     def subject(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -111,10 +112,7 @@ class Site:
     def _schedule(self, work: Work, config: Config) -> str:
         """The file of a training's schedule, written first where an arm makes it; or "none"."""
         arm = work.arm
-        searched = None
-        if work.searched is not None:
-            role = "teacher" if arm.base == "a_t" else "student"
-            searched = self.run(work.searched) / layout.schedule_file(role)
+        searched = self.searched(work)
         if arm.file:
             if self.options.pba_schedule is None:
                 raise InputError(
@@ -130,28 +128,38 @@ class Site:
             arm.make(config.role(work.role).train.epochs, work.seed, found).save(path)
         return str(path)
 
+    def searched(self, work: Work) -> Path | None:
+        """The file of the searched schedule that a training takes or starts from; None without a search."""
+        if work.searched is None:
+            return None
+        role = "teacher" if work.arm.base == "a_t" else "student"
+        return self.run(work.searched) / layout.schedule_file(role)
+
     def command(self, work: Work) -> str:
         """The command that repeats one piece of work by itself."""
         settings = self.run(work.name) / layout.CONFIG
-        return f"rolewise {work.kind} --role {work.role} --config {settings} --out repeated"
+        return f"rolewise {work.kind} --role {work.role} --config {shlex.quote(str(settings))} --out repeated"
 
     # What failed.
 
     def note_failure(self, work: Work, error: BaseException) -> None:
         """Keeps why a piece of work failed, for the report; the next `reproduce` tries it again."""
-        folder = self.path / "failures"
-        folder.mkdir(exist_ok=True)
+        path = self._failure(work.name)
+        path.parent.mkdir(exist_ok=True)
         record = {"work": work.name, "error": f"{type(error).__name__}: {error}"}
-        write_atomic(folder / f"{work.name.replace('/', '--')}.json", to_json(record))
+        write_atomic(path, to_json(record))
 
     def forget_failure(self, work: Work) -> None:
         """What failed before has been done."""
-        (self.path / "failures" / f"{work.name.replace('/', '--')}.json").unlink(missing_ok=True)
+        self._failure(work.name).unlink(missing_ok=True)
 
     def failure(self, name: str) -> str | None:
         """Why a piece of work failed, or None."""
-        path = self.path / "failures" / f"{name.replace('/', '--')}.json"
+        path = self._failure(name)
         return str(load_json(path)["error"]) if path.exists() else None
+
+    def _failure(self, name: str) -> Path:
+        return self.path / "failures" / f"{name.replace('/', '--')}.json"
 
     def clear(self, work: Work) -> None:
         """Removes the checkpoints of complete work, which are no longer needed."""
@@ -162,7 +170,7 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `experiment.json` of a directory holds: `identity` and `requests`.
 
     Raises:
-        InputError: not the directory of an experiment, or one of a later version.
+        InputError: not the directory of an experiment, one of a later version, or a damaged file.
     """
     file = Path(path) / "experiment.json"
     if not file.is_file():
@@ -175,4 +183,8 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{file} has format version {record.get('format_version')}; this version of rolewise reads "
             f"{FORMAT_VERSION}. Name another directory with `--out`."
         )
+    forms = {"identity": dict, "requests": list}
+    wrong = [key for key, kind in forms.items() if not isinstance(record.get(key), kind)]
+    if wrong:
+        raise InputError(f"{file} is damaged: {', '.join(wrong)} missing or of another type. Restore it.")
     return record

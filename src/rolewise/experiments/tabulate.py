@@ -116,10 +116,9 @@ def _difference(arms: Mapping[str, CellResult], first: str, second: str) -> Diff
 
 def _title(setup: Setup) -> str:
     network = setup.network if setup.student is None else f"{setup.network} to {setup.student}"
-    bits = "32 bit" if setup.bits == 32 else f"{setup.bits} bit"
     loss = "no KD" if setup.loss == "none" else setup.loss
     who = "teacher" if setup.role == "teacher" else f"student, {loss}"
-    return f"{setup.data}, {network}, {bits}, {who}"
+    return f"{setup.data}, {network}, {setup.bits} bit, {who}"
 
 
 def raw(results: Results) -> list[dict[str, Any]]:

@@ -65,7 +65,8 @@ class Claims:
             record = self._read(path)
             if record is None or self._dead(path, record):
                 return None
-            return f"process {record['pid']} on {record['host']}"
+            # A file that this program did not write names neither.
+            return f"process {record.get('pid', 'unknown')} on {record.get('host', 'an unknown host')}"
 
     def _take(self, path: Path) -> bool:
         with self._lock:
@@ -98,6 +99,8 @@ class Claims:
                 os.utime(path)
             except FileNotFoundError:  # the directory was removed; the work itself will notice
                 return
+            except OSError:  # a network file system that is away for a while: the next beat tries again
+                continue
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name.replace('/', '--')}.json"
@@ -118,8 +121,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # another user's
+        pass
     return True
 
 

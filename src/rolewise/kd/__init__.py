@@ -98,8 +98,8 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
         variant: "recommended" (the plain constructor), "paper" or "release" (the class methods of these names).
         arguments: constructor arguments.
     Raises:
-        InputError: an unknown name, a missing file or class.
-        InputTypeError: the class is no `KDLoss`, or does not take these arguments.
+        InputError: an unknown name, a missing file or class, or arguments that the class refuses.
+        InputTypeError: the class is no `KDLoss`, or does not take these arguments or their types.
     """
     own = is_own_code(spec) or ":" in spec
     if own:
@@ -112,8 +112,14 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
     if variant not in VARIANTS:
         raise InputError(unknown("variant of a KD loss", variant, VARIANTS))
     make = loss if variant == "recommended" else getattr(loss, variant)
+    call = f"{loss.__name__}({', '.join(arguments)})"
+    guard = own_errors(find_own_code(spec, "loss")[0], call) if own else nullcontext()
     try:
         inspect.signature(loss).bind(**arguments)
+        with guard:
+            made: KDLoss = make(**arguments)
+    except InputError:
+        raise
     except TypeError as error:
         known = ", ".join(
             one.name if one.default is one.empty else f"{one.name}={one.default!r}"
@@ -121,11 +127,7 @@ def load_loss(spec: str, *, variant: str = "recommended", **arguments: Any) -> K
         )
         raise InputTypeError(
             f'The KD loss "{spec}" cannot be made with these settings: {error}. Its arguments: {known or "none"}.'
-        ) from None
-    call = f"{loss.__name__}({', '.join(arguments)})"
-    guard = own_errors(find_own_code(spec, "loss")[0], call) if own else nullcontext()
-    with guard:
-        made: KDLoss = make(**arguments)
+        ) from error
     return made
 
 

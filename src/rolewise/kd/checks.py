@@ -94,8 +94,8 @@ def check_batch(loss: str, outputs: Outputs, least: int = 2) -> None:
         )
 
 
-def check_layer(layer: int, outputs: Outputs) -> None:
-    """That `layer` is an index into the feature maps.
+def check_layer(layer: int, outputs: Outputs, *, name: str = "layer") -> None:
+    """That `layer`, an argument of this name, is an index into the feature maps.
 
     Raises:
         InputError: it is not.
@@ -103,7 +103,7 @@ def check_layer(layer: int, outputs: Outputs) -> None:
     count = len(outputs.features)
     if not -count <= layer < count:
         raise InputError(
-            f"`layer` must be an index into the {count} feature maps ({-count} to {count - 1}), got {layer}."
+            f"`{name}` must be an index into the {count} feature maps ({-count} to {count - 1}), got {layer}."
         )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rolewise.errors import check_integer
+from rolewise.errors import InputError, check_integer
 from rolewise.kd.base import KDLoss, Outputs
 from rolewise.kd.checks import Shapes, check_built, check_features, check_positive, ids_of, shapes_of
 from rolewise.kd.layers import linear, pooled, unit
@@ -78,7 +78,9 @@ class CRD(KDLoss):
         self.size = check_integer("size", size, 1)
         self.negatives = check_integer("negatives", negatives, 1)
         self.temperature = check_positive("temperature", temperature)
-        self.momentum = 1 - check_positive("1 - momentum", 1 - momentum)
+        if not 0 <= momentum < 1:
+            raise InputError(f"`momentum` must be at least 0 and below 1, got {momentum!r}.")
+        self.momentum = momentum
         self.student_embedding: nn.Module = nn.Identity()
         self.teacher_embedding: nn.Module = nn.Identity()
         self._shapes: Shapes | None = None

@@ -1,5 +1,7 @@
 """Flow of the solution procedure."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -49,7 +51,7 @@ class FSP(KDLoss):
 def _flows(outputs: Outputs) -> list[Float[Tensor, "n c d"]]:
     """One matrix per image and adjacent pair of layers."""
     flows = []
-    for lower, upper in zip(outputs.features, outputs.features[1:], strict=False):
+    for lower, upper in pairwise(outputs.features):
         a, b = same_size(lower, upper)
         flows.append(a.flatten(2) @ b.flatten(2).transpose(1, 2) / (a.shape[2] * a.shape[3]))
     return flows

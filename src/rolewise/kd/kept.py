@@ -28,9 +28,8 @@ class Kept:
 
     def __init__(self, module: nn.Module, output: Tensor) -> None:
         self._module, self._output = module, output
-        self._version = (
-            None if output.is_inference() else output._version
-        )  # inference tensors have no counter
+        # Inference tensors have no counter.
+        self._version = None if output.is_inference() else output._version
         self._copied = self._version is None or may_be_overwritten(module)
         self.value = output.clone() if self._copied else output
 

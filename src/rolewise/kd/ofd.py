@@ -90,9 +90,8 @@ class OFD(KDLoss):
         for (inputs, *_), (outputs, *_) in self._shapes:
             layer = conv(inputs, outputs, 1, generator, bias=False)
             with torch.no_grad():
-                layer.weight.normal_(
-                    0, math.sqrt(2 / outputs), generator=generator
-                )  # as in the authors' code
+                # As in the authors' code.
+                layer.weight.normal_(0, math.sqrt(2 / outputs), generator=generator)
             self.connectors.append(nn.Sequential(layer, nn.BatchNorm2d(outputs)))
         self.to(student.features[0].device, student.features[0].dtype)
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from rolewise.errors import InputError
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.checks import check_logits, check_pair
-from rolewise.kd.layers import unit
+from rolewise.kd.checks import check_batch, check_layer, check_logits, check_pair
+from rolewise.kd.layers import pooled, unit
 
 SHORTEST = 1e-6  # floor of a length, as in the reference code
 IN_CACHE = 1 << 18  # float64 numbers that a core's second cache holds
@@ -172,6 +172,7 @@ class RKD(KDLoss):
     """
 
     decay = True
+    tap_kind = "embedding"  # of which it reads the last map's average
 
     def __init__(
         self,
@@ -192,13 +193,9 @@ class RKD(KDLoss):
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
         self.normalize, self.diagonal, self.features = normalize, diagonal, features
         self.needs_features = features is not None
-        self.tap_kind = "embedding"  # of which it reads the last map's average
 
     def forward(self, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
-        if len(student.logits) < 2:
-            raise InputError(
-                f"RKD compares samples with each other: a batch of at least 2, got {len(student.logits)}."
-            )
+        check_batch("RKD", student)
         return relational_loss(
             *self._rows(student, teacher),
             distance_weight=self.distance_weight,
@@ -213,12 +210,8 @@ class RKD(KDLoss):
             rows = student.logits, teacher.logits
         else:
             check_pair(student, teacher)
-            count = len(student.features)
-            if not -count <= self.features < count:
-                raise InputError(
-                    f"`features` must be an index into {count} feature maps, got {self.features}."
-                )
-            rows = student.features[self.features].mean((2, 3)), teacher.features[self.features].mean((2, 3))
+            check_layer(self.features, student, name="features")
+            rows = pooled(student.features[self.features]), pooled(teacher.features[self.features])
         if not self.normalize:
             return rows
         return unit(rows[0], dim=1, shortest=SHORTEST), unit(rows[1], dim=1, shortest=SHORTEST)

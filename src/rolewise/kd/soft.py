@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rolewise.errors import InputError
 from rolewise.kd.base import KDLoss, Outputs
-from rolewise.kd.checks import check_logits
+from rolewise.kd.checks import check_logits, check_positive
 
 
 def soft_label_loss(
@@ -62,9 +61,7 @@ class SoftLabels(KDLoss):
         mixed: bool = True,
     ) -> None:
         super().__init__(taps, teacher_taps)
-        if not temperature > 0:
-            raise InputError(f"`temperature` must be above 0, got {temperature}.")
-        self.temperature = temperature
+        self.temperature = check_positive("temperature", temperature)
         self._entropy = 0.0 if cross_entropy else 1.0
         if not mixed:
             self.task_weight, self.weight, self.decay = 1.0, 1.0, True

@@ -15,16 +15,14 @@ from torch.nn import functional as F
 
 from rolewise.kd.eigen import RANK_FLOOR, Choice, Spectrum
 
-VECTORS = (
-    12  # real features have s_5 / s_4 up to 0.96: a block of the four that are wanted would not converge
-)
+# Real features have s_5 / s_4 up to 0.96: a block of the four that are wanted would not converge.
+VECTORS = 12
 # Products between one orthonormalization and the next. Few at first, while every column still holds the leading vector:
 # w_1^k would drown the others in rounding.
 PRODUCTS = (1, 1, 2, 4, 4)
 SWEEPS = 2
-SHIFT = (
-    1e-12  # of a column's square: float32 leaves 1e-14 of it to a column that lies in the span of the others
-)
+# Of a column's square: float32 leaves 1e-14 of it to a column that lies in the span of the others.
+SHIFT = 1e-12
 CORRECTIONS = 8
 
 
@@ -107,9 +105,8 @@ def subspace_iteration(gram: Float[Tensor, "n m m"], start: Float[Tensor, "n m p
         for _ in range(products):
             block = torch.bmm(gram, block)
         block = _orthonormal(block)
-    for _ in range(
-        2
-    ):  # later passes make orthogonal what the first could not: columns of rounding errors alone
+    # Later passes make orthogonal what the first could not: columns of rounding errors alone.
+    for _ in range(2):
         block = _orthonormal(block)
     small = torch.bmm(block.mT, torch.bmm(gram, block))
     values, rotation = jacobi(small)

@@ -73,8 +73,8 @@ def _failure(model: nn.Module, images: Tensor, role: str, error: Exception) -> s
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None and first.in_channels != channels:
         kind = {1: "gray", 3: "RGB"}
-        text += (
-            f" Its first convolution takes {first.in_channels} channels and the images are "
+        text = text.removesuffix(".") + (
+            f". Its first convolution takes {first.in_channels} channels and the images are "
             f"{kind.get(channels, 'others')} ({channels}): build the network for {channels}, or bring the images to "
             f"{first.in_channels} (Data.from_dataset and folders: `channels`)."
         )

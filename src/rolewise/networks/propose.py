@@ -28,11 +28,6 @@ class Proposal:
     act_points: tuple[str, ...]
     unnamed: int
 
-    def text(self) -> str:
-        """What a person can put into the network's constructor, to keep it."""
-        lines = [f"self.taps = {list(self.taps)}", f"self.act_points = {list(self.act_points)}"]
-        return "; ".join(lines)
-
 
 @dataclass
 class _Call:
@@ -106,11 +101,11 @@ def _keep(name: str, calls: list[_Call]) -> Callable[[nn.Module, Any, Any], None
 
 def _act_points(calls: list[_Call], watch: _Watch) -> tuple[tuple[str, ...], int]:
     """Modules that are a ReLU; for a function the module before, if its output is read once, or the one it ends."""
-    found: list[tuple[int, str]] = []
-    unnamed = 0
-    relus = {id(call.output): call for call in calls if isinstance(call.module, nn.ReLU)}
     order = {id(call): number for number, call in enumerate(calls)}
-    found += [(order[id(call)], call.name) for call in calls if isinstance(call.module, nn.ReLU)]
+    modules = [call for call in calls if isinstance(call.module, nn.ReLU)]
+    relus = {id(call.output) for call in modules}
+    found = [(order[id(call)], call.name) for call in modules]
+    unnamed = 0
     for before, after in watch.relus:
         if id(after) in relus:
             continue
@@ -123,11 +118,7 @@ def _act_points(calls: list[_Call], watch: _Watch) -> tuple[tuple[str, ...], int
             found.append((order[id(ends[-1])], ends[-1].name))
         else:
             unnamed += 1
-    names: list[str] = []
-    for _, name in sorted(found, key=lambda pair: pair[0]):
-        if name not in names:
-            names.append(name)
-    return tuple(names), unnamed
+    return tuple(dict.fromkeys(name for _, name in sorted(found, key=lambda pair: pair[0]))), unnamed
 
 
 def _taps(calls: list[_Call]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from rolewise.augment import Schedule
 from rolewise.data import Data
+from rolewise.kd.preparation import Preparation, watched
 from rolewise.objective import Init, Objective
 from rolewise.population.arguments import SearchArguments, plan_of
 from rolewise.population.controls import randaugment_grid
@@ -176,8 +177,10 @@ def search(
         **options,
     }
     check_run(out, resume=resume)  # before a loss is prepared, which may take hours
+    with watched(Preparation(should_stop=should_stop or bool)):
+        plan = plan_of(search, model, data, arguments, prepare=True)
     found = run_search(
-        plan_of(search, model, data, arguments, prepare=True),
+        plan,
         workers=workers,
         out=out,
         resume=resume,

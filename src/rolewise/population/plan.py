@@ -101,9 +101,10 @@ class Plan:
             provenance=self.provenance(),
             restarts=engine.restarts,
         )
+        policies = len(result.schedule.segments)
         progress.finish(
             f"best: member {result.best}, validation accuracy {result.score:.4f}, "
-            f"{len(result.schedule.segments)} policies"
+            f"{policies} {'policy' if policies == 1 else 'policies'}"
         )
         return result
 

@@ -43,7 +43,7 @@ def save_pretrained(
         InputError: `packed` for a network without quantized weights, or a folder that holds other files of these names.
     """
     target = Path(folder)
-    check_folder(target, HUB_FILES, CARD)
+    check_folder(target)
     target.mkdir(parents=True, exist_ok=True)
     tensors, config = (target / name for name in HUB_FILES)
     write_pair(model, tensors, config, extra=extra, packed=packed, info=info)

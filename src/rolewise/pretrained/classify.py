@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from rolewise.errors import InputError
 from rolewise.pretrained.files import describe, load_network
 from rolewise.pretrained.info import NetworkInfo, Preprocessing
+from rolewise.pretrained.onnx_network import onnx_network
+from rolewise.pretrained.openvino_network import openvino_network
 from rolewise.pretrained.pair import PathLike
 
 if TYPE_CHECKING:
     from PIL import Image
-from rolewise.pretrained.onnx_network import onnx_network
-from rolewise.pretrained.openvino_network import openvino_network
 
 
 def any_network(path: PathLike, *, threads: int | None = None) -> nn.Module:
@@ -59,11 +59,8 @@ def prepare_image(path: Path, steps: Preprocessing) -> Float[Tensor, "c h w"]:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    from PIL import (  # here: networks are saved and loaded without Pillow too
-        Image,
-        ImageOps,
-        UnidentifiedImageError,
-    )
+    # Here: networks are saved and loaded without Pillow too.
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
@@ -109,6 +106,8 @@ def predict(
     """
     info = network_info(path)
     assert info.preprocessing is not None
+    if not images:
+        return []
     inputs = torch.stack([prepare_image(Path(image), info.preprocessing) for image in images])
     network = any_network(path) if model is None else model.eval()
     with torch.no_grad():

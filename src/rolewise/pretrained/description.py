@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,25 +148,31 @@ def check_same(source: str, stated: Mapping[str, Any], model: nn.Module) -> None
         raise InputError(f"{source} holds another network:\n{listed(found)}")
 
 
+def tensor_differences(
+    theirs: Mapping[str, Tensor], mine: Mapping[str, Tensor], form: Callable[[Tensor], str]
+) -> list[str]:
+    """Where a file's tensors are not a network's, in names and in what `form` says of them; a line each."""
+    found = [f"{name}: not in the file" for name in mine if name not in theirs]
+    found += [f"{name}: not in the network" for name in theirs if name not in mine]
+    found += [
+        f"{name}: {form(tensor)} in the file, {form(mine[name])} in the network"
+        for name, tensor in theirs.items()
+        if name in mine and form(tensor) != form(mine[name])
+    ]
+    return found
+
+
 def check_tensors(source: str, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     """Checks names, shapes and types of a file's tensors against a network.
 
     Raises:
         InputError: the first differences are listed.
     """
-    mine: dict[str, Tensor] = model.state_dict()
 
     def form(tensor: Tensor) -> str:
         return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
-    found = [f"{name}: not in the file" for name in mine if name not in tensors]
-    found += [f"{name}: not in the network" for name in tensors if name not in mine]
-    found += [
-        f"{name}: {form(tensor)} in the file, {form(mine[name])} in the network"
-        for name, tensor in tensors.items()
-        if name in mine and form(tensor) != form(mine[name])
-    ]
-    if found:
+    if found := tensor_differences(tensors, model.state_dict(), form):
         raise InputError(f"The tensors of {source} do not fit the network:\n{listed(found)}")
 
 

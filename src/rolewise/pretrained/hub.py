@@ -91,7 +91,7 @@ def pull_from_hub(repository: str, folder: PathLike, *, revision: str | None = N
         MissingExtraError: the package huggingface_hub is not installed.
     """
     target = Path(folder)
-    check_folder(target, HUB_FILES, CARD)
+    check_folder(target)
     with tempfile.TemporaryDirectory() as scratch:
         fetched = download(repository, revision=revision, to=Path(scratch), names=_FILES)
         _check_complete(fetched)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rolewise.errors import InputError
-from rolewise.pretrained.description import listed
+from rolewise.pretrained.description import listed, tensor_differences
 from rolewise.pretrained.pair import SUFFIX, PathLike
 
 # Entries under which training scripts keep the network's state.
@@ -141,22 +141,11 @@ def fit_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tens
     nearest: list[str] | None = None
     for rename in _MAPS:
         renamed = {rename(name): tensor for name, tensor in given.items()}
-        found = _differences(renamed, mine)
+        found = tensor_differences(renamed, mine, lambda tensor: str(tuple(tensor.shape)))
         if not found:
             return renamed
         nearest = found if nearest is None or len(found) < len(nearest) else nearest
     raise InputError(f"The tensors do not fit {_name(model)}:\n{listed(nearest or [])}")
-
-
-def _differences(theirs: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> list[str]:
-    found = [f"{name}: not in the file" for name in mine if name not in theirs]
-    found += [f"{name}: not in the network" for name in theirs if name not in mine]
-    found += [
-        f"{name}: {tuple(tensor.shape)} in the file, {tuple(mine[name].shape)} in the network"
-        for name, tensor in theirs.items()
-        if name in mine and tensor.shape != mine[name].shape
-    ]
-    return found
 
 
 def _name(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """What a user of a network needs in addition to its tensors: preparation of images, classes, origin."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,23 +44,22 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         count = 1 if self.channels == "L" else 3
-        faults = [
-            f"`channels` must be one of {', '.join(CHANNELS)}, got {self.channels!r}"
-            if self.channels not in CHANNELS
-            else "",
-            f"`resize` must be at least the greater side of `size`, got {self.resize}"
-            if self.resize is not None and self.resize < max(self.size)
-            else "",
-            f"`mean` must hold {count} numbers, got {self.mean}" if len(self.mean) != count else "",
-            f"`std` must hold {count} numbers above 0, got {self.std}"
-            if len(self.std) != count or min(self.std) <= 0
-            else "",
-            f"`size` must be height and width, each at least 1, got {self.size}"
-            if len(self.size) != 2 or min(self.size) < 1
-            else "",
-        ]
-        if any(faults):
-            raise InputError(f"{'; '.join(fault for fault in faults if fault)}.")
+        numbers = len(self.mean) == count and all(math.isfinite(one) for one in self.mean)
+        deviations = len(self.std) == count and all(0 < one < math.inf for one in self.std)
+        fits = self.resize is None or self.resize >= max(self.size)
+        positive = len(self.size) == 2 and min(self.size) >= 1
+        rules = (
+            (
+                self.channels in CHANNELS,
+                f"`channels` must be one of {', '.join(CHANNELS)}, got {self.channels!r}",
+            ),
+            (fits, f"`resize` must be at least the greater side of `size`, got {self.resize}"),
+            (numbers, f"`mean` must hold {count} numbers, got {self.mean}"),
+            (deviations, f"`std` must hold {count} numbers above 0, got {self.std}"),
+            (positive, f"`size` must be height and width, each at least 1, got {self.size}"),
+        )
+        if faults := [words for kept, words in rules if not kept]:
+            raise InputError(f"{'; '.join(faults)}.")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; `from_json` is the inverse."""

@@ -18,7 +18,6 @@ from rolewise.pretrained.tracing import copy_module
 from rolewise.quant import frozen_weights
 
 Run = Callable[[Tensor], Any]
-LOW_BIT = ("onnxruntime low-bit", "OpenVINO low-bit")
 _FEATURES = (
     "avx2",
     "avx_vnni",

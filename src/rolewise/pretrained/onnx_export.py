@@ -6,7 +6,7 @@ operator is written by hand, so that a quantized weight stays packed codes behin
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def onnx_session(data: bytes, threads: int | None = None) -> Any:
 
 def _runner(data: bytes) -> Any:
     """A function that runs the file, whose session is made at the first call."""
-    session = lru_cache(lambda: onnx_session(data, torch.get_num_threads()))
+    session = cache(lambda: onnx_session(data, torch.get_num_threads()))
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session().run(["logits"], {"images": images.numpy()})
@@ -115,7 +115,7 @@ def _seal(digest: str) -> bytes:
 SEAL_BYTES = len(_seal("0" * 64))
 
 
-@lru_cache
+@cache
 def supports(kind: str) -> bool:
     """Whether the installed onnx and onnxruntime handle weights of this type: a file of one layer is made and run."""
     try:

@@ -55,13 +55,12 @@ class Graph:
             if key not in self.initializers:
                 self.initializers[key] = numpy_helper.from_array(value, key)
             return key
-        content = (str(value.dtype), str(value.shape), value.tobytes() if value.size <= 2048 else b"")
-        if content[2] and content in self._same:
-            return self._same[content]
-        name = self.named(value, name)
-        if content[2]:
-            self._same[content] = name
-        return name
+        if value.size > 2048:
+            return self.named(value, name)
+        content = (str(value.dtype), str(value.shape), value.tobytes())
+        if content not in self._same:
+            self._same[content] = self.named(value, name)
+        return self._same[content]
 
     def named(self, value: npt.NDArray[Any], name: str) -> str:
         """An initializer that keeps its name, however small it is."""

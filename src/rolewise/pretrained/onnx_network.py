@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rolewise.errors import InputError, MissingExtraError, missing_extra
+from rolewise.errors import InputError, MissingExtraError, first_line, missing_extra
 from rolewise.pretrained.description import check_version
 
 
@@ -65,7 +65,7 @@ class OnnxNetwork(nn.Module):
         except Exception as error:  # onnxruntime raises its own classes, by no common one
             import onnxruntime
 
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InputError(
                 f"onnxruntime {onnxruntime.__version__} cannot run this file ({reason}). A newer onnxruntime may; or "
                 f"export again with `opset=21`."

@@ -7,6 +7,7 @@ OpenVINO's ONNX front end.
 import re
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,10 @@ def _label(name: object) -> str:
 
 
 def _runner(core: Any, network: Any) -> Run:
-    compiled: list[Any] = []
+    """A function that runs the network, which is compiled at the first call."""
+    compiled = cache(lambda: core.compile_model(network, "CPU", settings(torch.get_num_threads(), "f32")))
 
     def run(images: Tensor) -> Tensor:
-        if not compiled:
-            compiled.append(core.compile_model(network, "CPU", settings(torch.get_num_threads(), "f32")))
-        return torch.from_numpy(compiled[0](images.numpy())[0].copy())
+        return torch.from_numpy(compiled()(images.numpy())[0].copy())
 
     return run

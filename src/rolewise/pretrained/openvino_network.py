@@ -81,8 +81,7 @@ def _unescape(text: str) -> str:
 
 def describe_openvino(path: Path) -> dict[str, Any]:
     """The description in a file's metadata."""
-    text, weights, stated = read_openvino(path)
-    del text
+    _, weights, stated = read_openvino(path)
     return {**stated, "bytes": path.stat().st_size + len(weights)}
 
 

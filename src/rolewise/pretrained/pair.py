@@ -25,7 +25,7 @@ def tensors_path(path: PathLike) -> Path:
     """`X.safetensors` from `X` or `X.safetensors`.
 
     Raises:
-        InputError: another suffix of three or more letters that would be taken for a part of the name.
+        InputError: the suffix of another kind of file.
     """
     target = Path(path)
     if target.suffix == SUFFIX:

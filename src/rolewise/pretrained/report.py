@@ -18,11 +18,9 @@ from rolewise.pretrained.openvino_file import load_openvino
 from rolewise.pretrained.openvino_network import OpenVinoNetwork
 from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant import quantization, remove_quantizers
-from rolewise.quant.dorefa import FULL
+from rolewise.quant.bits import FULL
 from rolewise.quant.layers import quantized_weights
 from rolewise.runs import environment
-
-__all__ = ["LayerCost", "cost_report", "format_report", "layer_costs", "macs_by_bits"]
 
 _RUNTIMES = ("onnxruntime", "openvino", "torch")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rolewise.errors import InputError
 from rolewise.pretrained.description import FORMAT
+from rolewise.pretrained.pair import HUB_FILES
 from rolewise.runs.layout import METRICS, RESULTS, STAGES
 
 CARD = "README.md"  # the model card of a Hub folder
@@ -42,7 +43,7 @@ def belongs_to_run(file: Path) -> bool:
     return file.stem.startswith(roles) and any((file.parent / name).exists() for name in _RUN_FILES)
 
 
-def check_folder(folder: Path, names: tuple[str, ...], card: str) -> None:
+def check_folder(folder: Path) -> None:
     """Checks that a Hub folder may be written: each of its files is absent or an earlier one.
 
     Raises:
@@ -50,14 +51,13 @@ def check_folder(folder: Path, names: tuple[str, ...], card: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`folder`: {folder} is a file.")
-    tensors, config = (folder / name for name in names)
-    readme = folder / card
+    tensors, config = (folder / name for name in HUB_FILES)
     taken = [
         file
         for file, own in (
-            (tensors, lambda one: (folder / names[1]).exists()),
+            (tensors, lambda _: config.exists()),
             (config, _is_description),
-            (readme, _is_card),
+            (folder / CARD, _is_card),
         )
         if file.exists() and not own(file)
     ]

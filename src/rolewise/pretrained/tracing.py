@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from rolewise.errors import InputError
+from rolewise.errors import InputError, first_line
 from rolewise.quant import decode_weights
 from rolewise.quant.activations import (
     OutputQuantizer,
@@ -197,5 +197,5 @@ def trace(model: nn.Module, image_size: tuple[int, int]) -> torch.export.Exporte
             functional: torch.export.ExportedProgram = program.run_decompositions({})
             return functional
     except Exception as error:  # torch.export fails in many ways, all of them about the user's network
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"Export: torch.export cannot trace {type(model).__name__}: {reason}") from error

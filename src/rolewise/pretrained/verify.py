@@ -6,14 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rolewise.errors import InputError
+from rolewise.errors import InputError, first_line
 from rolewise.pretrained.tracing import image_channels, set_rounding
 
 Run = Callable[[Tensor], Tensor]
 
-TOLERANCE = (
-    5e-4  # root mean square of the gap, as a share of that of the logits, without rounding of activations
-)
+# Root mean square of the gap, as a share of that of the logits, without rounding of activations.
+TOLERANCE = 5e-4
 OWN_ERROR = 30  # or this multiple of PyTorch's own float32 error, whichever is greater
 ROUNDED_TOLERANCE = 1.0  # the same with rounding
 BATCHES = (1, 3)
@@ -62,7 +61,7 @@ def _run(run: Run, images: Tensor) -> Tensor:
     except InputError:
         raise
     except Exception as error:  # the runtimes raise their own classes, by no common one
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"Export: the file cannot be run on {_some(len(images))} ({reason[:200]}). It was not kept."
         ) from error

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from rolewise.errors import InputError
+from rolewise.errors import InputError, check_path
 from rolewise.progress.base import Progress
 
 HEADER = ("time", "stage", "epoch", "member", "name", "value")
@@ -19,14 +19,14 @@ class CsvLog(Progress):
 
     Names are those of `Progress.epoch` (loss, accuracy, ...), `score` and `overwritten_by` of members, `test_accuracy`.
     Every line is on disk as soon as its epoch is over. A file that is there already is continued: after a crash, the
-    epochs since the last checkpoint come twice, and the later lines count. A disk that cannot take a line costs the
-    log and not the run.
+    epochs since the last checkpoint come twice, and the later lines count; a line that broke off stays as it is, on a
+    line of its own. A disk that cannot take a line costs the log and not the run.
 
     Args:
         path: file to write; None: `progress.csv` in the run directory.
 
     Raises:
-        InputError: a file that is no such log, or that cannot be written.
+        InputError: no path, a file that is no such log, or one that cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -34,7 +34,7 @@ class CsvLog(Progress):
         self._stage = ""
         self._pending = path is None
         if path is not None:
-            self._open(Path(path))
+            self._open(check_path("path", path))
 
     def opened(self, directory: Path) -> None:
         """Starts the log in the run directory, unless a path was given."""
@@ -66,9 +66,12 @@ class CsvLog(Progress):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
-                with path.open(encoding="utf-8", errors="replace") as old:
-                    if old.readline().rstrip("\r\n") != ",".join(HEADER):
+                with path.open("rb+") as old:
+                    if old.readline().decode("utf-8", "replace").rstrip("\r\n") != ",".join(HEADER):
                         raise InputError(f"{path} is no log of rolewise: name another file.")
+                    old.seek(-1, os.SEEK_END)
+                    if old.read() != b"\n":  # the disk was full, or the machine stopped
+                        old.write(b"\n")
             else:
                 with path.open("w", encoding="utf-8") as new:
                     new.write(",".join(HEADER) + "\n")

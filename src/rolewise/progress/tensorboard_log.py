@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rolewise.errors import missing_extra
+from rolewise.errors import check_path, missing_extra
 from rolewise.progress.base import Progress
 
 FOLDER = "tensorboard"
@@ -38,12 +38,13 @@ class TensorBoardLog(Progress):
         folder: folder for the events; None: `tensorboard` in the run directory.
 
     Raises:
+        InputError: no path.
         MissingExtraError: the package tensorboard is missing or broken.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         check_tensorboard()
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else check_path("folder", folder)
         self._stage, self._epochs, self._first = "", 0, 0
         self._writers: dict[str, Any] = {}
 

@@ -59,9 +59,8 @@ class ActivationQuantizer(ABC):
     """Quantizes the output of a module; the levels are 0 to 2^bits - 1 times `step`."""
 
     names: ClassVar[tuple[str, ...]] = ()  # of the parameters that `prepare` registers
-    unit: ClassVar[bool] = (
-        False  # True: the highest level is 1 exactly, whatever rounding makes of levels times `step`
-    )
+    # True: the highest level is 1 exactly, whatever rounding makes of levels times `step`.
+    unit: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, module: nn.Module, bits: int, like: Tensor) -> None:

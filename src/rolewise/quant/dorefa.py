@@ -21,9 +21,7 @@ from torch.autograd.function import once_differentiable
 from rolewise.errors import InputTypeError
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer
-from rolewise.quant.bits import FULL as FULL
-from rolewise.quant.bits import check_bits as check_bits
-from rolewise.quant.bits import levels as levels
+from rolewise.quant.bits import FULL, check_bits, levels
 from rolewise.quant.flat import dorefa_together
 from rolewise.quant.grid import Grid
 from rolewise.quant.tracing import bare, composed, straight_through

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rolewise.quant.dorefa import apply, levels
+from rolewise.quant.bits import levels
+from rolewise.quant.dorefa import apply
 
 # SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): its increment and the two factors of its finalizer, as signed 64 bits.
 _INCREMENT = 0x9E3779B97F4A7C15 - (1 << 64)

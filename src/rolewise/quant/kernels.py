@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from rolewise.errors import first_line
+
 BLOCK = 4096
 PART = 1024  # entries of an activation whose sum is one of the partial sums
 SMALLEST_STEP, SMALLEST_CLIP = 1e-8, 1e-6  # what training drives below counts as these
@@ -58,7 +60,7 @@ def _triton_works(device: torch.device) -> bool:
         with torch.inference_mode(False), torch.no_grad():
             activation_levels(torch.zeros(1, device=device), 1)
     except Exception as error:  # a missing compiler, a header, a driver: all of them mean "not here"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         warnings.warn(
             f"Triton does not work on this machine ({reason}), so low-bit layers are quantized by many small "
             "kernels. A C compiler is what it usually lacks.",

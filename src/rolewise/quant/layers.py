@@ -47,9 +47,8 @@ class QuantizedWeight(nn.Module):
         return self.quantized_weight() if composed() or self._passes.running else self.float_weight()
 
     @weight.setter
-    def weight(
-        self, value: Tensor
-    ) -> None:  # what is no parameter: a hook recomputes it, or a replica has it
+    def weight(self, value: Tensor) -> None:
+        # What is no parameter: a hook recomputes it, or a replica has it.
         self.__dict__["weight"] = value
 
     @weight.deleter
@@ -95,9 +94,8 @@ class QuantizedWeight(nn.Module):
         """The layer's output, whose gradient will be quantized if `grad_bits` says so."""
         if self.grad_bits == FULL or not (self.training and torch.is_grad_enabled()):
             return output
-        if (
-            composed()
-        ):  # the forward pass must need the counter, else a compiler reads it afterwards, one too high
+        if composed():
+            # The forward pass must need the counter, else a compiler reads it afterwards, one too high.
             counter = snapshot(self.grad_count)
             self.grad_count.copy_(counter + 1)
         else:

@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 from rolewise.errors import InputError
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer, parameter
-from rolewise.quant.dorefa import FULL, apply, levels
+from rolewise.quant.bits import FULL, levels
+from rolewise.quant.dorefa import apply
 from rolewise.quant.flat import aligned_as
 from rolewise.quant.flat_steps import lsq_together
 from rolewise.quant.grid import Grid

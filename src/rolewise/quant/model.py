@@ -250,8 +250,8 @@ def _skipped(
     first_last: bool,
 ) -> set[str]:
     """The layers that stay in full precision."""
+    named = {names.get(name, name) for name in layers or {}}
     if skip is None:
-        named = {names.get(name, name) for name in layers or {}}
         return {name for name in (found[:1] + found[-1:]) if name not in named} if first_last else set()
     if isinstance(skip, str):
         raise InputError(f'`skip` must be a list of names, got "{skip}". Write skip=["{skip}"].')
@@ -261,7 +261,6 @@ def _skipped(
         if not covered:
             raise InputError(unknown("layer in `skip`", name, found))
         skipped.update(covered)
-    named = {names.get(name, name) for name in layers or {}}
     if both := sorted(skipped & named):
         raise InputError(f'"{both[0]}" is both in `skip` and in `layers`. Leave it out of one of them.')
     return skipped

@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, parameter
-from rolewise.quant.dorefa import apply, levels
+from rolewise.quant.bits import levels
+from rolewise.quant.dorefa import apply
 from rolewise.quant.flat import aligned_as
 from rolewise.quant.kernels import SMALLEST_CLIP
 from rolewise.quant.tracing import bare, composed, straight_through

@@ -1,12 +1,14 @@
 """What the networks of a run got right of each class, from their outputs for the test images."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rolewise._roles import ROLES
-from rolewise.errors import InputError
+from rolewise.errors import InputError, first_line
 from rolewise.pretrained import describe
 from rolewise.report.load import Run
 from rolewise.runs import layout
@@ -28,7 +30,7 @@ def classes(run: Run) -> dict[str, Any] | None:
             matrix = confusion_matrix(tensors["logits"], tensors["labels"])
             found[role] = (_names(run, role, len(matrix)), matrix)
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError, IndexError) as error:
-            run.faults.append(f"{layout.test_file(role)} cannot be read: {str(error).splitlines()[0]}")
+            run.faults.append(f"{layout.test_file(role)} cannot be read: {first_line(error)}")
     if not found:
         return None
     names, matrix = next(iter(found.values()))
@@ -37,7 +39,7 @@ def classes(run: Run) -> dict[str, Any] | None:
     }
     order = list(range(len(names)))
     if len(names) > _MOST_ROWS:
-        order.sort(key=lambda k: min((row[k] or 0.0) for row in accuracies.values()))
+        order.sort(key=lambda k: _worst([row[k] for row in accuracies.values()]))
     rows = [
         {
             "name": names[k],
@@ -57,6 +59,11 @@ def classes(run: Run) -> dict[str, Any] | None:
         "left_out": len(names) - len(rows),
         "confusions": tables,
     }
+
+
+def _worst(shares: Sequence[float | None]) -> float:
+    """The least share, to sort by; a class without a test image, of which nothing is known, comes last."""
+    return min((share for share in shares if share is not None), default=math.inf)
 
 
 def _percent(value: float | None) -> str:

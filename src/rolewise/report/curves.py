@@ -42,11 +42,13 @@ class Curves:
 
 def curves(run: Run, role: str) -> Curves | None:
     """The curves of all trainings of a role; None if none has completed an epoch."""
-    lines = [line for line in run.metrics if line.get("role") == role and line.get("member") is None]
+    lines = [
+        line
+        for line in run.metrics
+        if line.get("role") == role and line.get("member") is None and line.get("epoch") is not None
+    ]
     # A network that was trained elsewhere has been tested and no more: there is nothing to follow.
-    keys = list(
-        dict.fromkeys(_key(line) for line in lines if "epoch" in line and line.get("split") != "test")
-    )
+    keys = list(dict.fromkeys(_key(line) for line in lines if line.get("split") != "test"))
     if not keys:
         return None
     names = {row["key"]: row["name"] for row in run.rows}
@@ -63,7 +65,7 @@ def curves(run: Run, role: str) -> Curves | None:
                 if points:
                     x, y = zip(*points, strict=True)
                     drawn[value].append(Line(f"{name}, {split}", color, x, y, **style))
-    epochs = max(int(line["epoch"]) for line in lines if "epoch" in line)
+    epochs = max(line["epoch"] for line in lines)
     same: dict[tuple[Sequence[float], ...], list[str]] = {}
     for line in drawn["accuracy"]:
         if line.name.endswith(", train"):
@@ -79,11 +81,7 @@ def _key(line: dict[str, Any]) -> str:
 
 def _points(lines: Sequence[dict[str, Any]], value: str, scale: float) -> list[tuple[float, float]]:
     names = ("task", "loss") if value == "loss" else (value,)
-    known = {
-        int(line["epoch"]): next((line[name] for name in names if name in line), None)
-        for line in lines
-        if "epoch" in line
-    }
+    known = {line["epoch"]: next((line[name] for name in names if name in line), None) for line in lines}
     return [
         (epoch, scale * found) for epoch, found in sorted(known.items()) if isinstance(found, int | float)
     ]

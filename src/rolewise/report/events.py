@@ -37,14 +37,16 @@ def write_events(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
     writers: dict[str, Any] = {}
     try:
         for line in lines:
-            name = str(line.get("stage") or line["role"])
+            name = str(line.get("stage") or line.get("role"))
+            if line.get("epoch") is None:
+                continue  # a figure without a place on the axis
             if line.get("member") is not None:
                 name += f"/member-{line['member']:02d}"
             if name not in writers:
                 writers[name] = summary_writer(folder / name)
             for key, value in line.items():
                 if key not in _NO_FIGURES and isinstance(value, int | float):
-                    writers[name].add_scalar(f"{line['split']}/{key}", value, line["epoch"])
+                    writers[name].add_scalar(f"{line.get('split')}/{key}", value, line["epoch"])
     finally:
         for writer in writers.values():
             writer.close()

@@ -1,11 +1,12 @@
 """Writes every output of an experiment from its directory alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rolewise.errors import InputError
+from rolewise.experiments.claims import Verdict
 from rolewise.experiments.results import Results
 from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.tabulate import arm_groups, costs, grids, raw
@@ -49,7 +50,7 @@ def write_experiment(
         "results.csv": table_csv(results),
         "tables.tex": latex(tables),
         "model-index.yml": model_index(results),
-        layout.RESULTS: _document(results),
+        layout.RESULTS: _document(results, found),
         **({PICTURE: picture} if picture else {}),
     }
     written = []
@@ -63,7 +64,7 @@ def write_experiment(
     return written
 
 
-def _document(results: Results) -> str:
+def _document(results: Results, found: Sequence[Verdict]) -> str:
     """Raw results per seed, the verdicts, what it cost, and on what."""
     document = {
         "format": "rolewise.experiment-results",
@@ -88,17 +89,17 @@ def _document(results: Results) -> str:
                     for each in one.judged
                 ],
             }
-            for one in verdicts(results)
+            for one in found
         ],
         "searches": {
             name: {
-                key: found.get(key) for key in ("best", "score", "exploits", "overwritten", "images", "cost")
+                key: record.get(key) for key in ("best", "score", "exploits", "overwritten", "images", "cost")
             }
-            for name, found in results.searches.items()
+            for name, record in results.searches.items()
         },
         "cells": raw(results),
     }
-    return json.dumps(document, indent=1, sort_keys=False) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _environment(one: Mapping[str, Any]) -> dict[str, Any]:

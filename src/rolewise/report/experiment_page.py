@@ -18,10 +18,11 @@ from rolewise.report.experiment_words import Commands
 from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.template import render
-from rolewise.report.theme import FAMILIES, Theme, style_sheet
+from rolewise.report.theme import Theme, families, style_sheet
 
 _NARROW = 400  # pixels: the second drawing of the arms, for telephones
 _STATES = {"verified": "student", "contradicted": "other", "undecided": "muted", "not run": "plain"}
+_COLUMNS = ("Teacher, A_T", "Student, A_S")  # of figure 3
 _SCOPES = {"paper": "In the paper's own tables", "study": "In the study"}
 
 
@@ -56,9 +57,11 @@ def experiment_page(
         "grids": [_grid(grid) for grid in grids],
         "plot": Markup(arms_plot(groups, theme)),
         "narrow": Markup(arms_plot(groups, theme, width=_NARROW)),
-        "groups": [{"title": group.title, "rows": _arms(group)} for group in groups],
+        "groups": [
+            {"title": group.title, "rows": [words.arm(row) for row in group.rows]} for group in groups
+        ],
         "schedules": schedules,
-        "families": _families(used),
+        "families": families(used),
         "facts_of_schedules": _schedule_facts(results),
         "costs": _costs(results),
         "commands": commands,
@@ -121,35 +124,14 @@ def _cell(cell: CellResult | None) -> dict[str, str] | None:
     }
 
 
-def _arms(group: ArmGroup) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for row in group.rows:
-        deviation = "" if row.summary.sd is None else f" ± {100 * row.summary.sd:.2f}"
-        rows.append(
-            (
-                row.title,
-                str(row.summary.n),
-                f"{100 * row.summary.mean:.2f}{deviation}",
-                "" if row.word == "none" else words.points(row.to_none),
-                "" if row.to_own is None else words.points(row.to_own),
-                "" if row.to_own is None else f"{row.to_own.improvement:.2f}",
-                words.noise(row.to_own),
-            )
-        )
-    return rows
-
-
 def _schedules(results: Results) -> tuple[list[dict[str, Any]], set[str]]:
     """A_T of a full-precision teacher and A_S of its 4-bit student, of the first seed that has both."""
-    teacher, student = _figure3(results)
+    cells = {name: cell for name, cell in zip(_COLUMNS, _figure3(results), strict=True) if cell is not None}
+    both = set.intersection(*(set(cell.schedules) for cell in cells.values())) if cells else set()
     found: list[dict[str, Any]] = []
     used: set[str] = set()
-    for name, cell in (("Teacher, A_T", teacher), ("Student, A_S", student)):
-        if cell is None:
-            continue
-        seeds = sorted(cell.schedules)
-        both = [seed for seed in seeds if teacher and student and seed in teacher.schedules.keys() & seeds]
-        seed = (both or seeds)[0]
+    for name, cell in cells.items():
+        seed = min(both or cell.schedules)
         schedule, theme = Schedule.load(cell.schedules[seed]), Theme(page=True)
         title = f"{name}: {cell.cell.setup.data}, {cell.cell.setup.bits} bit, seed {seed}"
         try:
@@ -182,12 +164,6 @@ def _schedule_facts(results: Results) -> list[tuple[str, ...]]:
             start = "never" if first >= facts.epochs else str(first + 1)
             rows.append((one.cell.id, str(seed), str(facts.changes), start, str(facts.epochs)))
     return rows
-
-
-def _families(used: set[str]) -> list[tuple[str, list[str]]]:
-    return [
-        (family, ops) for family, all_ops in FAMILIES.items() if (ops := [op for op in all_ops if op in used])
-    ]
 
 
 def _costs(results: Results) -> list[tuple[str, ...]]:

@@ -92,19 +92,6 @@ def _cell(cell: CellResult | None) -> str:
 
 
 def _arms(group: ArmGroup) -> str:
-    rows = [
-        (
-            row.title,
-            str(row.summary.n),
-            f"{100 * row.summary.mean:.2f}"
-            + ("" if row.summary.sd is None else f" ± {100 * row.summary.sd:.2f}"),
-            "" if row.word == "none" else words.points(row.to_none),
-            "" if row.word == "a_s" or row.to_own is None else words.points(row.to_own),
-            "" if row.to_own is None else f"{row.to_own.improvement:.2f}",
-            words.noise(row.to_own),
-        )
-        for row in group.rows
-    ]
     head = (
         "schedule",
         "n",
@@ -114,7 +101,7 @@ def _arms(group: ArmGroup) -> str:
         "P(A_S better)",
         "that difference is",
     )
-    return f"### {group.title}\n\n{_table(head, rows)}"
+    return f"### {group.title}\n\n{_table(head, [words.arm(row) for row in group.rows])}"
 
 
 def _how(results: Results) -> list[str]:
@@ -125,9 +112,7 @@ def _how(results: Results) -> list[str]:
         "Accuracy: test images, after the last epoch, float32; never used for a choice.",
     ]
     lines += words.hardware(results)
-    if results.failures:
-        lines += [f"failed: {name}: {why}" for name, why in results.failures.items()]
-    return lines
+    return lines + [f"failed: {name}: {why}" for name, why in results.failures.items()]
 
 
 def table_csv(results: Results) -> str:

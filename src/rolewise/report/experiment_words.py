@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from rolewise.experiments.claims import Judged, Verdict
 from rolewise.experiments.results import CellResult, Results
-from rolewise.experiments.statistics import Difference, wilson_interval
+from rolewise.experiments.statistics import Difference, Summary, wilson_interval
+from rolewise.experiments.tabulate import ArmRow
 
 MISSING = "not run"
 _DASH = "\N{EN DASH}"
@@ -25,9 +26,10 @@ class Commands(NamedTuple):
 
 def accuracy(cell: CellResult) -> str:
     """Mean and deviation in percent, such as "74.21 ± 0.30"; the first reason where there is none."""
-    summary = cell.summary
-    if summary is None:
-        return reason(cell)
+    return reason(cell) if cell.summary is None else _mean(cell.summary)
+
+
+def _mean(summary: Summary) -> str:
     text = f"{100 * summary.mean:.2f}"
     return text if summary.sd is None else f"{text} ± {100 * summary.sd:.2f}"
 
@@ -60,25 +62,32 @@ def paper(cell: CellResult) -> str:
     return "" if cell.cell.paper is None else f"{cell.cell.paper:.2f}"
 
 
-def points(difference: Difference | None) -> str:
-    """A paired difference in points with its interval."""
+def points(difference: Difference | None, scale: int = 100) -> str:
+    """A paired difference with its interval, in points or in another scale."""
     if difference is None:
         return MISSING
-    text = f"{100 * difference.mean:+.2f}"
+    text = f"{scale * difference.mean:+.2f}"
     if difference.low is None or difference.high is None:
         return f"{text} (one seed)"
-    return f"{text} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    return f"{text} [{scale * difference.low:+.2f}, {scale * difference.high:+.2f}]"
 
 
 def judged(one: Judged) -> str:
     """A comparison's outcome, in points or as it is."""
-    difference = one.difference
-    if difference is None or one.comparison.points:
-        return points(difference)
-    text = f"{difference.mean:+.2f}"
-    if difference.low is None or difference.high is None:
-        return f"{text} (one seed)"
-    return f"{text} [{difference.low:+.2f}, {difference.high:+.2f}]"
+    return points(one.difference, 100 if one.comparison.points else 1)
+
+
+def arm(row: ArmRow) -> tuple[str, ...]:
+    """A row of the arms: name, seeds, accuracy, above no schedule, A_S above it and how probably, and its noise."""
+    return (
+        row.title,
+        str(row.summary.n),
+        _mean(row.summary),
+        "" if row.word == "none" else points(row.to_none),
+        "" if row.to_own is None else points(row.to_own),
+        "" if row.to_own is None else f"{row.to_own.improvement:.2f}",
+        noise(row.to_own),
+    )
 
 
 def noise(difference: Difference | None) -> str:

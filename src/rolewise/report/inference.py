@@ -126,6 +126,15 @@ def read(run_dir: Path) -> dict[str, Any] | None:
     measured = found["measured"]
     if measured is not None and _BASE not in measured["latency_ms"]:
         raise InputError(f'{path} cannot be used: measured.latency_ms holds no "{_BASE}".')
+    if measured is not None:
+        try:
+            for shown in (sentence, rows, notes):
+                shown(measured)
+        except (KeyError, ValueError, TypeError, StopIteration) as error:
+            raise InputError(
+                f"{path} cannot be used: an entry of `measured` is missing or of another type "
+                f"({type(error).__name__}: {error})."
+            ) from None
     return found
 
 

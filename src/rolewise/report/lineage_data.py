@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -116,15 +117,10 @@ def _stretches(
     bounds = sorted({0, reached, *scores, *(exploit.epoch for exploit in exploits)})
     found = []
     for member in range(population):
-        current: Stretch | None = None
-        for start, end in pairwise(bounds):
-            level = _level(member, scores.get(end, {}))
-            if current is not None and current.level == level:
-                current = Stretch(member, current.start, end, level)
-            else:
-                found += [current] if current is not None else []
-                current = Stretch(member, start, end, level)
-        found += [current] if current is not None else []
+        levels = [(_level(member, scores.get(end, {})), start, end) for start, end in pairwise(bounds)]
+        for level, group in groupby(levels, key=itemgetter(0)):
+            parts = list(group)
+            found.append(Stretch(member, parts[0][1], parts[-1][2], level))
     return found
 
 

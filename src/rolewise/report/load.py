@@ -33,7 +33,7 @@ class Run:
         schedules: existing schedules by role.
         rows: rows of the result table, in the order in which they were made.
         costs: per stage.
-        searches: summary by role: best member, score, population, rounds.
+        searches: summary by role: best member, its score, population, ...
         faults: sentences about files that cannot be read.
     """
 
@@ -60,19 +60,13 @@ class Run:
                 role,
                 self.metrics,
                 self.lineage,
-                population=found.get("population", section.get("population")),
+                population=found.get("population") or section.get("population"),
                 epochs=section.get("epochs"),
-                best=found.get("best_member", found.get("best")),
+                best=found.get("best"),
             )
         except (InputError, KeyError, TypeError, ValueError) as error:
             self.faults.append(f"The {role}'s search cannot be drawn: {error}")
             return None
-
-    @property
-    def complete(self) -> bool:
-        """Whether both stages, and the baselines that the settings ask for, are done."""
-        keys = {row.get("key") for row in self.rows}
-        return keys >= set(ROLES) and not self.missing() and not self.faults
 
     def missing(self) -> list[str]:
         """What a complete run would hold and this one does not, and how far it is."""
@@ -172,7 +166,7 @@ def _settings(found: Any) -> dict[str, Any]:
 
 
 def _state(what: str, done: Sequence[dict[str, Any]], epochs: Any) -> str:
-    reached = max((int(line.get("epoch", 0)) for line in done), default=0)
+    reached = max((line.get("epoch") or 0 for line in done), default=0)
     if not reached:
         return f"{what}: not begun."
     return f"{what}: at epoch {reached} of {epochs}." if epochs else f"{what}: at epoch {reached}."

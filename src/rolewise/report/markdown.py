@@ -1,4 +1,4 @@
-"""The report as Markdown: the same words and tables, and its pictures as SVG files."""
+"""The report as Markdown: the same words and figures as on the page, and its pictures as SVG files."""
 
 import re
 from collections.abc import Sequence
@@ -55,6 +55,9 @@ def _body(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
         head += ["Averaged weights"] if averaged else []
         head += ["Best on held-out images"] if chosen else []
         parts += ["## Results", _escape(text.caution(run)), _table(head, lines)]
+        if found["batch"]:
+            parts.append("With batch normalization over each test batch, as the authors' release measured:")
+            parts.append(_table(("Network", "Test accuracy"), found["batch"]))
     parts += _inference(run)
     parts += _classes(run)
     parts += _schedules(run, folder, pictures)
@@ -148,20 +151,22 @@ def _schedules(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
 
 
 def _learning(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
-    parts = []
-    for role in ROLES:
-        found = curves(run, role)
+    drawn = {role: found for role in ROLES if (found := curves(run, role)) is not None}
+    if not drawn:
+        return []
+    parts = ["## Learning curves", _escape(text.curves_words(list(drawn.values())))]
+    for role, found in drawn.items():
         for what, heading, lines in (
-            ("accuracy", "accuracy, %", found.accuracy if found else ()),
-            ("loss", "task loss", found.loss if found else ()),
+            ("accuracy", "accuracy, %", found.accuracy),
+            ("loss", "task loss", found.loss),
         ):
-            if found and lines:
+            if lines:
                 name, title = f"{role}-{what}.svg", f"{role.capitalize()}: {what} by epoch"
                 pictures[name] = curves_figure(title, heading, lines, Theme(page=False), epochs=found.epochs)
                 parts.append(f"![{title}]({folder}/{name})")
-        if found and found.same:
+        if found.same:
             parts.append(_escape(text.coincide(found.same)))
-    return ["## Learning curves", *parts] if parts else []
+    return parts
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

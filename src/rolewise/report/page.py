@@ -1,11 +1,13 @@
 """The report as one self-contained HTML file."""
 
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.errors import InputError
+from rolewise.experiments.statistics import wilson_interval
 from rolewise.report import text
 from rolewise.report.classes import classes
 from rolewise.report.curves import Curves, curves
@@ -15,7 +17,7 @@ from rolewise.report.schedule_data import schedule_data
 from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.template import render
-from rolewise.report.theme import FAMILIES, Theme, style_sheet
+from rolewise.report.theme import Theme, families, style_sheet
 from rolewise.runs.titles import stage_title
 
 LOSSES = {
@@ -47,7 +49,7 @@ def html_page(run: Run) -> str:
         "inference": inference(run),
         "classes": classes(run),
         "schedules": schedules,
-        "families": _families({op for schedule in schedules for op in schedule["ops"]}),
+        "families": families({op for schedule in schedules for op in schedule["ops"]}),
         "searches": searches,
         "curves": [_curves(role, found) for role, found in drawn.items()],
         "curves_words": text.curves_words(list(drawn.values())),
@@ -91,12 +93,12 @@ def results(run: Run) -> dict[str, Any] | None:
     width = max(high - low, 1e-9)
     rows = []
     for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
-        ends = text.wilson(row["accuracy"], row["n"])
+        ends = wilson_interval(row["accuracy"], row["n"])
         rows.append(
             {
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
-                "kd": LOSSES.get(row["kd"], row["kd"]) if row["kd"] else None,
+                "kd": LOSSES.get(row["kd"], Path(row["kd"]).name) if row["kd"] else None,
                 "name": f"{row['name']} (the same training as {row['same_as']})"
                 if row.get("same_as")
                 else row["name"],
@@ -221,10 +223,3 @@ def _curves(role: str, found: Curves) -> dict[str, Any]:
         if lines
     ]
     return {"title": who, "panels": panels, "legend": found.legend, "words": text.coincide(found.same)}
-
-
-def _families(used: set[str]) -> list[tuple[str, list[str]]]:
-    """The legend: ops by what they do, those outside the published 15 last."""
-    found = [(family, [op for op in ops if op in used]) for family, ops in FAMILIES.items()]
-    others = sorted(used - {op for ops in FAMILIES.values() for op in ops})
-    return [(family, ops) for family, ops in [*found, ("others", others)] if ops]

@@ -34,9 +34,8 @@ _RC: dict[Any, Any] = {
 _CODES = {"move": [Curve.MOVETO], "line": [Curve.LINETO], "curve": [Curve.CURVE4] * 3}
 
 Point = tuple[float, float]
-Step = tuple[
-    str, Sequence[Point]
-]  # "move" and "line" with one point, "curve" with two control points and its end
+# "move" and "line" with one point, "curve" with two control points and its end.
+Step = tuple[str, Sequence[Point]]
 
 
 @contextmanager
@@ -60,9 +59,8 @@ class Sheet:
     def __init__(self, width: float, height: float, theme: Theme) -> None:
         self.width, self.height, self.theme = width, height, theme
         self.figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        self.figure.patch.set(
-            alpha=0 if theme.page else 1, facecolor=theme("paper")
-        )  # a page has its own paper
+        # A page has its own paper.
+        self.figure.patch.set(alpha=0 if theme.page else 1, facecolor=theme("paper"))
         self._tips: list[tuple[str, str]] = []
 
     def axes(self, left: float, top: float, right: float, bottom: float) -> Any:

@@ -75,9 +75,8 @@ def schedule_data(schedule: Schedule) -> ScheduleData:
     names = sorted({setting[0] for policy in policies for setting in policy.settings})  # type: ignore[attr-defined]
     lengths = [length for length, _ in schedule.segments]
     columns = [_means(policy.settings, names) for policy in policies]  # type: ignore[attr-defined]
-    both = np.repeat(
-        np.array(columns, dtype=np.float64), lengths, axis=0
-    )  # epoch, op, (probability, magnitude)
+    # Epoch, op, (probability, magnitude).
+    both = np.repeat(np.array(columns, dtype=np.float64), lengths, axis=0)
     probability, magnitude = both[:, :, 0].T / 10, both[:, :, 1].T
     largest = float(probability.sum(axis=0).max(initial=0.0))
     step = max(1, math.ceil(len(schedule) / MOST_BARS))

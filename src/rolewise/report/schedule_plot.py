@@ -102,7 +102,7 @@ def _probability(sheet: Sheet, axes: Any, numbers: ScheduleData, largest: float 
             (tops[number - 1, columns] if number else np.zeros(len(columns))),
         )
         if (upper > lower).any():
-            color = sheet.theme.op(name, number)
+            color = sheet.theme.op(name)
             area = axes.fill_between(
                 edges, lower, upper, color=color, linewidth=0.4, edgecolor=sheet.theme("paper")
             )
@@ -139,7 +139,7 @@ def _magnitude(sheet: Sheet, axes: Any, numbers: ScheduleData, highest: float | 
             if heights[number, k] > 0:
                 corner = (epoch + 0.12 * step, tops[number, k] - heights[number, k])
                 tip = f"{name}, epoch {epoch}: magnitude {heights[number, k]:g}"
-                sheet.bar(axes, corner, 0.76 * step, heights[number, k], sheet.theme.op(name, number), tip)
+                sheet.bar(axes, corner, 0.76 * step, heights[number, k], sheet.theme.op(name), tip)
     axes.set(xlim=(0, numbers.bars[-1] + step), ylim=(0, highest))
     _quiet(sheet, axes, numbers, highest / 2)
     sheet.heading(axes, "magnitude, sum over ops")
@@ -167,5 +167,5 @@ def _legend(sheet: Sheet, names: Sequence[str]) -> None:
     columns = -(-len(names) // -(-len(names) // most)) if names else 1
     for number, name in enumerate(names):
         x, y = 40 + (number % columns) * (sheet.width - 60) / columns, 9 + 18 * (number // columns)
-        sheet.swatch(axes, (x, y - 5), 10, sheet.theme.op(name, number))
+        sheet.swatch(axes, (x, y - 5), 10, sheet.theme.op(name))
         sheet.text(axes, (x, y), name, color="ink", shift=(15, 0), va="center")

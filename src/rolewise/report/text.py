@@ -8,33 +8,18 @@ from typing import Any
 from rolewise._roles import ROLES, SCHEDULES
 from rolewise.augment import Policy, Schedule
 from rolewise.data import title_of
+from rolewise.experiments.statistics import wilson_interval
 from rolewise.report.curves import Curves
 from rolewise.report.lineage_data import LineageData
 from rolewise.report.load import Run
 
-_Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
 _IDLE = ", which holds no augmentation"
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
-def wilson(accuracy: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion observed in `n` independent trials.
-
-    Source: Wilson, JASA 1927; without correction for continuity.
-
-    Args:
-        accuracy: the observed fraction.
-        n: trials, at least 1.
-    """
-    center = accuracy + _Z**2 / (2 * n)
-    half = _Z * math.sqrt(accuracy * (1 - accuracy) / n + _Z**2 / (4 * n * n))
-    scale = 1 + _Z**2 / n
-    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
-
-
-def percent(fraction: float | None, digits: int = 2) -> str:
+def percent(fraction: float | None) -> str:
     """A fraction in percent."""
-    return "diverged" if fraction is None else f"{100 * fraction:.{digits}f} %"
+    return "diverged" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def bits(row: Mapping[str, Any]) -> str:
@@ -214,7 +199,9 @@ def _points(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _caution(run: Run) -> list[str]:
-    halves = [(high - low) / 2 for low, high in (wilson(row["accuracy"], row["n"]) for row in run.rows)]
+    halves = [
+        (high - low) / 2 for low, high in (wilson_interval(row["accuracy"], row["n"]) for row in run.rows)
+    ]
     if not halves:
         return []
     return [f"One seed; each 95 % interval is about \N{PLUS-MINUS SIGN}{100 * max(halves):.1f} points."]
@@ -229,12 +216,12 @@ def _no_result(run: Run) -> str:
 
 
 def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def scale(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The range of accuracies that the result table's marks are drawn over: round numbers around all intervals."""
-    ends = [end for row in rows for end in wilson(row["accuracy"], row["n"])]
+    ends = [end for row in rows for end in wilson_interval(row["accuracy"], row["n"])]
     low, high = min(ends), max(ends)
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step <= 5)
     return max(0.0, math.floor(low / step + 1e-9) * step), min(1.0, math.ceil(high / step - 1e-9) * step)

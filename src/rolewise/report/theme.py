@@ -6,7 +6,7 @@ light or dark; a picture for a file is drawn in the light ones.
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 # name: (light, dark)
 COLORS = {
@@ -45,14 +45,13 @@ COLORS = {
     "Solarize": ("#c5d98a", "#d5e7a2"),
     "Cutout": ("#8b857c", "#9a948a"),
 }
-SERIES = ("student", "plain", "kd", "other")  # of one role's trainings, in their order
 FAMILIES = {
     "moves pixels": ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"),
     "changes contrast, color": ("Brightness", "Color", "Contrast", "Sharpness"),
     "remaps levels": ("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize"),
     "covers": ("Cutout",),
 }
-_SPARE = ("kd", "other", "plain", "teacher")
+_OTHERS = {"Identity": "kd", "FlipLR": "other", "FlipUD": "plain"}  # ops outside the published 15
 _STAND_INS = {name: f"#a5{number:02x}5a" for number, name in enumerate(COLORS)}
 _LONG = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a pixel is enough
 _FONTS = re.compile(r"'DejaVu Sans'[^;\"]*?sans-serif")
@@ -73,9 +72,9 @@ class Theme:
         """The color to draw with."""
         return _STAND_INS[name] if self.page else COLORS[name][0]
 
-    def op(self, name: str, number: int = 0) -> str:
-        """The color of an op; `number` distinguishes ops beyond the published 15."""
-        return self(name if name in COLORS else _SPARE[number % len(_SPARE)])
+    def op(self, name: str) -> str:
+        """The color of an op."""
+        return self(color_of(name))
 
     def finish(self, svg: str, *, title: str, description: str, tips: Sequence[tuple[str, str]] = ()) -> str:
         """An SVG as matplotlib wrote it, made ready.
@@ -93,13 +92,26 @@ class Theme:
         svg = re.sub(r'\s*<g id="[^"]*"/>', "", svg)
         svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
         svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-        svg = _FONTS.sub("var(--sans)" if self.page else _SANS.replace('"', "'"), svg)
+        svg = _FONTS.sub("var(--sans)" if self.page else _SANS, svg)
         if self.page:
             for name, color in _STAND_INS.items():
                 svg = svg.replace(color, f"var(--{name})")
         words = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
         head, rest = svg.split(">", 1)
         return f'{head} role="img" aria-label="{html.escape(title)}">{words}{rest}'
+
+
+def color_of(op: str) -> str:
+    """The name of an op's color, the same in every picture and legend."""
+    return op if op in COLORS else _OTHERS.get(op, "teacher")
+
+
+def families(used: Collection[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The legend of ops: (what they do, each op with the name of its color), those outside the published 15 last."""
+    published = {op for ops in FAMILIES.values() for op in ops}
+    rows = {**FAMILIES, "others": sorted(set(used) - published)}
+    found = [(family, [(op, color_of(op)) for op in ops if op in used]) for family, ops in rows.items()]
+    return [(family, ops) for family, ops in found if ops]
 
 
 def style_sheet() -> str:

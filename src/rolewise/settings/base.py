@@ -87,6 +87,8 @@ def explain(fault: Any, known: Iterable[str]) -> str:
     message = str(fault["msg"])
     if fault["type"] == "dataclass_type":
         message = "must be a group of named settings"
+    elif fault["type"] == "tuple_type":
+        message = "must be a list, [A, B, ...]"
     message = message.replace("Input should be", "must be", 1)
     return (
         f"`{where}`{'' if message.startswith('must') else ':'} {message}, got {_shown(fault.get('input'))}."

@@ -110,7 +110,7 @@ def open_pipeline(
             should_stop=_polled(opened.should_stop, progress),
             group=group,
         )
-        with _leading(pipeline):
+        with _leading(pipeline, whole=only is None):
             yield pipeline
 
 
@@ -125,7 +125,7 @@ def _polled(should_stop: Callable[[], bool], progress: Progress) -> Callable[[],
 
 
 @contextmanager
-def _leading(pipeline: Pipeline) -> Iterator[None]:
+def _leading(pipeline: Pipeline, *, whole: bool) -> Iterator[None]:
     """Says where the run is, to a person and to the processes that follow; says how to resume one that stops."""
     run, group = pipeline.run, pipeline.group
     pipeline.progress.note(f"run directory {run.path}, seed {pipeline.config.seed}")
@@ -136,7 +136,9 @@ def _leading(pipeline: Pipeline) -> Iterator[None]:
             group.broadcast_object({"path": str(run.path), "config": pipeline.config.model_dump()})
         yield
     except Interrupted as error:
-        raise Interrupted(f"{error}. Resume with: rolewise run --resume {run.path}") from error
+        # `rolewise run` would do the stages that were not asked for as well.
+        how = f": rolewise run --resume {run.path}" if whole else f" the same command and --resume {run.path}"
+        raise Interrupted(f"{error}. Resume with{how}") from error
     finally:
         pipeline.progress.finish()
 

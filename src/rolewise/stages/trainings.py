@@ -1,5 +1,6 @@
 """What a run consists of: its searches, its final trainings, and how a row of results names one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class Training:
             "key": self.key,
             "name": f"Teacher from {file}" if taken else self.title(config, source.name),
             "role": self.role,
-            "network": type(model).__name__ if taken else self.network(config),
+            "network": (_name_of(model) if taken else None) or self.network(config),
             "weight_bits": bits["weight_bits"],
             "act_bits": bits["act_bits"],
             "quantizer": bits["method"],
@@ -129,6 +130,12 @@ TRAININGS = {
         Training("student-a-t", STUDENT, A_T, kd=True),
     )
 }
+
+
+def _name_of(model: nn.Module) -> str | None:
+    """The name of one of this package's networks; None for another."""
+    about = getattr(model, "architecture", None)
+    return about.get("name") if isinstance(about, Mapping) else None
 
 
 def teacher_given(config: Config) -> bool:
