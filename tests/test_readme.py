@@ -110,6 +110,42 @@ def test_the_demo_is_what_was_measured():
         assert row == (str(images), str(epochs), *(f"{100 * value:.1f}" for value in expected))
 
 
+def test_the_study_is_what_was_measured():
+    """Every number of its paragraph and table, against its raw results and SciPy's paired t interval."""
+    accuracy: dict[tuple[str, str], dict[int, float]] = {}
+    for cell in json.loads((ROOT / "results" / "study" / "results.json").read_text("utf-8"))["cells"]:
+        if cell["accuracy"] is not None:
+            of_seeds = accuracy.setdefault((cell["row"], cell["column"]), {})
+            of_seeds[cell["seed"]] = 100 * cell["accuracy"]
+    bits = ("4 bit, soft labels", "2 bit, soft labels")
+
+    def difference(one, other, column):
+        pairs = [(value, accuracy[other, column][seed]) for seed, value in accuracy[one, column].items()]
+        assert len(pairs) == 5
+        ours, theirs = np.array(pairs).T
+        low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+        return f"{(ours - theirs).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+    section = README.partition("## What a study found")[2].partition("\n## ")[0]
+    rows = {
+        "A_S, the student's own": "KD + A_S", "A_T, the teacher's": "KD + A_T",
+        "A_S in random order": "KD + A_S shuffled", "random policies": "KD + random",
+        "RandAugment": "KD + RandAugment", "TrivialAugment": "KD + TrivialAugment",
+    }  # fmt: skip
+    for title, row in rows.items():
+        numbers = [difference(row, "KD, no schedule", column) for column in bits]
+        assert f"| {title} | {numbers[0]} | {numbers[1]} |" in section
+    said = [difference("Teacher + A_T", "Teacher, no schedule", "32 bit")]
+    for one, other in (
+        ("KD, no schedule", "No KD, no schedule, from scratch"),
+        ("KD, no schedule", "No KD, no schedule, teacher's weights"),
+        ("KD + A_S", "KD + A_T"),
+    ):
+        said += [difference(one, other, column) for column in bits]
+    text = " ".join(section.partition("\n|")[0].split())
+    assert re.findall(r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]", text) == said
+
+
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
 def test_pictures_are_small(picture):
     assert 1_000 < (ROOT / picture).stat().st_size < 200_000
