@@ -1,6 +1,7 @@
 """Shared fixtures: published data where they lie beside the project; tests that need them skip otherwise."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,15 @@ SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 def _same_numbers() -> None:
     """What a test draws without a seed of its own does not depend on the tests before it."""
     torch.manual_seed(20_201)
+
+
+@pytest.fixture(scope="session")
+def fake_device() -> None:
+    """Skips where `tests/gpu/fake_cuda.py` cannot be: it is compiled, and takes the place of CUDA in PyTorch."""
+    if torch.version.cuda:
+        pytest.skip("this PyTorch is built for CUDA; the fake device needs a CPU build")
+    if shutil.which("g++") is None:
+        pytest.skip("g++, which compiles the fake device, is not there")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -103,10 +101,8 @@ def test_all_of_it_in_two_calls_on_two_machines(few_packages, tmp_path):
 
 
 @pytest.mark.timeout(3600)  # a minute and a half
-def test_all_of_it_on_the_fake_device(tmp_path):
+def test_all_of_it_on_the_fake_device(fake_device, tmp_path):
     """Both calls, the processes that they start too: nothing raises, though no value is any."""
-    if torch.version.cuda or shutil.which("g++") is None:
-        pytest.skip("the fake device needs a CPU build of PyTorch and g++")
     path = os.pathsep.join([str(ROOT / "tests" / "gpu" / "every_process"), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 

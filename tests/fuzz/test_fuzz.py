@@ -17,7 +17,7 @@ ATTEMPTS = {
     "folders": 300,
     "archives": 600,
 }
-SECONDS = 30
+SECONDS = 10
 
 
 @pytest.mark.parametrize("name", list(TARGETS))

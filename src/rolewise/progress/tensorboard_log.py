@@ -97,4 +97,4 @@ class TensorBoardLog(Progress):
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-        self._first = 0  # a writer that is opened again must not hide what this session wrote
+        self._first = 0  # a writer that is opened again must not hide what this one wrote
