@@ -131,6 +131,32 @@ def test_an_equal_training_is_done_once(run):
     assert stages == {f"train-{key}" for key in found if key != "student-kd"}
 
 
+def test_an_equal_training_of_own_code_is_done_once(schedules, tmp_path):
+    """The file does not say how to build such a network, so the settings do."""
+    code = tmp_path / "own.py"
+    code.write_text(
+        "from rolewise import networks\n\n\ndef make(num_classes):\n"
+        "    network = networks.build('cnn-tiny', num_classes=num_classes)\n"
+        "    del network.architecture\n"
+        "    return network\n"
+    )
+    options = {
+        **SMALL,
+        "teacher.network": f"{code}:make",
+        "teacher.schedule": str(schedules / "idle.json"),
+        "student.schedule": str(schedules / "idle.json"),
+        "baselines": "teacher-plain,student-kd",
+    }
+    with open_pipeline(options, out=tmp_path / "run") as pipeline:
+        run_all(pipeline)
+    found = rows(tmp_path / "run")
+    for key, same in (("teacher-plain", "teacher"), ("student-kd", "student")):
+        assert found[key]["same_as"] == same
+        assert found[key]["accuracy"] == found[same]["accuracy"]
+        assert found[key]["network"] == "own.py:make"
+        assert found[key]["weight_bits"] == found[same]["weight_bits"]
+
+
 def test_it_would_have_been_the_same_bytes(run, schedules, tmp_path):
     """The student under the schedule without operations, against one that has none: trained apart."""
     teacher = str(run / "teacher.safetensors")

@@ -13,7 +13,7 @@ from rolewise._roles import ROLES, SCHEDULES, TEACHER
 from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.objective import CrossEntropy
-from rolewise.pretrained import load_network, save_network
+from rolewise.pretrained import save_network
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.network_info import network_info
@@ -150,7 +150,10 @@ def _copy(pipeline: Pipeline, training: Training, source: Source, same: Mapping[
     """The row of a training that would be one which is done already, to the byte."""
     if not pipeline.leads:
         return
-    model = load_network(pipeline.run.file(layout.network_file(same["key"], baseline=same["baseline"])))
+    file = pipeline.run.file(layout.network_file(same["key"], baseline=same["baseline"]))
+    model = build.load_trained(
+        pipeline.config, file, training.role, len(pipeline.data.classes), build.image_form(pipeline.data)
+    )
     row = {**same, **training.describe(pipeline.config, model, source), "same_as": same["key"]}
     pipeline.progress.note(f"{row['name']}: the same training as {same['name']}, so it is not done again")
     answers = layout.test_file(training.key)
