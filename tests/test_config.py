@@ -91,6 +91,7 @@ def test_every_preset_is_valid_and_the_papers_are_the_papers():
         ),
         ("teacher.train.lr=.nan", "`teacher.train.lr` must be a finite number"),
         ("teacher.train=3", "`teacher.train` must be a group of named settings"),
+        ("data=digits", "`data` must be a group of named settings, got 'digits'"),
         ("seed", "`--set` takes KEY=VALUE"),
         ("seed=[", "`--set`: cannot read the value"),
         ("search.epochs.x=1", 'lies below "epochs", which is not a section'),

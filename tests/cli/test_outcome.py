@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def test_an_unforeseen_error_leaves_its_traceback_in_a_file(capsys: pytest.Captu
         assert "ValueError: odd" in path.read_text("utf-8")
     finally:
         path.unlink()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line_without_the_place_in_the_source(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        warnings.warn("1 file is left out", stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    shown = warnings.showwarning
+    with pytest.warns(DeprecationWarning, match="old"):
+        assert outcome(command) == 0
+    assert capsys.readouterr().err == "rolewise: warning: 1 file is left out\n"
+    assert warnings.showwarning is shown
 
 
 def test_messages_carry_nothing_that_a_terminal_obeys() -> None:

@@ -53,6 +53,17 @@ def test_a_title_wider_than_the_table_stays_on_one_line(capsys: pytest.CaptureFi
     )
 
 
+def test_the_schedule_of_a_teacher_from_elsewhere_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {**ROW, "role": "teacher", "network": "cnn-tiny", "kd": None, "schedule": None, "accuracy": 0.75}
+    config = SimpleNamespace(data=SimpleNamespace(name="digits"), seed=0)
+    found = {"rows": [{**row, "init": "teacher.safetensors"}, {**row, "init": "random", "accuracy": 0.5}]}
+    show_results(SimpleNamespace(config=config, results=lambda: found))
+    elsewhere, here = (line for line in capsys.readouterr().out.splitlines() if "cnn-tiny" in line)
+    assert "not known" in elsewhere
+    assert "75.00 %" in elsewhere
+    assert "not known" not in here
+
+
 def test_own_networks_are_named_by_their_file() -> None:
     config = load_config(options={"teacher.network": "/home/me/code/mynet.py:make", "kd.loss": "none"})
     assert TRAININGS["student"].title(config, None) == "Student mynet.py:make, no KD, no schedule"

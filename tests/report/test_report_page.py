@@ -440,6 +440,28 @@ def test_the_headline_names_the_schedule_that_was_used(demo: Path) -> None:
     assert "the same student trained without" not in summary(run)[0]
 
 
+def test_the_schedule_of_a_teacher_from_elsewhere_is_not_known(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    results = json.loads((run / "results.json").read_text())
+    results["rows"][0] |= {"role": "teacher", "init": "mine.safetensors", "schedule": None, "kd": None}
+    (run / "results.json").write_text(json.dumps(results))
+    assert "none not known 97.22 %" in page_of(run, tmp_path).visible
+    assert "not known | 97.22 %" in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
+
+
+def test_equal_trainings_that_are_missing_are_named_once(made: dict[str, Path], tmp_path: Path) -> None:
+    """From random weights and without distillation the baselines of the student are all the same training."""
+    run = tmp_path / "run"
+    shutil.copytree(made["train-alone"], run)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["student"]["init"] = "random"
+    config["config"]["kd"]["loss"] = "none"
+    (run / "config.json").write_text(json.dumps(config))
+    page = page_of(run, tmp_path)
+    assert page.visible.count('Training "Student resnet18 from scratch, no KD, no schedule": not begun.') == 1
+
+
 def test_averaged_weights_have_a_place_of_their_own(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny, run)

@@ -10,6 +10,7 @@ from rolewise import networks
 from rolewise.config import load_config
 from rolewise.pretrained import save_network
 from rolewise.stages import estimate
+from rolewise.stages.trainings import further_training
 
 estimate_module = sys.modules["rolewise.stages.estimate"]
 SMALL = (
@@ -104,3 +105,15 @@ def test_other_programs_are_named(monkeypatch):
         "other programs are at work: the samples took 4.0 times as long by the clock; with them the run takes longer "
         "by about that much"
     )
+
+
+def test_a_further_row_is_foretold():
+    done = {"search-teacher", "train-teacher", "prepare-kd", "search-student", "train-student"}
+    control = further_training("control", "student", "trivialaugment")
+    chosen = settings("kd.loss=soft")
+    lines = estimate(chosen, only="train-student", done=done.__contains__, further=control).splitlines()
+    assert lines[0].startswith("Student cnn-tiny, soft, trivialaugment: about ")
+    assert seconds(lines[0]) > 0
+    again = {*done, "train-control"}.__contains__
+    assert estimate(chosen, only="train-student", done=again, further=control) == "nothing is left to do"
+    assert estimate(chosen, only="train-student", done=done.__contains__) == "nothing is left to do"

@@ -102,7 +102,8 @@ def read_literal(line: str) -> Any:
     try:
         return ast.literal_eval(line.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise InputError(f"{_UNREADABLE} ({first_line(error)[:200]}).") from None
+        said = first_line(error)[:200].partition(": <ast.")[0]  # what follows is the address of an object
+        raise InputError(f"{_UNREADABLE} ({said}).") from None
 
 
 def _row(values: Any, line: int, names: tuple[str, ...], *, stated: bool) -> Row:

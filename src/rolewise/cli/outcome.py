@@ -7,9 +7,11 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from rolewise.errors import InputError, Interrupted, RunError
 
@@ -34,7 +36,7 @@ def outcome(command: Callable[[], object]) -> int:
     """
     _streams()
     try:
-        with _signals():
+        with _signals(), _plain_warnings():
             command()
             sys.stdout.flush()
     except SystemExit as end:
@@ -100,6 +102,24 @@ def _streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Within the context what a user is warned of is one line without the place in the source."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if category is UserWarning:
+            say("warning", message, DONE)
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 @contextmanager

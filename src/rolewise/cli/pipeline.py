@@ -13,7 +13,7 @@ from rolewise.cli.results_table import show_results
 
 if TYPE_CHECKING:
     from rolewise.config import Config
-    from rolewise.stages import Pipeline
+    from rolewise.stages import Pipeline, Training
 
 Role = Annotated[str, typer.Option("--role", help="teacher or student.")]
 Teacher = Annotated[
@@ -195,10 +195,12 @@ def train(
     settings = common.settings(resume=resume, preset=preset, config=config, assignments=set_, options=options)
     from rolewise.runs import layout
     from rolewise.stages import train_role
+    from rolewise.stages.trainings import further_training
 
     stage = layout.train_stage(role)
     if dry_run:
-        _estimate(settings, resume, only=stage)
+        further = None if name is None else further_training(name, role, schedule)
+        _estimate(settings, resume, only=stage, further=further)
         return
     with distributed.open_pipeline(
         settings, out=out, resume=resume, only=stage, quiet=quiet, logs=log or []
@@ -237,7 +239,12 @@ def _networks(
     }
 
 
-def _estimate(settings: "Config | dict[str, Any]", resume: Path | None, only: str | None = None) -> None:
+def _estimate(
+    settings: "Config | dict[str, Any]",
+    resume: Path | None,
+    only: str | None = None,
+    further: "Training | None" = None,
+) -> None:
     """What a run would do, and about how long it would take here, printed as it is measured."""
     from rolewise.runs import RunDirectory
     from rolewise.stages import estimate, inputs
@@ -248,7 +255,7 @@ def _estimate(settings: "Config | dict[str, Any]", resume: Path | None, only: st
         run = RunDirectory.open(resume, read_only=True)
         chosen, done = inputs.placed(run, chosen), run.done
     print("A few steps of each stage are timed on this machine; nothing is written.", file=sys.stderr)
-    estimate(chosen, only=only, done=done, report=partial(print, flush=True))
+    estimate(chosen, only=only, done=done, report=partial(print, flush=True), further=further)
 
 
 def _write_report(pipeline: "Pipeline", *, speed: bool) -> None:

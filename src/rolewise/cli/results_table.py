@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rolewise._roles import STUDENT, TEACHER
+from rolewise.runs.titles import schedule_title
 
 if TYPE_CHECKING:
     from rolewise.stages import Pipeline
@@ -51,7 +52,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
         network += ", from scratch"
     if row.get("same_as"):
         network += f" (= {row['same_as']})"
-    schedule = row["schedule"] or "-"
+    schedule = schedule_title(row) or "-"
     if row["no_operation"]:
         schedule += ", no operation"
     bits = f"{row['weight_bits']}/{row['act_bits']}"

@@ -92,7 +92,8 @@ def aligned_vectors(student: Outputs, teacher: Outputs, settings: Settings = DEF
         if s.shape[1] != t.shape[1]:
             raise InputError(
                 f"features[{index}] of student and teacher must have the same number of channels, since their "
-                f"directions are compared: {s.shape[1]} against {t.shape[1]}."
+                f"directions are compared: {s.shape[1]} against {t.shape[1]}. Name layers of equal width in `taps` and "
+                "`teacher_taps`, or take a loss that compares networks of any width, such as rkd, soft or dkd."
             )
     maps = [f.flatten(2) for f in (*student.features, *teacher.features)]
     with _full_precision():

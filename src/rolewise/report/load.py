@@ -86,8 +86,10 @@ class Run:
             if self.row(role) is None:
                 said.append(self._training_state(f"Training of the {role}", role, role))
         if self.row(STUDENT) is not None:
+            shown = {row["name"] for row in self.rows}
             for training, title in self._baselines():
-                if self.row(training.key) is None:
+                if self.row(training.key) is None and title not in shown:
+                    shown.add(title)  # equal trainings are done once
                     said.append(self._training_state(f'Training "{title}"', training.key, training.role))
         return said
 

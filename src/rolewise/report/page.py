@@ -18,7 +18,7 @@ from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.template import render
 from rolewise.report.theme import Theme, families, style_sheet
-from rolewise.runs.titles import stage_title
+from rolewise.runs.titles import schedule_title, stage_title
 
 LOSSES = {
     "soft": "soft labels",
@@ -94,6 +94,7 @@ def results(run: Run) -> dict[str, Any] | None:
     rows = []
     for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
         ends = wilson_interval(row["accuracy"], row["n"])
+        schedule = schedule_title(row)
         rows.append(
             {
                 **row,
@@ -102,9 +103,8 @@ def results(run: Run) -> dict[str, Any] | None:
                 "name": f"{row['name']} (the same training as {row['same_as']})"
                 if row.get("same_as")
                 else row["name"],
-                "schedule": symbol(row["schedule"]),
-                "schedule_name": row["schedule"]
-                and row["schedule"] + (_IDLE if row.get("no_operation") else ""),
+                "schedule": symbol(schedule),
+                "schedule_name": schedule and schedule + (_IDLE if row.get("no_operation") else ""),
                 "idle": _IDLE if row.get("no_operation") else "",
                 "percent": text.percent(row["accuracy"]),
                 "averaged": None

@@ -1,4 +1,7 @@
-"""The titles of the stages of a run, for people."""
+"""What people read of a run: the titles of its stages, and the schedule of a row."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from rolewise._roles import STUDENT, TEACHER
 from rolewise.runs import layout
@@ -26,3 +29,12 @@ def stage_title(stage: str) -> str:
     if key is None:
         return _STAGES.get(stage, f"Training of {stage}")
     return _TRAININGS.get(key, f"Training of {key}")
+
+
+def schedule_title(row: Mapping[str, Any]) -> str | None:
+    """The source of the schedule of a row of results; None for no schedule.
+
+    A teacher that was trained elsewhere begins with weights from a file; what it was trained under is not known.
+    """
+    elsewhere = row["role"] == TEACHER and row.get("init") not in (None, "random")
+    return row["schedule"] or ("not known" if elsewhere else None)

@@ -85,7 +85,7 @@ def explain(fault: Any, known: Iterable[str]) -> str:
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return unknown("setting", where, (".".join([*above, one]) for one in known))
     message = str(fault["msg"])
-    if fault["type"] == "dataclass_type":
+    if fault["type"] in ("dataclass_type", "model_type"):
         message = "must be a group of named settings"
     elif fault["type"] == "tuple_type":
         message = "must be a list, [A, B, ...]"

@@ -17,7 +17,7 @@ from rolewise.population import Estimate, make_plan, measure
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.check import check
-from rolewise.stages.trainings import TRAININGS, searches, teacher_given, wanted_baselines
+from rolewise.stages.trainings import TRAININGS, Training, searches, teacher_given, wanted_baselines
 from rolewise.trainer import Trainer, torch_threads
 from rolewise.trainer.recorded import record
 
@@ -38,6 +38,7 @@ def estimate(
     *,
     done: Callable[[str], bool] | None = None,
     report: Callable[[str], None] | None = None,
+    further: Training | None = None,
 ) -> str:
     """A text of one line a stage, and the sum; each sample is bounded, so that a large network takes no longer.
 
@@ -50,6 +51,7 @@ def estimate(
         only: the one stage that is wanted, such as "search-teacher" or "train-student".
         done: whether a stage is complete already, in a run that is resumed; None for a new run.
         report: receives each line as soon as it is known.
+        further: control that is added to the run, in place of the training of its role.
 
     Raises:
         InputError: settings that cannot be.
@@ -79,12 +81,15 @@ def estimate(
             add(f"search of the {role}'s schedule: {found}", found.seconds)
     given = [TRAININGS[TEACHER]] if not teacher_given(config) else []
     baselines = wanted_baselines(config) if only is None else []
-    for training in (*given, TRAININGS[STUDENT], *baselines):
-        if wanted(training.stage):
+    trainings = [*given, TRAININGS[STUDENT], *baselines] if further is None else [further]
+    for training in trainings:
+        if wanted(training.stage) or (training is further and not complete(training.stage)):
             takes = rehearsal.training(training.role, kd=training.kd)
             add(f"{training.expected_title(config)}: about {in_words(takes)}", takes)
     if only is None:
         add(f"together about {in_words(sum(seconds))}")
+    elif not lines:
+        add("nothing is left to do")
     if (slowdown := rehearsal.slowdown) > _BUSY:
         add(
             f"other programs are at work: the samples took {slowdown:.1f} times as long by the clock; with them the "

@@ -4,7 +4,6 @@ from typing import Any
 
 from rolewise._roles import STUDENT, TEACHER
 from rolewise.augment import Schedule
-from rolewise.errors import InputError
 from rolewise.progress import Step
 from rolewise.runs import layout
 from rolewise.stages import build
@@ -40,11 +39,7 @@ def train_role(
     Raises:
         InputError: one of `name` and `schedule` without the other, or a name that is taken.
     """
-    training = TRAININGS[role]
-    if name is not None:
-        if schedule is None:
-            raise InputError("`--as` names a further training under another schedule: give `--schedule` too.")
-        training = further_training(name, role, schedule)
+    training = TRAININGS[role] if name is None else further_training(name, role, schedule)
     with pipeline.rank_zero_first():
         _take_named_teacher(pipeline, role)
     train_final(pipeline, training)

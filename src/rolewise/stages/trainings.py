@@ -143,12 +143,14 @@ def teacher_given(config: Config) -> bool:
     return config.teacher.file is not None or config.teacher.weights is not None
 
 
-def further_training(name: str, role: str, schedule: str) -> Training:
+def further_training(name: str, role: str, schedule: str | None) -> Training:
     """A control that is added to a run under a name of its own: the role's training under another schedule.
 
     Raises:
-        InputError: a name that a training has already, or that no file can have; a schedule that is none.
+        InputError: no schedule, or what is none; a name that a training has already, or that no file can have.
     """
+    if schedule is None:
+        raise InputError("`--as` names a further training under another schedule: give `--schedule` too.")
     if name in TRAININGS:
         known = ", ".join(TRAININGS)
         raise InputError(f"`--as` {name} is a training of its own already: choose a name other than {known}.")
