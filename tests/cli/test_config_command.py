@@ -10,6 +10,7 @@ import yaml
 from rolewise.cli import main
 from rolewise.cli.reference import all_settings, preset_changes, settings_page
 from rolewise.config import PRESETS, Config, flat, load_config, parse_config
+from rolewise.kd import LOSSES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +42,32 @@ def test_show_prints_what_can_be_given_back(capsys: pytest.CaptureFixture[str], 
     assert parse_config(yaml.safe_load(shown)) == expected
     (tmp_path / "s.yaml").write_text(shown, "utf-8")
     assert load_config(file=tmp_path / "s.yaml") == expected
+
+
+def test_show_resolves_what_the_loss_and_the_machine_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "config",
+        "show",
+        "--set",
+        "kd.loss=rkd",
+        "--set",
+        "kd.decay=false",
+        "--set",
+        "machine.device=cpu",
+    ]
+    assert main(arguments) == 0
+    plain = yaml.safe_load(capsys.readouterr().out)
+    assert main([*arguments, "--resolved"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert plain["kd"]["weight"] is None
+    loss = LOSSES["rkd"]()
+    assert [found["kd"][name] for name in ("weight", "task_weight", "decay", "clip")] == [
+        loss.weight, loss.task_weight, False, loss.clip,
+    ]  # fmt: skip
+    assert found["machine"]["precision"] in ("fp32", "bf16")
+    assert None not in (found["machine"]["eval_batch"], found["machine"]["channels_last"])
+    assert {**found, "kd": 0, "machine": 0} == {**plain, "kd": 0, "machine": 0}
+    parse_config(found)
 
 
 def test_check_makes_nothing(

@@ -25,13 +25,23 @@ def show(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Run directory whose settings to show.")
     ] = None,
+    resolved: Annotated[
+        bool,
+        typer.Option(
+            "--resolved", help="With the loss's own factors and this machine's choices in place of null."
+        ),
+    ] = False,
 ) -> None:
     """Prints the settings with which `rolewise run` would start, or those of a run."""
     import yaml
 
-    print(
-        yaml.safe_dump(_settings(preset, config, set_, resume), sort_keys=False, allow_unicode=True), end=""
-    )
+    found = _settings(preset, config, set_, resume)
+    if resolved:
+        from rolewise.config import parse_config
+        from rolewise.stages.build import resolve
+
+        found = resolve(parse_config(found)).model_dump(mode="json")
+    print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
 
 
 @app.command()
