@@ -38,6 +38,11 @@ def test_figures_stay_whole(
         assert words in out
     assert "…" not in out
     assert "somewhere" not in out
+    if width == 40:  # names stay whole too
+        lines = out.splitlines()
+        first = lines.index("43.67 %  Student mynet.py:ResNet")
+        assert lines[first + 1].split() == ["bits", "4/4,", "KD", "ii-kd,", "schedule", "A_S"]
+        assert "┃" not in out
     if width == 100:
         assert "Test accuracy on pictures.py:make, last epoch, seed 0, n = 1" in out
         assert "Student mynet.py:ResNet (= student-kd)" in out
@@ -51,6 +56,20 @@ def test_a_title_wider_than_the_table_stays_on_one_line(capsys: pytest.CaptureFi
         "Test accuracy on stripes_of_three_colors.py:make, last epoch, seed 0, n = 1"
         in capsys.readouterr().out
     )
+
+
+def test_a_narrow_terminal_shows_averaged_weights_and_the_best_epoch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {**ROW, "network": "cnn-tiny", "kd": None, "schedule": None, "accuracy": 0.5}
+    further = {"accuracy_averaged": 0.625, "best_epoch": 3, "accuracy_best_epoch": 0.75}
+    config = SimpleNamespace(data=SimpleNamespace(name="digits"), seed=0)
+    console = rich.console.Console
+    monkeypatch.setattr(rich.console, "Console", lambda **_: console(width=40))
+    show_results(SimpleNamespace(config=config, results=lambda: {"rows": [{**row, **further}]}))
+    out = capsys.readouterr().out
+    assert "averaged weights: 62.50 %" in out
+    assert "best held-out epoch, 3: 75.00 %" in out
 
 
 def test_the_schedule_of_a_teacher_from_elsewhere_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,11 @@ from rolewise._roles import STUDENT, TEACHER
 from rolewise.runs.titles import schedule_title
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rolewise.stages import Pipeline
+
+_NARROW = 60  # columns, below which the names of a table are broken within words
 
 
 def show_results(pipeline: "Pipeline") -> None:
@@ -37,8 +41,26 @@ def show_results(pipeline: "Pipeline") -> None:
         table.add_row(*_cells(row), *map(_percent, shares), *([best] if chosen else []))
     # A pipe has no width of its own; a table that is cut serves nobody.
     console = Console(width=None if sys.stdout.isatty() else 100)
+    if console.width < _NARROW:
+        _print_lines(console, title, rows)
+        return
     table.min_width = min(len(title), console.width)  # a title is broken at the table's width
     console.print(table)
+
+
+def _print_lines(console: "Console", title: str, rows: list[dict[str, Any]]) -> None:
+    """The same without columns, which would break every name in a terminal as narrow as this."""
+    lines = [title]
+    for row in rows:
+        network, bits, loss, schedule = _cells(row)
+        lines.append(f"{_percent(row['accuracy'])}  {network}")
+        lines.append(f"  bits {bits}, KD {loss}, schedule {schedule}")
+        if row.get("accuracy_averaged") is not None:
+            lines.append(f"  averaged weights: {_percent(row['accuracy_averaged'])}")
+        if row.get("best_epoch") is not None:
+            best = _percent(row["accuracy_best_epoch"])
+            lines.append(f"  best held-out epoch, {row['best_epoch']}: {best}")
+    console.print("\n".join(lines), markup=False, highlight=False)
 
 
 def _percent(fraction: float | None) -> str:
