@@ -4,10 +4,12 @@
     python benchmarks/recipe.py --data-root ~/data --plan              # what there is to train, and what is done
     python benchmarks/recipe.py --data-root ~/data --only cosine --seeds 3 --bits 2
 
-CIFAR-10, 50,000 training images, `resnet8-small`, 10 epochs, at 32, 4 and 2 bits, three seeds. Arms of a seed share the
-order of the images, the augmentation's random numbers, the initial weights and, below 32 bits, the teacher, so that
-differences are paired. Each training is kept in `--out` (ignored by git) and continued there after a kill; the figures
-of what is done are written to `results/recipe/ablation.json` after each one.
+CIFAR-10, `resnet8-small`, 10 epochs, at 32, 4 and 2 bits, three seeds. Of the 50,000 training images 45,000 are
+trained on; what belongs into the strong recipe is chosen by the other 5,000, and all 10,000 test images say what the
+choice is worth. Arms of a seed share the order of the images, the augmentation's random numbers, the initial weights
+and, below 32 bits, the teacher, so that differences are paired. Each training is kept in `--out` (ignored by git) and
+continued there after a kill; the figures of what is done are written to `results/recipe/ablation.json` after each
+one.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from rolewise.augment import find_schedule
 from rolewise.experiments.statistics import Difference, paired_difference
 from rolewise.pretrained import load_network, save_network
 from rolewise.seeds import torch_generator
+from rolewise.trainer import evaluate, student_settings
 
 CUTMIX = {"cutmix": 1.0, "mix_probability": 0.5}
 # Name -> what it changes: settings of the training, and `schedule`, `task_weight`, `teacher_bits`, which are not.
@@ -49,8 +52,8 @@ ELEMENTS: dict[str, dict[str, Any]] = {
     "lowbit-teacher": {"teacher_bits": 4},
 }
 STRONG = ("cosine", "cutmix")  # the elements of the presets `strong-...`
-# These mean nothing for the 32-bit network, which has no teacher.
-LOW_ONLY = ("ladder", "labelfree", "lowbit-teacher")
+# Elements for fewer bits alone: the 32-bit network has no teacher, the 4-bit one no low-bit teacher.
+BELOW = {"ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,30 @@ def arms() -> list[Arm]:
 
 
 def cells(options: argparse.Namespace) -> list[Cell]:
-    """All trainings, seed by seed and 32 bits first, so that what is done is always a whole comparison."""
+    """All trainings, in an order in which what is done is a whole comparison as soon as possible.
+
+    First what the strong recipe is chosen by: each element added to the paper's, for low-bit networks of one seed. Then
+    the strong recipe against the paper's, and each element taken from it or added to it. Then the rest.
+    """
     chosen = [
         arm for arm in arms() if not options.only or arm.name in ("paper", "strong") or _named(arm, options)
     ]
-    return [
+    found = [
         Cell(arm, bits, seed)
         for seed in range(options.seeds)
         for bits in options.bits
         for arm in chosen
-        if bits < 32 or not set(arm.elements) & set(LOW_ONLY)
+        if all(bits < BELOW.get(element, 33) for element in arm.elements)
     ]
+    return sorted(found, key=_turn)
+
+
+def _turn(cell: Cell) -> int:
+    """0 to 2, see `cells`; within a turn seed by seed."""
+    if cell.bits < 32 and cell.seed == 0 and cell.arm.against == "paper" and cell.arm.name != "strong":
+        return 0
+    asked = cell.arm.name in ("paper", "strong") or (cell.bits < 32 and cell.arm.against == "strong")
+    return 1 if asked else 2
 
 
 def _named(arm: Arm, options: argparse.Namespace) -> bool:
@@ -111,7 +127,9 @@ class Ablation:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, Path(options.out)
-        self.data = rw.load_data("digits") if options.smoke else rw.load_data("cifar10", options.data_root)
+        whole = rw.load_data("digits") if options.smoke else rw.load_data("cifar10", options.data_root)
+        images, held_out = (1_000, 300) if options.smoke else (45_000, 5_000)
+        self.data = whole.limited(images, held_out=held_out)
         self.architecture = "cnn-tiny" if options.smoke else "resnet8-small"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
@@ -147,6 +165,8 @@ class Ablation:
             **asdict(cell),
             "accuracy": result.accuracy,
             "averaged": result.averaged_accuracy,
+            "held_out": self.held_out(model),
+            "averaged_held_out": None if result.averaged is None else self.held_out(result.averaged),
             "loss": result.loss,
             "n": result.n,
             "precision": result.precision,
@@ -158,6 +178,12 @@ class Ablation:
         part.replace(self.out / f"{cell.key}.json")
         return figures
 
+    def held_out(self, model: Any) -> float:
+        """Accuracy in float32 on the training images that nothing is trained on."""
+        split = self.data.held_out
+        placement = student_settings(1, precision="fp32", threads=1).placement()
+        return evaluate(model, split, mean=split.mean, std=split.std, placement=placement).accuracy
+
     def student(self, cell: Cell, teacher_bits: int, task_weight: float | None) -> tuple[Any, Any]:
         """The network before its training, and what it minimizes: below 32 bits soft labels of the paper's teacher."""
         if cell.bits == 32:
@@ -166,11 +192,7 @@ class Ablation:
             return model, None
         paper = Arm("paper", "paper", ())
         float_teacher = self.network(Cell(paper, 32, cell.seed))
-        teacher = (
-            float_teacher
-            if teacher_bits >= 32 or cell.bits >= teacher_bits
-            else self.network(Cell(paper, teacher_bits, cell.seed))
-        )
+        teacher = float_teacher if teacher_bits == 32 else self.network(Cell(paper, teacher_bits, cell.seed))
         student = rw.quantize(copy.deepcopy(float_teacher), cell.bits, cell.bits)
         loss = kd.LOSSES["soft"]()
         return student, rw.Distill(teacher.eval(), loss, task_weight=task_weight)
@@ -182,38 +204,41 @@ class Ablation:
 
 
 def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
-    """One row per arm and bits: mean accuracy, and the paired difference to its base with a 95 % interval."""
+    """One row per arm and bits: mean accuracies, and their paired differences to the base with 95 % intervals."""
     done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
     rows = []
     for arm in arms():
         for bits in sorted({cell.bits for cell in wanted}, reverse=True):
             pairs = list(_pairs(arm, bits, wanted, done))
             if pairs:
-                values = [value for value, _ in pairs]
-                rows.append(
-                    {
-                        "arm": arm.name,
-                        "bits": bits,
-                        "n": len(values),
-                        "accuracy": round(100 * statistics.mean(values), 2),
-                        "against": arm.against,
-                        "difference": None
-                        if arm.name == arm.against
-                        else in_points(paired_difference(values, [value for _, value in pairs])),
-                    }
-                )
+                row: dict[str, Any] = {"arm": arm.name, "bits": bits, "n": len(pairs), "against": arm.against}
+                for images in ("held_out", "accuracy"):
+                    mine, others = (
+                        [_share(one, images) for one in side] for side in zip(*pairs, strict=True)
+                    )
+                    row[images] = round(100 * statistics.mean(mine), 2)
+                    row[f"{images}_difference"] = (
+                        None if arm.name == arm.against else in_points(paired_difference(mine, others))
+                    )
+                rows.append(row)
     return rows
 
 
 def _pairs(
     arm: Arm, bits: int, wanted: list[Cell], done: Mapping[str, dict[str, Any]]
-) -> Iterator[tuple[float, float]]:
-    """(accuracy, accuracy of the base) for each seed that both have; where weights are averaged, theirs counts."""
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(what the arm gave, what its base gave) for each seed that both have."""
     base = next(one for one in arms() if one.name == arm.against)
     for seed in sorted({cell.seed for cell in wanted}):
         mine, other = (done.get(Cell(one, bits, seed).key) for one in (arm, base))
         if mine is not None and other is not None:
-            yield mine["averaged"] if mine["averaged"] is not None else mine["accuracy"], other["accuracy"]
+            yield mine, other
+
+
+def _share(found: Mapping[str, Any], images: str) -> float:
+    """Accuracy on the test images ("accuracy") or the held-out ones; where weights are averaged, theirs counts."""
+    averaged = found["averaged" if images == "accuracy" else f"averaged_{images}"]
+    return float(found[images] if averaged is None else averaged)
 
 
 def in_points(found: Difference) -> dict[str, float | None]:
@@ -238,18 +263,23 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table for `docs/training.md`."""
     lines = [
-        "| arm | bits | n | accuracy, % | against | difference, points (95 %) |",
-        "|---|---|---|---|---|---|",
+        "| arm | bits | n | accuracy, % | against | held-out images, points (95 %) | test images, points (95 %) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        found = row["difference"]
-        said = "" if found is None else f"{found['mean']:+.2f}"
-        if found is not None and found["low"] is not None:
-            said += f" ({found['low']:+.2f} to {found['high']:+.2f})"
+        words = (_points(row["held_out_difference"]), _points(row["accuracy_difference"]))
         lines.append(
-            f"| {row['arm']} | {row['bits']} | {row['n']} | {row['accuracy']:.2f} | {row['against']} | {said} |"
+            f"| {row['arm']} | {row['bits']} | {row['n']} | {row['accuracy']:.2f} | {row['against']} | "
+            f"{words[0]} | {words[1]} |"
         )
     return "\n".join(lines)
+
+
+def _points(found: dict[str, float | None] | None) -> str:
+    if found is None:
+        return ""
+    interval = "" if found["low"] is None else f" ({found['low']:+.2f} to {found['high']:+.2f})"
+    return f"{found['mean']:+.2f}{interval}"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The ablation at its smallest: it trains, pairs, records, and a second call trains nothing again."""
 
+import argparse
 import json
 
 import pytest
@@ -40,6 +41,23 @@ def test_differences_are_given_in_points():
     assert single == {"mean": 1.0, "low": None, "high": None}
 
 
+def test_what_the_strong_recipe_is_chosen_by_comes_first():
+    found = recipe.cells(argparse.Namespace(only=[], seeds=2, bits=[32, 4, 2]))
+    assert len({cell.key for cell in found}) == len(found)
+    first = {
+        f"{arm}-{bits}bit-seed0"
+        for bits in (4, 2)
+        for arm in ("paper", *(f"paper+{element}" for element in recipe.ELEMENTS))
+    }
+    first.remove("paper+lowbit-teacher-4bit-seed0")  # there is none for as many bits
+    assert {cell.key for cell in found[: len(first)]} == first
+    rest = found[len(first) :]
+    asked = [cell for cell in rest if cell.arm.against == "strong" and cell.bits < 32]
+    others = [cell for cell in rest if cell.arm.name.startswith("paper+")]
+    others += [cell for cell in rest if cell.arm.against == "strong" and cell.bits == 32]
+    assert max(map(rest.index, asked)) < min(map(rest.index, others))
+
+
 def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
     results = tmp_path / "results" / "ablation.json"
     options = [
@@ -65,6 +83,8 @@ def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
         name = f"{row['arm']}-2bit-seed"
         values = [kept[name + seed]["averaged"] or kept[name + seed]["accuracy"] for seed in "01"]
         assert row["accuracy"] == pytest.approx(100 * sum(values) / 2, abs=0.01)
+        held = [kept[name + seed]["averaged_held_out"] or kept[name + seed]["held_out"] for seed in "01"]
+        assert row["held_out"] == pytest.approx(100 * sum(held) / 2, abs=0.01)
         assert (kept[name + "0"]["averaged"] is not None) == ("ema" in name)
     monkeypatch.setattr(recipe.rw, "train", lambda *_, **__: pytest.fail("trained again"))
     recipe.main(options)

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -14,11 +15,12 @@ from made_runs import make_runs
 from rolewise.experiments.plan import plan, select
 from rolewise.experiments.recipes import Options
 from rolewise.experiments.results import collect
+from rolewise.experiments.sentences import verdicts
 from rolewise.experiments.site import Site
 from rolewise.experiments.tabulate import arm_groups
 from rolewise.report import write_experiment
 from rolewise.report.arms_plot import arms_plot
-from rolewise.report.experiment_words import Commands
+from rolewise.report.experiment_words import Commands, sentences
 from rolewise.report.theme import Theme
 
 COMMANDS = Commands(
@@ -62,6 +64,22 @@ def test_figure_3_shows_both_schedules_of_the_first_seed_that_has_both(tmp_path)
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     shown = re.findall(r"<h3>((?:Teacher, A_T|Student, A_S): [^<]*)</h3>", page)
     assert shown == ["Teacher, A_T: cifar10, 32 bit, seed 1", "Student, A_S: cifar10, 4 bit, seed 1"]
+
+
+def test_the_summary_counts_cells_and_names_few_undecided_claims(results):
+    found = verdicts(results)
+    undecided = [one.claim.sentence for one in found if one.state == "undecided"]
+    lead, *rest = sentences(results, found)
+    complete = sum(not one.missing for one in results.cells)
+    assert lead.startswith(
+        f"{complete} of {len(results.cells)} cells have results, {complete} of them of all their"
+    )
+    assert 0 < len(undecided) <= 6
+    assert f"Undecided: {'; '.join(undecided)}." in rest
+    many = tuple(replace(found[0], state="undecided") for _ in range(7))
+    assert "Undecided: 7 of 7 claims." in sentences(results, many)
+    whole = replace(results, cells=tuple(one for one in results.cells if not one.missing))
+    assert sentences(whole, ())[0] == f"All {complete} cells have results of all their seeds (scale 0.5)."
 
 
 def test_the_commands_of_pieces_are_folded(folder):

@@ -9,6 +9,7 @@ from rolewise.experiments.statistics import Difference, Summary, wilson_interval
 from rolewise.experiments.tabulate import ArmRow
 
 MISSING = "not run"
+_MOST_NAMED = 6  # undecided claims that a summary still names
 _DASH = "\N{EN DASH}"
 
 
@@ -46,14 +47,14 @@ def count(cell: CellResult) -> str:
 
 
 def interval(cell: CellResult) -> str:
-    """The 95 % interval over seeds, or for one seed that of the test images."""
+    """The 95 % interval over seeds, or for one seed that of the test images, as each page says above its tables."""
     summary = cell.summary
     if summary is None:
         return ""
     if summary.low is None or summary.high is None:
         outcome = next(iter(cell.outcomes.values()))
         low, high = wilson_interval(outcome.accuracy, outcome.n)
-        return f"{100 * low:.2f}{_DASH}{100 * high:.2f} (test images)"
+        return f"{100 * low:.2f}{_DASH}{100 * high:.2f}"
     return f"{100 * summary.low:.2f}{_DASH}{100 * summary.high:.2f}"
 
 
@@ -101,14 +102,18 @@ def sentences(results: Results, verdicts: tuple[Verdict, ...]) -> list[str]:
     """What an experiment found, in a few sentences."""
     filled = sum(bool(one.outcomes) for one in results.cells)
     whole = sum(bool(one.outcomes) and not one.missing for one in results.cells)
-    seeds = len(results.seeds)
-    said = [
-        f"{filled} of {len(results.cells)} cells have results, {whole} of them all {seeds} "
-        f"seed{'s' if seeds > 1 else ''} ({results.title})."
-    ]
+    total = len(results.cells)
+    if whole == total:
+        said = [f"All {total} cells have results of all their seeds ({results.title})."]
+    else:
+        said = [
+            f"{filled} of {total} cells have results, {whole} of them of all their seeds ({results.title})."
+        ]
     for state in ("verified", "contradicted", "undecided"):
         found = [verdict.claim.sentence for verdict in verdicts if verdict.state == state]
-        if found:
+        if len(found) > _MOST_NAMED and state == "undecided":
+            said.append(f"Undecided: {len(found)} of {len(verdicts)} claims.")
+        elif found:
             said.append(f"{state.capitalize()}: {'; '.join(found)}.")
     if idle := sum(verdict.state == "not run" for verdict in verdicts):
         said.append(f"{idle} of {len(verdicts)} claims have no result yet.")
