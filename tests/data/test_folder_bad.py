@@ -87,7 +87,7 @@ def test_bad_files_can_be_left_out_and_are_listed(root: Path) -> None:
     assert len(data.skipped) == len(bad)
     for item, (name, why) in zip(data.skipped, bad.items(), strict=True):
         assert item.startswith(f"train/cat/{name} ({why}")
-    with pytest.warns(UserWarning, match="1 files are left out: dog/text.png"):
+    with pytest.warns(UserWarning, match="1 file is left out: dog/text.png"):
         assert len(data.test) == 2
     assert data.skipped[-1].startswith("test/dog/text.png (no image of a known format)")
 

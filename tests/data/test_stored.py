@@ -89,7 +89,7 @@ def test_changed_images_make_another_store(photos):
 def test_left_out_files_are_remembered(photos):
     (photos / "train" / "cat" / "bad.png").write_bytes(b"no image")
     for _ in range(2):
-        with pytest.warns(UserWarning, match=r"1 files are left out: cat/bad.png"):
+        with pytest.warns(UserWarning, match=r"1 file is left out: cat/bad.png"):
             data = load_data("folder", photos, size=24, store="always", skip_bad=True)
         assert data.skipped == ["train/cat/bad.png (no image of a known format)"]
     with pytest.raises(InputError, match=r"1 of 13 files cannot be used"):

@@ -450,6 +450,28 @@ def test_the_schedule_of_a_teacher_from_elsewhere_is_not_known(tiny: Path, tmp_p
     assert "not known | 97.22 %" in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
 
 
+def test_a_schedule_from_a_file_is_shown_at_the_length_of_the_training(tiny: Path, tmp_path: Path) -> None:
+    """The file's name is in the title, and two epochs of the file are four of the training."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny, run)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["student"] = {"schedule": "/elsewhere/mine.json", "train": {"epochs": 4}}
+    (run / "config.json").write_text(json.dumps(config))
+    copy = run / "inputs" / "student.schedule" / "mine.json"
+    copy.parent.mkdir(parents=True)
+    Schedule.random(2, seed=1).save(copy)
+    record = {"path": "/elsewhere/mine.json", "name": "inputs/student.schedule/mine.json", "files": {}}
+    (run / "inputs.json").write_text(json.dumps({"student.schedule": record}))
+    page = page_of(run, tmp_path)
+    assert "Student: mine.json as a table (4 epochs, probability/magnitude)" in page.visible
+    assert "Schedules of teacher and student." in page.visible
+    assert "### Student, mine.json" in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
+    copy.write_text("{")
+    page = page_of(run, tmp_path)
+    assert "Could not be read" in page.visible
+    assert "Student: mine.json" not in page.visible
+
+
 def test_equal_trainings_that_are_missing_are_named_once(made: dict[str, Path], tmp_path: Path) -> None:
     """From random weights and without distillation the baselines of the student are all the same training."""
     run = tmp_path / "run"

@@ -46,6 +46,7 @@ def check(
     import warnings
 
     from rolewise.data import load_data
+    from rolewise.data.folder import left_out
 
     with warnings.catch_warnings():
         # Files left out are listed below, all of them.
@@ -62,7 +63,7 @@ def check(
     _print_classes(data.train, data.test)
     for item in data.skipped:
         print(f"left out: {item}")
-    print("all files are readable" if not data.skipped else f"{len(data.skipped)} files are left out")
+    print("all files are readable" if not data.skipped else left_out(len(data.skipped)))
 
 
 def _print_classes(train: "Split", test: "Split") -> None:

@@ -98,6 +98,11 @@ def _visible(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: cannot be read: {error.strerror}.") from None
 
 
+def left_out(files: int) -> str:
+    """Such as "3 files are left out"."""
+    return f"{files} file{' is' if files == 1 else 's are'} left out"
+
+
 def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
 
@@ -128,9 +133,7 @@ def _read(
     )
     if found.skipped:
         skipped += [f"{part.name}/{item}" for item in found.skipped]
-        warnings.warn(
-            f"{part}: {len(found.skipped)} files are left out: {_some(found.skipped)}.", stacklevel=2
-        )
+        warnings.warn(f"{part}: {left_out(len(found.skipped))}: {_some(found.skipped)}.", stacklevel=2)
     if empty := [name for label, name in enumerate(classes) if label not in set(found.labels)]:
         raise InputError(
             f"{part}: no images in class {_some(empty)}. Add some, or remove the folder (in test too)."

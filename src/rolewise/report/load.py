@@ -1,7 +1,7 @@
 """What a run directory holds, complete or not; nothing else is asked."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from rolewise._roles import ROLES, SCHEDULES, STUDENT, TEACHER
-from rolewise.augment import Schedule
+from rolewise.augment import Schedule, find_schedule
 from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.report.lineage_data import LineageData, lineage_data
-from rolewise.runs import layout, read_config, read_lineage, read_metrics, read_results
+from rolewise.runs import layout, read_config, read_inputs, read_lineage, read_metrics, read_results
 from rolewise.runs.records import ResultsFile
 from rolewise.stages import Training
 from rolewise.stages.trainings import wanted_baselines
@@ -30,7 +30,8 @@ class Run:
         config: all settings.
         environment: versions, commit, hardware.
         metrics, lineage: the logs' lines.
-        schedules: existing schedules by role.
+        schedules: searched schedules by role.
+        given: schedules by role that a file gave instead: the file's name, and the schedule at the training's length.
         rows: rows of the result table, in the order in which they were made.
         costs: per stage.
         searches: summary by role: best member, its score, population, ...
@@ -43,10 +44,16 @@ class Run:
     metrics: list[dict[str, Any]]
     lineage: list[dict[str, Any]]
     schedules: dict[str, Schedule]
+    given: dict[str, tuple[str, Schedule]]
     rows: list[dict[str, Any]]
     costs: list[dict[str, Any]]
     searches: dict[str, dict[str, Any]]
     faults: list[str] = field(default_factory=list)
+
+    def shown_schedules(self) -> dict[str, tuple[str, Schedule]]:
+        """By role the name and the schedule that the run holds: the one that a file gave, or the searched one."""
+        searched = {role: (SCHEDULES[role], schedule) for role, schedule in self.schedules.items()}
+        return {role: found for role in ROLES if (found := self.given.get(role) or searched.get(role))}
 
     def row(self, key: str) -> dict[str, Any] | None:
         """The result of one training, if it is there."""
@@ -140,18 +147,33 @@ def load(path: str | os.PathLike[str]) -> Run:
         schedule = attempt(lambda file=file: Schedule.load(file), None) if file.exists() else None  # type: ignore[misc]
         if schedule is not None:
             schedules[role] = schedule
+    config = _settings(record.get("config"))
     return Run(
         path=folder,
-        config=_settings(record.get("config")),
+        config=config,
         environment=record.get("environment") or {},
         metrics=attempt(lambda: read_metrics(folder), []),
         lineage=attempt(lambda: read_lineage(folder), []),
         schedules=schedules,
+        given=attempt(lambda: _given(folder, config), {}),
         rows=results.get("rows", []),
         costs=results.get("costs", []),
         searches=results.get("searches", {}),
         faults=faults,
     )
+
+
+def _given(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[str, Schedule]]:
+    """The schedules that files gave, from the run's own copies."""
+    found = {}
+    for role in ROLES:
+        record = read_inputs(folder / layout.INPUTS).get(f"{role}.schedule")
+        section = config.get(role)
+        train = section.get("train") if isinstance(section, dict) else None
+        if record is not None and isinstance(train, dict):
+            file = folder / record["name"]
+            found[role] = (file.name, find_schedule(file, train.get("epochs")))
+    return found
 
 
 def _results(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from rolewise._roles import ROLES, SCHEDULES
+from rolewise._roles import ROLES
 from rolewise.errors import InputError
 from rolewise.report import text
 from rolewise.report.classes import classes
@@ -131,13 +131,10 @@ def _notices(run: Run) -> list[str]:
 
 
 def _schedules(run: Run, folder: str, pictures: dict[str, str]) -> list[str]:
-    if not run.schedules:
+    shown = run.shown_schedules()
+    if not shown:
         return []
-    items = [
-        (f"{role.capitalize()}, {SCHEDULES[role]}", run.schedules[role])
-        for role in ROLES
-        if role in run.schedules
-    ]
+    items = [(f"{role.capitalize()}, {name}", schedule) for role, (name, schedule) in shown.items()]
     parts = ["## The schedules"]
     try:
         pictures["schedules.svg"] = schedule_figure(items)

@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from rolewise._roles import ROLES, SCHEDULES
+from rolewise.augment import Schedule
 from rolewise.errors import InputError
 from rolewise.experiments.statistics import wilson_interval
 from rolewise.report import text
@@ -36,7 +37,7 @@ _IDLE = ", no operation"  # of a schedule that does nothing
 def html_page(run: Run) -> str:
     """The page. Every text in it that is not ours is escaped."""
     searches = [found for role in ROLES if (found := _search(run, role)) is not None]
-    schedules = [found for role in ROLES if (found := _schedule(run, role)) is not None]
+    schedules = [_schedule(run, role, *found) for role, found in run.shown_schedules().items()]
     drawn = {role: lines for role in ROLES if (lines := curves(run, role)) is not None}
     context = {
         "title": text.title(run),
@@ -172,11 +173,8 @@ def _cost(cost: dict[str, Any], total: float) -> dict[str, Any]:
     }
 
 
-def _schedule(run: Run, role: str) -> dict[str, Any] | None:
-    schedule = run.schedules.get(role)
-    if schedule is None:
-        return None
-    name, theme = SCHEDULES[role], Theme(page=True)
+def _schedule(run: Run, role: str, name: str, schedule: Schedule) -> dict[str, Any]:
+    theme = Theme(page=True)
     found: dict[str, Any] = {"role": role, "title": Markup("{}: {}").format(role.capitalize(), symbol(name))}
     found |= {"panels": [], "ops": (), "segments": text.segments(schedule), "epochs": len(schedule)}
     try:

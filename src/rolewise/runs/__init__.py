@@ -12,7 +12,7 @@ from rolewise.runs.logs import read as read_log
 from rolewise.runs.logs import read_lineage, read_metrics
 from rolewise.runs.opening import OpenRun, check_run, open_run
 from rolewise.runs.place import check_output, read_config
-from rolewise.runs.records import read_results
+from rolewise.runs.records import read_inputs, read_results
 from rolewise.runs.stop import RESUMABLE, StopFlag
 from rolewise.runs.store import CheckpointStore
 
@@ -32,6 +32,7 @@ __all__ = [
     "load_json",
     "open_run",
     "read_config",
+    "read_inputs",
     "read_lineage",
     "read_log",
     "read_metrics",

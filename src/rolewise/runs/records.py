@@ -210,6 +210,19 @@ _STATED: dict[str, Any] = {
 }
 
 
+def read_inputs(path: Path) -> dict[str, Any]:
+    """What `inputs.json` holds: the copies by the setting that named their originals; empty where there is no file.
+
+    Raises:
+        InputError: it is not what the pipeline writes.
+    """
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = load_json(path)
+    checked(INPUTS_FILE, found, path)
+    return found
+
+
 def read_results(path: Path) -> dict[str, Any]:
     """What `results.json` holds; empty parts where there is no file yet.
 

@@ -12,8 +12,7 @@ from rolewise._roles import A_T
 from rolewise.augment import NAMED
 from rolewise.config import Config, changed, flat
 from rolewise.errors import InputError, check_path
-from rolewise.runs import RunDirectory, file_digest, layout
-from rolewise.runs.records import INPUTS_FILE, checked
+from rolewise.runs import RunDirectory, file_digest, layout, read_inputs
 
 _ROOT = "data.root"
 
@@ -61,7 +60,7 @@ def absolute(config: Config, only: Collection[str] | None = None) -> Config:
 
 def keep(run: RunDirectory, config: Config) -> None:
     """Copies the files that the settings name into the run directory, with their SHA-256; those there already stay."""
-    known = _records(run)
+    known = read_inputs(run.file(layout.INPUTS))
     records: dict[str, Any] = {}
     for setting, file in _named(config).items():
         record = known.get(setting)
@@ -104,7 +103,7 @@ def placed(run: RunDirectory, config: Config) -> Config:
         InputError: a copy was changed or lost since.
     """
     files, named = {}, _named(config)
-    for setting, record in _records(run).items():
+    for setting, record in read_inputs(run.file(layout.INPUTS)).items():
         if str(named.get(setting)) != record["path"]:
             continue
         for name, digest in record["files"].items():
@@ -116,12 +115,3 @@ def placed(run: RunDirectory, config: Config) -> Config:
                 )
         files[setting] = run.file(record["name"])
     return _with_files(config, files)
-
-
-def _records(run: RunDirectory) -> dict[str, Any]:
-    path = run.file(layout.INPUTS)
-    if not path.exists():
-        return {}
-    found: dict[str, Any] = run.read_json(layout.INPUTS)
-    checked(INPUTS_FILE, found, path)
-    return found
