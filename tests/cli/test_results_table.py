@@ -10,7 +10,7 @@ from rolewise.cli.results_table import show_results
 from rolewise.config import load_config
 from rolewise.stages import TRAININGS
 
-ROW = {"weight_bits": 4, "act_bits": 4, "no_operation": False, "init": "teacher", "role": "student"}
+ROW = {"weight_bits": 4, "act_bits": 4, "no_operation": False, "init": "teacher", "role": "student", "n": 360}
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
@@ -68,6 +68,7 @@ def test_a_narrow_terminal_shows_averaged_weights_and_the_best_epoch(
     monkeypatch.setattr(rich.console, "Console", lambda **_: console(width=40))
     show_results(SimpleNamespace(config=config, results=lambda: {"rows": [{**row, **further}]}))
     out = capsys.readouterr().out
+    assert "One seed; each 95 % interval is about ±5.1 points." in " ".join(out.split())
     assert "averaged weights: 62.50 %" in out
     assert "best held-out epoch, 3: 75.00 %" in out
 

@@ -16,9 +16,11 @@ _NARROW = 60  # columns, below which the names of a table are broken within word
 
 
 def show_results(pipeline: "Pipeline") -> None:
-    """Prints the results of a run, one training a row."""
+    """Prints the results of a run, one training a row, and how far chance may move them."""
     from rich.console import Console
     from rich.table import Table
+
+    from rolewise.report.text import seed_caution
 
     data = Path(pipeline.config.data.name).name
     title = f"Test accuracy on {data}, last epoch, seed {pipeline.config.seed}, n = 1"
@@ -43,9 +45,10 @@ def show_results(pipeline: "Pipeline") -> None:
     console = Console(width=None if sys.stdout.isatty() else 100)
     if console.width < _NARROW:
         _print_lines(console, title, rows)
-        return
-    table.min_width = min(len(title), console.width)  # a title is broken at the table's width
-    console.print(table)
+    else:
+        table.min_width = min(len(title), console.width)  # a title is broken at the table's width
+        console.print(table)
+    console.print(seed_caution(rows), highlight=False)
 
 
 def _print_lines(console: "Console", title: str, rows: list[dict[str, Any]]) -> None:

@@ -58,7 +58,7 @@ def summary(run: Run) -> list[str]:
     if student is None:
         assert teacher is not None
         said = f"The teacher reaches {percent(teacher['accuracy'])} test accuracy{_under(run, teacher)}"
-        return [f"{said}. The student's stage is not complete.", *_caution(run)]
+        return [f"{said}. The student's stage is not complete.", seed_caution(run.rows)]
     sentence = f"The {bits(student)} student reaches {percent(student['accuracy'])} test accuracy{_under(run, student)}"
     compared = []
     if plain is not None and plain.get("same_as") != student["key"]:
@@ -69,7 +69,7 @@ def summary(run: Run) -> list[str]:
         compared.append(f"{_points(student, teacher)} its {bits(teacher)} teacher")
     if compared:
         sentence += ", " + " and ".join(compared)
-    return [f"{sentence}.", *_caution(run)]
+    return [f"{sentence}.", seed_caution(run.rows)]
 
 
 def caution(run: Run) -> str:
@@ -198,13 +198,13 @@ def _points(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'}"
 
 
-def _caution(run: Run) -> list[str]:
-    halves = [
-        (high - low) / 2 for low, high in (wilson_interval(row["accuracy"], row["n"]) for row in run.rows)
-    ]
-    if not halves:
-        return []
-    return [f"One seed; each 95 % interval is about \N{PLUS-MINUS SIGN}{100 * max(halves):.1f} points."]
+def seed_caution(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far the choice of test images alone may move the accuracies of one seed; empty without rows."""
+    ends = [wilson_interval(row["accuracy"], row["n"]) for row in rows]
+    if not ends:
+        return ""
+    half = max(high - low for low, high in ends) / 2
+    return f"One seed; each 95 % interval is about \N{PLUS-MINUS SIGN}{100 * half:.1f} points."
 
 
 def _no_result(run: Run) -> str:
