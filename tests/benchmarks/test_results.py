@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_the_numbers_on_the_page_of_augmentation_are_the_recorded_ones():
             figures[name][side]["median"] for side in ("ours us/image", "rival us/image", "rival / ours")
         ]
         assert [float(value) for value in row] == pytest.approx(sides, rel=0.02), name
+
+
+def test_what_the_page_of_quantization_says_of_bfloat16_is_what_was_measured():
+    """The paired differences with Student's t from SciPy, from the accuracies of every seed."""
+    stats = pytest.importorskip("scipy.stats", reason="needs SciPy")
+    page = (ROOT / "docs" / "quantization.md").read_text("utf-8")
+    rows = json.loads((ROOT / "results" / "precision" / "training.json").read_text("utf-8"))["rows"]
+    assert [row["bits"] for row in rows] == [32, 4, 2]
+    for row in rows:
+        assert len(row["fp32"]) == len(row["bf16"]) == 5
+        change = [100 * (low - high) for low, high in zip(row["bf16"], row["fp32"], strict=True)]
+        low, high = stats.t.interval(0.95, 4, statistics.mean(change), stats.sem(change))
+        means = (f"{100 * statistics.mean(row[name]):.2f} %" for name in ("fp32", "bf16"))
+        difference = f"{statistics.mean(change):+.2f} ({low:+.2f} to {high:+.2f})"
+        assert " | ".join((f"| {row['bits']}", *means, f"{difference} |")) in page
+        assert low < 0 < high  # what the page concludes from it
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
