@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rolewise.cli.network_files import checked_run, info_for, network_file, open_network
+from rolewise.cli.outcome import DONE, say
 from rolewise.errors import InputError
 
 
@@ -88,7 +89,7 @@ def _warnings_to_stderr() -> Iterator[None]:
         yield
     for one in said:
         if issubclass(one.category, UserWarning):
-            print(f"warning: {one.message}", file=sys.stderr)
+            say("warning", one.message, DONE)
 
 
 def _write(

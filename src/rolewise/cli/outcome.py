@@ -67,7 +67,7 @@ def outcome(command: Callable[[], object]) -> int:
 
 
 def say(kind: str, message: object, status: int) -> int:
-    """Prints the last line of a command to stderr and returns its exit status."""
+    """Prints a line of the command itself to stderr, mostly its last, and returns the exit status it is given."""
     with suppress(OSError, ValueError):  # stderr is closed
         print(f"rolewise: {kind}: {printable(str(message))}", file=sys.stderr)
     return status
