@@ -146,7 +146,7 @@ def test_layers_in_float_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'net.xml'}\n"
     assert captured.err.startswith(
-        "rolewise: warning: 8 quantized layers are not executed in 8-bit integers here: layer1.0.conv1"
+        f"rolewise: warning: {tmp_path / 'net.xml'}: 8 quantized layers are not executed in 8-bit integers here: layer1"
     )
 
 

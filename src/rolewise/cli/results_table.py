@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rolewise._roles import STUDENT, TEACHER
-from rolewise.runs.titles import schedule_title
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +71,8 @@ def _percent(fraction: float | None) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     """What a row says of a training: network, bits, loss, schedule."""
+    from rolewise.runs.titles import schedule_title  # which imports torch
+
     network = f"{row['role'].capitalize()} {row['network']}"
     if row["role"] == STUDENT and row["init"] != TEACHER:
         network += ", from scratch"
