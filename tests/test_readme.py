@@ -119,9 +119,10 @@ def test_the_study_is_what_was_measured():
             of_seeds[cell["seed"]] = 100 * cell["accuracy"]
     bits = ("4 bit, soft labels", "2 bit, soft labels")
 
-    def difference(one, other, column):
-        pairs = [(value, accuracy[other, column][seed]) for seed, value in accuracy[one, column].items()]
-        assert len(pairs) == 5
+    def difference(one, other, column, against=None, seeds=5):
+        others = accuracy[other, against or column]
+        pairs = [(value, others[seed]) for seed, value in accuracy[one, column].items()]
+        assert len(pairs) == seeds
         ours, theirs = np.array(pairs).T
         low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
         return f"{(ours - theirs).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
@@ -142,8 +143,24 @@ def test_the_study_is_what_was_measured():
         ("KD + A_S", "KD + A_T"),
     ):
         said += [difference(one, other, column) for column in bits]
+    number = r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]"
     text = " ".join(section.partition("\n|")[0].split())
-    assert re.findall(r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]", text) == said
+    assert re.findall(number, text) == said
+    for title, one, other, soft in (
+        (
+            "distillation above the same start without it",
+            "KD, no schedule",
+            "No KD, no schedule, teacher's weights",
+            True,
+        ),
+        ("A_S above no schedule", "KD + A_S", "KD, no schedule", False),
+        ("RandAugment above no schedule", "KD + RandAugment", "KD, no schedule", False),
+        ("A_S above A_T", "KD + A_S", "KD + A_T", False),
+        ("II-KD above soft labels, each with its A_S", "KD + A_S", "KD + A_S", True),
+    ):
+        columns = [(column.replace("soft labels", "II-KD"), column) for column in bits]
+        numbers = [difference(one, other, ours, soft and theirs, seeds=3) for ours, theirs in columns]
+        assert f"| {title} | {numbers[0]} | {numbers[1]} |" in section
 
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
