@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 import sys
 import time
 import traceback
@@ -16,7 +17,7 @@ from gpu_parts import Figures
 from rolewise.errors import InputError
 from rolewise.runs import write_atomic
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+DONE, FAILED, BAD_INPUT, LOST = 0, 1, 2, 3
 # What was expected before anything was measured: unit, keys of its figure, lowest, highest.
 EXPECTED: Mapping[str, tuple[str, tuple[str, ...], float, float]] = {
     "float, recorded, images/s": ("throughput: plain", ("graphed", "images/s"), 40_000, 52_000),
@@ -105,6 +106,19 @@ class Book:
         self.figures[name] = {**figures, "machine": self._machine}
         if not self.content["options"]["smoke"]:
             self.content["expected"] = compared(self.figures)
+        self._write()
+
+    def begin(self, name: str) -> None:
+        """Notes what is under way, so that a process that dies of it can be told from one that was stopped."""
+        self.content["under way"] = name
+        self._write()
+
+    def end(self) -> None:
+        """Nothing is under way."""
+        if self.content.pop("under way", None) is not None:
+            self._write()
+
+    def _write(self) -> None:
         write_atomic(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
 
 
@@ -118,6 +132,39 @@ def compared(figures: Figures) -> list[Figures]:
         if isinstance(found, int | float):
             rows.append({"what": what, "expected": [low, high], "measured": found})
     return rows
+
+
+def _usable() -> bool:
+    """Frees the device's memory; whether that is still possible: some errors end the use of it in a process."""
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    except RuntimeError:
+        return False
+    return True
+
+
+def supervised(path: Path, start: Callable[[list[str]], int]) -> int:
+    """Does the units in processes: one that dies of a unit costs that unit, and another one does the rest.
+
+    Args:
+        path: the file of the figures.
+        start: starts a process that leaves out the units that it gets, waits for it, and returns its exit status.
+    """
+    fatal: list[str] = []
+    while True:
+        status = start(fatal)
+        content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        name = content.pop("under way", None)
+        if name is None or name in fatal or (status >= 0 and status != LOST):
+            return FAILED if fatal and status == DONE else status
+        if status < 0:
+            how = {"failed": f"the process died of {signal.Signals(-status).name}"}
+            content["figures"][name] = {**how, "machine": len(content["machines"]) - 1}
+            print(f"{name}: {how['failed']}; another process goes on", file=sys.stderr, flush=True)
+        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+        fatal.append(name)
 
 
 def work(
@@ -142,6 +189,7 @@ def work(
         if left() < unit.seconds:
             book.keep(name, {"left out": f"{left():.0f} s left, about {unit.seconds:g} s needed"})
             continue
+        book.begin(name)
         begun = time.monotonic()
         until = begun + min(left(), slack * unit.seconds)
         try:
@@ -155,9 +203,10 @@ def work(
         book.keep(name, found)
         print(f"{name}: {json.dumps(found)[:2000]}", flush=True)
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        if torch.cuda.is_available() and not _usable():
+            print(f"{name}: the device answers no longer; another process goes on", file=sys.stderr)
+            return LOST
+    book.end()
     for row in book.content["expected"]:
         low, high = row["expected"]
         print(f"{row['what']}: {row['measured']:,.4g}; expected {low:,} to {high:,}")

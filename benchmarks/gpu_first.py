@@ -36,7 +36,9 @@ Here, in seconds: `python benchmarks/gpu_first.py all --smoke --device cpu --out
 """
 
 import argparse
+import faulthandler
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,7 +51,7 @@ import gpu_imports
 import gpu_parts as parts
 import gpu_speed as speed
 import torch
-from gpu_book import BAD_INPUT, Book, Unit, work
+from gpu_book import BAD_INPUT, Book, Unit, supervised, work
 from gpu_parts import Figures, Size
 from gpu_row import FULL, SMOKE, Row
 
@@ -127,8 +129,14 @@ def cuda_tests(size: Size, until: float) -> Figures:
         "-p",
         "no:cacheprovider",
     ]
+    path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     found = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=max(1.0, until - time.monotonic())
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=max(1.0, until - time.monotonic()),
     )
     return {"ok": found.returncode == 0, "end": found.stdout.splitlines()[-15:]}
 
@@ -150,7 +158,7 @@ def apart(out: Path, name: str, until: float) -> Figures:
     """What a process of its own finds, which does this unit alone."""
     folder = out.parent / f"{out.name}-apart"
     words = [word for word in sys.argv[1:] if word not in ("all", "measure", "row")]
-    command = [sys.executable, __file__, "measure", *words, "--out", str(folder), "--only", name]
+    command = [sys.executable, __file__, "measure", *words, "--inner", "--out", str(folder), "--only", name]
     try:
         subprocess.run(command, capture_output=True, timeout=max(1.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -176,14 +184,36 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: that it works, no figures")
     parser.add_argument("--commit", help="commit of this checkout, where git cannot name it")
     parser.add_argument("--only", action="append", help="a unit; may be repeated")
+    parser.add_argument("--skip", action="append", default=[], help="a unit to leave out; may be repeated")
+    parser.add_argument("--inner", action="store_true", help="in this process: if a unit kills it, nothing goes on")
     return parser.parse_args()
 
 
 def main() -> int:
-    begun, options = time.monotonic(), arguments()
+    options = arguments()
+    end = time.monotonic() + 60 * options.minutes
+    if options.inner or options.smoke:
+        return in_this_process(options, end)
+
+    def start(fatal: list[str]) -> int:
+        """In a copy of this process, which has imported everything and not yet touched the device."""
+        sys.stdout.flush()
+        if (child := os.fork()) == 0:
+            faulthandler.enable()
+            options.skip += fatal
+            status = in_this_process(options, end)
+            sys.stdout.flush()
+            os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return supervised(options.out / "gpu.json", start)
+
+
+def in_this_process(options: argparse.Namespace, end: float) -> int:
+    """All units, until `end` (monotonic)."""
 
     def left() -> float:
-        return begun + 60 * options.minutes - time.monotonic()
+        return end - time.monotonic()
 
     try:
         TrainSettings(1, device=options.device).resolved()
@@ -210,6 +240,7 @@ def main() -> int:
             todo |= {name: Unit(*unit) for name, unit in row.units(left).items()}
         if options.only is not None:
             todo = {name: replace(todo[name], apart=False) for name in options.only}
+        todo = {name: unit for name, unit in todo.items() if name not in options.skip}
         alone = options.smoke or not options.device.startswith("cuda")
         here = {name: unit.call for name, unit in todo.items()}
         one = (lambda name, until: here[name](until)) if alone else partial(apart, options.out)

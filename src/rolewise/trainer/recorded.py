@@ -129,6 +129,8 @@ class RecordedStep:
 
     def __init__(self, trainer: Trainer, batch: Batch, recorder: Recorder) -> None:
         self._batch = Batch(batch.images.clone(), batch.labels.clone(), batch.ids.clone())
+        # A recording reads and writes memory by address: what the trainer holds must stay, even when the trainer is gone.
+        self._alive = {name: part for name, part in vars(trainer).items() if name != "recorded"}
         before = {name: tensor.detach().clone() for name, tensor in trainer.tensors().items()}
         try:
             sums = self._warm_up(trainer, recorder, before["sums"])
