@@ -162,7 +162,7 @@ def supervised(path: Path, start: Callable[[list[str]], int]) -> int:
         if status < 0:
             how = {"failed": f"the process died of {signal.Signals(-status).name}"}
             content["figures"][name] = {**how, "machine": len(content["machines"]) - 1}
-            print(f"{name}: {how['failed']}; another process goes on", file=sys.stderr, flush=True)
+            print(f"{name}: {how['failed']}; another process does the rest", file=sys.stderr, flush=True)
         write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
         fatal.append(name)
 
@@ -204,7 +204,7 @@ def work(
         print(f"{name}: {json.dumps(found)[:2000]}", flush=True)
         gc.collect()
         if torch.cuda.is_available() and not _usable():
-            print(f"{name}: the device answers no longer; another process goes on", file=sys.stderr)
+            print(f"{name}: the device answers no longer; another process does the rest", file=sys.stderr)
             return LOST
     book.end()
     for row in book.content["expected"]:

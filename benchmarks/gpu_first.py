@@ -4,7 +4,7 @@ Two calls, each of units with a time of their own. A unit that fails, is wrong o
 turn; `gpu.json` in the folder `--out` is written after each. What an earlier machine wrote is reused (`--earlier`), if
 commit and options are the same; each unit says which machine it ran on. Exit status: 0 all done, 1 something failed or
 was left out, 2 bad input. Needs torch, numpy, numba, pydantic, safetensors, filelock and Pillow, no installation.
-Nothing of it was measured yet.
+What it measured on an H100: `docs/performance.md`; `gpu_results.py` makes results of what came back.
 
 Beforehand, in the checkout: `.whl` holds wheels of what the machine lacks (pydantic, pydantic-core, annotated-types,
 typing-inspection, typing-extensions); `.gpu` the first half of CIFAR-100's archives with `unpack.py`, and the commit:
@@ -185,7 +185,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--commit", help="commit of this checkout, where git cannot name it")
     parser.add_argument("--only", action="append", help="a unit; may be repeated")
     parser.add_argument("--skip", action="append", default=[], help="a unit to leave out; may be repeated")
-    parser.add_argument("--inner", action="store_true", help="in this process: if a unit kills it, nothing goes on")
+    parser.add_argument(
+        "--inner", action="store_true", help="in this process: if a unit kills it, the rest is not done"
+    )
     return parser.parse_args()
 
 
@@ -218,7 +220,7 @@ def in_this_process(options: argparse.Namespace, end: float) -> int:
     try:
         TrainSettings(1, device=options.device).resolved()
         machine = environment()
-        commit = options.commit or machine.pop("commit")
+        commit = machine["commit"] = options.commit or machine["commit"]
         about = {
             "name": "gpu_first",
             "commit": commit,

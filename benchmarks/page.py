@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 matplotlib.rcParams.update({"svg.hashsalt": "rolewise", "svg.fonttype": "none", "font.family": "sans-serif"})
+from gpu_page import checks_part, gpu_part  # noqa: E402 - the backend is chosen first
 from inference_page import draw_inference, inference_part  # noqa: E402 - the backend is chosen first
 from matplotlib import pyplot as plt  # noqa: E402
 from page_text import ROOT, figure_at, grid, load, number, origin, table  # noqa: E402
@@ -254,6 +255,8 @@ PARTS = {
     "quant": quant_part,
     "search": search_part,
     "inference": inference_part,
+    "gpu": gpu_part,
+    "gpu-checks": checks_part,
 }
 DRAWINGS = {"step": draw_step, "inference": draw_inference}
 

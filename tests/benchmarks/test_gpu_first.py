@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -199,6 +200,105 @@ def test_a_unit_apart(book):
     todo = {"compiled": Unit(lambda until: pytest.fail("not here"), 3, apart=True)}
     assert done(book(), todo, apart=lambda name, until: asked.append(name) or {"a": 1}) == 0
     assert asked == ["compiled"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the fork, from Python 3.12 on
+def test_a_unit_that_kills_its_process_costs_itself_alone(book, capsys):
+    """Processes, two of which die: of a crash, and of a device that answers no longer."""
+    from gpu_book import LOST, Unit, supervised, work
+
+    def unit(name):
+        def call(until):
+            if name == "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if name == "sticky":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return {"pid": os.getpid()}
+
+        return Unit(call, 1)
+
+    def start(fatal):
+        if (child := os.fork()) == 0:
+            names = ("one", "crash", "two", "sticky", "three")
+            made = {name: unit(name) for name in names if name not in fatal}
+            import gpu_book
+
+            gpu_book.torch.cuda.is_available = lambda: True
+            gpu_book._usable = lambda: "failed" not in one.figures.get("sticky", {}) or "sticky" in fatal
+            one = book()
+            os._exit(work(one, made, lambda: 1e9, None))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert supervised(book().path, start) == 1
+    content = json.loads(book().path.read_text("utf-8"))
+    figures = content["figures"]
+    assert figures["crash"]["failed"] == "the process died of SIGKILL"
+    assert figures["sticky"]["failed"].startswith("RuntimeError: CUDA error")
+    assert len({figures[name]["pid"] for name in ("one", "two", "three")}) == 3
+    assert "under way" not in content
+    assert LOST not in (0, 1, 2)
+
+
+def test_a_process_that_cannot_begin_is_not_begun_again(tmp_path):
+    from gpu_book import supervised
+
+    calls = []
+    assert supervised(tmp_path / "gpu.json", lambda fatal: calls.append(fatal) or 2) == 2
+    assert supervised(tmp_path / "gpu.json", lambda fatal: calls.append(fatal) or -9) == -9
+    assert len(calls) == 2
+
+
+def content_of(**changes):
+    machine = {"versions": {"torch": "2.11.0"}, "commit": "c" * 40, "hardware": {"gpus": ["one"]}}
+    figures = {
+        "throughput: plain": {"graphed": {"images/s": {"median": 50_000}}, "machine": 0},
+        "tests": {"ok": False, "end": ["/opt/lib/x.py:3: UserWarning", "FAILED a", "1 failed"], "machine": 0},
+        "compiled": {"left out": "no time", "machine": 0},
+        "row: A_S": {"accuracy": 0.5, "machine": 0},
+    }
+    options = {"device": "cuda", "smoke": False}
+    return {"commit": "c" * 40, "options": options, "measured": "2026-01-01", "machines": [machine],
+            "figures": figures, **changes}  # fmt: skip
+
+
+def test_results_are_made_of_what_comes_back(tmp_path):
+    later = content_of(
+        figures={"compiled": {"a": 1, "machine": 0}, "throughput: plain": {"failed": "x", "machine": 0}}
+    )
+    for name, content in (("one", content_of()), ("two", later)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), "utf-8")
+    script = ROOT / "benchmarks" / "gpu_results.py"
+
+    def call(part, *names):
+        files = [tmp_path / f"{name}.json" for name in names]
+        words = [*files, "--part", part, "--results", tmp_path / "new" / f"{part}.json", "--command", "c"]
+        run = subprocess.run([sys.executable, script, *map(str, words)], capture_output=True, text=True)
+        return run, tmp_path / "new" / f"{part}.json"
+
+    run, path = call("measure", "one", "two")
+    assert run.returncode == 0, run.stderr
+    made = json.loads(path.read_text("utf-8"))
+    assert made["figures"] == {
+        "throughput: plain": {"graphed": {"images/s": {"median": 50_000}}},
+        "tests": {"ok": False, "end": ["FAILED a", "1 failed"]},
+        "compiled": {"a": 1},
+    }
+    assert [row["measured"] for row in made["expected"]] == [50_000]
+    assert made["environment"]["hardware"] == {"gpus": ["one"]}
+    made = json.loads(call("row", "one")[1].read_text("utf-8"))
+    assert made["figures"] == {"row: A_S": {"accuracy": 0.5}}
+    assert "expected" not in made
+    for changes, text in (
+        ({"commit": "d" * 40}, "several commits, options or machines"),
+        ({"machines": [{"hardware": {"gpus": ["two"]}}]}, "several commits, options or machines"),
+    ):
+        (tmp_path / "two.json").write_text(json.dumps(content_of(**changes)), "utf-8")
+        run, _ = call("measure", "one", "two")
+        assert run.returncode == 2
+        assert text in run.stderr
+    tiny = content_of(options={"device": "cuda", "smoke": True})
+    (tmp_path / "one.json").write_text(json.dumps(tiny), "utf-8")
+    assert "Tiny sizes" in call("measure", "one")[0].stderr
 
 
 def test_what_an_earlier_machine_wrote_is_reused(book, capsys):

@@ -31,6 +31,7 @@ def test_a_result_carries_its_origin(path):
     assert {"python", "torch", "numpy"} <= set(environment["versions"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", result["measured"])
     assert result["command"].startswith(("python benchmarks/", "make exact", "make soak"))
+    assert not re.search(r"/(root|home|opt|tmp|work)/", path.read_text("utf-8"))
     assert result["figures"]
 
 
@@ -91,6 +92,34 @@ def test_what_the_page_of_quantization_says_of_bfloat16_is_what_was_measured():
         difference = f"{statistics.mean(change):+.2f} ({low:+.2f} to {high:+.2f})"
         assert " | ".join((f"| {row['bits']}", *means, f"{difference} |")) in page
         assert low < 0 < high  # what the page concludes from it
+
+
+def test_the_row_on_a_gpu_is_the_recorded_one():
+    row = json.loads((ROOT / "results" / "gpu" / "row.json").read_text("utf-8"))
+    figures = {name.removeprefix("row: "): found for name, found in row["figures"].items()}
+    assert row["environment"]["hardware"]["gpus"]
+    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    for line, unit in (
+        ("teacher, under A_T", "teacher"),
+        ("student, KD only", "KD only"),
+        ("student, KD and A_S", "A_S"),
+        ("student, KD and A_T", "A_T"),
+        ("student, KD and a random schedule", "random"),
+        ("student, without KD", "plain"),
+    ):
+        second = figures.get(f"{unit}, second seed")
+        cells = f"{100 * figures[unit]['accuracy']:.2f}", f"{100 * second['accuracy']:.2f} " if second else ""
+        assert f"| {line} | {cells[0]} | {cells[1]}|\n" in page
+        assert figures[unit]["n"] == 10_000
+        assert figures[unit]["stayed eager"] == []
+    # What the page concludes from them.
+    for search in ("search alpha", "search beta"):
+        assert figures[search]["best"] not in {
+            move[1] for move in figures[search]["moves (epoch, target, source)"]
+        }
+        assert all(not any(entry[1:]) for entry in figures[search]["schedule"]["policies"][0]["settings"])
+    assert figures["KD only"]["loss"] == figures["A_S"]["loss"] == figures["A_T"]["loss"]
+    assert sum(found["seconds"] for found in figures.values()) < 360
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)

@@ -3,6 +3,9 @@
 What no CPU can show: that CUDA records every operation, and the order between streams.
 """
 
+import gc
+import weakref
+
 import pytest
 import torch
 from small_training import network, split
@@ -15,7 +18,7 @@ from rolewise.objective import CrossEntropy, Distill, Placement
 from rolewise.objective.moments import load_optimizer, optimizer_tensors
 from rolewise.trainer import State, Trainer, student_settings, teacher_settings, torch_threads
 from rolewise.trainer.evaluation import look_up
-from rolewise.trainer.recorded import LiveTensors, NoRecorder, record
+from rolewise.trainer.recorded import LiveTensors, NoRecorder, RecordedStep, record
 
 KINDS = ("teacher", "soft", "fitnet", "ii-kd")
 
@@ -105,6 +108,34 @@ def test_recording_leaves_the_trainer_as_it_was(kind, epochs):
     one.train_epoch()
     other.train_epoch()
     same(one, other)
+
+
+class _Addresses(NoRecorder):
+    """As a CUDA graph does, it repeats without holding what it reads and writes."""
+
+    def record(self, step):
+        self.step = step
+        return lambda: self.step()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_recording_reads_outlives_the_trainer(kind):
+    one, recorder = trainer(kind, ema_decay=0.9), _Addresses()
+    batch = next(iter(one.feeder.batches(0, None)))
+    step = RecordedStep(one, batch, recorder)
+    modules = [one.model, *([] if kind == "teacher" else [one.objective.teacher])]
+    read = [tensor for module in modules for tensor in module.state_dict(keep_vars=True).values()]
+    read += [*one.tensors().values(), *(group["lr"] for group in one.optimizer.param_groups)]
+    held = [weakref.ref(tensor.untyped_storage()) for tensor in read]
+    kept_whole = weakref.ref(one)
+    del one, modules, read
+    recorder.step = None
+    gc.collect()
+    assert kept_whole() is None  # no cycle keeps the trainer: its memory goes with the step
+    assert all(storage() is not None for storage in held)
+    del step
+    gc.collect()
+    assert not any(storage() is not None for storage in held)
 
 
 def test_a_step_that_cannot_be_recorded_stays_as_it_was():

@@ -1,7 +1,7 @@
 """The engine for one GPU: one process, some members at once, each on a stream and a recorded step of its own.
 
-Nothing between two checkpoints leaves the device but metrics. Not measured on a GPU yet; it computes on any device, so
-that its logic is tested on a CPU, where it gives the bytes of the local engine.
+Nothing between two checkpoints leaves the device but metrics. What lanes gain on a GPU: `docs/performance.md`. It
+computes on any device, so that its logic is tested on a CPU, where it gives the bytes of the local engine.
 """
 
 import queue
