@@ -204,7 +204,10 @@ class Ablation:
 
 
 def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
-    """One row per arm and bits: mean accuracies, and their paired differences to the base with 95 % intervals."""
+    """One row per arm and bits: accuracies of each seed, their means, and the paired differences to the base.
+
+    Intervals are of 95 %.
+    """
     done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
     rows = []
     for arm in arms():
@@ -217,6 +220,7 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
                         [_share(one, images) for one in side] for side in zip(*pairs, strict=True)
                     )
                     row[images] = round(100 * statistics.mean(mine), 2)
+                    row[f"{images}_of_seeds"] = [round(100 * one, 2) for one in mine]
                     row[f"{images}_difference"] = (
                         None if arm.name == arm.against else in_points(paired_difference(mine, others))
                     )

@@ -1,5 +1,6 @@
 """`rolewise reproduce` and `rolewise compare`: what they print, and what they refuse."""
 
+import csv
 import json
 import re
 import shlex
@@ -7,7 +8,7 @@ import shlex
 import pytest
 from made_runs import make_runs
 from safetensors.torch import load_file, save_file
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem, t
 from torch.nn.functional import one_hot
 
 from rolewise.cli import main
@@ -109,6 +110,39 @@ def test_several_seeds_are_paired(three_runs, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "+5.80" in out
     assert "1.00" in out
+
+
+def test_the_comparison_as_a_file(three_runs, tmp_path, capsys):
+    """Student's t from SciPy on the differences 0.060 and 0.056; one seed has none, and its interval is of images."""
+    arms = [",".join(str(three_runs[word + seed]) for seed in "01") for word in ("none", "a_s")]
+    path = tmp_path / "new" / "table.csv"
+    assert main(["compare", *arms, "--csv", str(path)]) == 0
+    first, other = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert (first["seeds"], first["n"], first["difference"], first["verdict"]) == ("0 1", "2", "", "")
+    assert float(first["accuracy"]) == pytest.approx(0.505)
+    low, high = t.interval(0.95, 1, 0.058, sem([0.060, 0.056]))
+    assert float(other["difference"]) == pytest.approx(0.058)
+    assert [float(other[f"difference_{end}"]) for end in ("low", "high")] == pytest.approx([low, high])
+    assert (other["interval_of"], other["noise_of"], other["probability_of_improvement"]) == (
+        "seeds",
+        "seeds",
+        "1.0",
+    )
+    assert len(other["mcnemar_p"].split()) == 2
+
+    assert main(["compare", str(three_runs["none0"]), str(three_runs["a_s0"]), "--csv", str(path)]) == 0
+    first, other = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    found = binomtest(round(0.56 * int(other["images"])), int(other["images"])).proportion_ci(0.95, "wilson")
+    assert [float(other[f"accuracy_{end}"]) for end in ("low", "high")] == pytest.approx([*found], abs=1e-6)
+    assert (other["interval_of"], other["difference_low"], other["noise_of"]) == ("images", "", "images")
+
+    capsys.readouterr()
+    own = three_runs["none0"] / "results.json"
+    before = own.read_bytes()
+    assert main(["compare", *arms, "--csv", str(own)]) == 2
+    assert own.read_bytes() == before
+    assert main(["compare", *arms, "--csv", str(path.parent)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_networks_of_one_run_are_compared(three_runs, tmp_path, capsys):

@@ -1,9 +1,12 @@
 """`rolewise compare`."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from rolewise.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,13 +25,19 @@ def compare(
     key: Annotated[
         str | None, typer.Option("--key", help="Network to compare, such as student or student-kd.")
     ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this file.")] = None,
 ) -> None:
     """Compares tested runs with the first one: paired over seeds, and by McNemar's test on the same test images."""
     from rich.console import Console
 
     from rolewise.experiments.compare import compare as compare_runs
+    from rolewise.runs import check_output
 
+    if csv is not None:
+        check_output(csv)
     first, others = compare_runs(runs, key)
+    if csv is not None:
+        _write(csv, first, others)
     # A pipe has no width of its own; a table that is cut is useless.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(first, others))
@@ -37,6 +46,23 @@ def compare(
     for other in others:
         if other.missing:
             console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
+
+
+def _write(path: Path, first: "Arm", others: "list[Compared]") -> None:
+    import csv
+
+    from rolewise.errors import first_line
+    from rolewise.experiments.compare import lines
+
+    found = lines(first, others)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(found)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {first_line(error)}.") from None
 
 
 def _table(first: "Arm", others: "list[Compared]") -> "Table":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -126,6 +127,43 @@ def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Co
         raise InputError(f"These runs were tested on different numbers of images: {sorted(sizes)}.")
     first, *others = arms
     return first, [_against(first, arm) for arm in others]
+
+
+def lines(first: Arm, others: Sequence[Compared]) -> list[dict[str, Any]]:
+    """The comparison as a table for further work: a line for each arm; accuracies and differences are fractions.
+
+    What is not there (a difference of the first arm, an interval of one seed) is None. `interval_of` says what the
+    accuracy's interval is of: "seeds" (Student t) or test "images" (Wilson).
+    """
+    return [_line(first, None), *(_line(one.arm, one) for one in others)]
+
+
+def _line(arm: Arm, compared: Compared | None) -> dict[str, Any]:
+    found = arm.summary
+    over_seeds = found.low is not None and found.high is not None
+    low, high = (found.low, found.high) if over_seeds else arm.runs[0].interval
+    difference = None if compared is None else compared.difference
+    tests = {} if compared is None else compared.tests
+    return {
+        "run": arm.name,
+        "network": arm.runs[0].key,
+        "seeds": " ".join(str(run.seed) for run in arm.runs),
+        "n": len(arm.runs),
+        "images": arm.runs[0].n,
+        "accuracy": found.mean,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "interval_of": "seeds" if over_seeds else "images",
+        "difference": None if difference is None else difference.mean,
+        "difference_low": None if difference is None else difference.low,
+        "difference_high": None if difference is None else difference.high,
+        "probability_of_improvement": None
+        if difference is None or difference.n < 2
+        else difference.improvement,
+        "mcnemar_p": " ".join(f"{test.p_value:.6g}" for test in tests.values()) or None,
+        "verdict": None if compared is None else compared.verdict,
+        "noise_of": None if compared is None else compared.noise or None,
+    }
 
 
 def _against(first: Arm, arm: Arm) -> Compared:

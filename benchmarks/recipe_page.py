@@ -1,0 +1,77 @@
+"""Draws the tables of docs/training.md on the strong recipe from the recorded ablation; no number there is by hand.
+
+python benchmarks/recipe_page.py
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from page_text import ROOT, origin, table
+from recipe import ELEMENTS
+
+PAGE = ROOT / "docs" / "training.md"
+BEGIN, END = "<!-- tables: written by benchmarks/recipe_page.py -->", "<!-- end of tables -->"
+Rows = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def points(found: Mapping[str, float | None] | None) -> str:
+    """A difference with its interval, where there is one."""
+    if found is None:
+        return ""
+    interval = "" if found["low"] is None else f" ({found['low']:+.2f} to {found['high']:+.2f})"
+    return f"{found['mean']:+.2f}{interval}"
+
+
+def strong_table(rows: Rows) -> str:
+    """The strong recipe against the paper's."""
+    found = []
+    for bits in (32, 4, 2):
+        if ("strong", bits) not in rows:
+            continue
+        strong, paper = rows["strong", bits], rows["paper", bits]
+        seeds = range(strong["n"])
+        base = sum(paper["accuracy_of_seeds"][seed] for seed in seeds) / strong["n"]
+        found.append(
+            (
+                str(bits),
+                str(strong["n"]),
+                f"{base:.2f}",
+                f"{strong['accuracy']:.2f}",
+                points(strong["accuracy_difference"]),
+            )
+        )
+    head = ("bits", "seeds", "paper's recipe, %", "strong recipe, %", "difference, points (95 %)")
+    return table(head, found)
+
+
+def element_table(content: Mapping[str, Any], rows: Rows) -> str:
+    """Each element: added to the paper's recipe, and added to or taken from the strong one."""
+    found = []
+    for element in ELEMENTS:
+        inside = element in content["strong"]
+        arm = f"strong-{element}" if inside else f"strong+{element}"
+        added = rows.get((f"paper+{element}", 4))
+        cells = [element, "" if added is None else points(added["held_out_difference"])]
+        for bits in (4, 2):
+            row = rows.get((arm, bits))
+            cells.append(
+                "" if row is None else ("taken: " if inside else "") + points(row["accuracy_difference"])
+            )
+        found.append(tuple(cells))
+    head = ("element", "added to the paper's, 4 bits, held-out images", "strong, 4 bits", "strong, 2 bits")
+    return table(head, found)
+
+
+def main() -> None:
+    content = json.loads((ROOT / "results" / "recipe" / "ablation.json").read_text("utf-8"))
+    rows = {(row["arm"], row["bits"]): row for row in content["rows"]}
+    text = "\n".join([origin(content), strong_table(rows), element_table(content, rows)])
+    page = PAGE.read_text("utf-8")
+    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    PAGE.write_text(f"{before}\n\n{text}\n{after}", "utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
