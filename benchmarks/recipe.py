@@ -2,6 +2,7 @@
 
     python benchmarks/recipe.py --data-root ~/data                     # all arms; can be stopped and resumed
     python benchmarks/recipe.py --data-root ~/data --plan              # what there is to train, and what is done
+    python benchmarks/recipe.py --data-root ~/data --report            # the results of what is done
     python benchmarks/recipe.py --data-root ~/data --only cosine --seeds 3 --bits 2
 
 CIFAR-10, `resnet8-small`, 10 epochs, at 32, 4 and 2 bits, three seeds. Of the 50,000 training images 45,000 are
@@ -51,8 +52,8 @@ ELEMENTS: dict[str, dict[str, Any]] = {
     "labelfree": {"task_weight": 0.0},
     "lowbit-teacher": {"teacher_bits": 4},
 }
-# The elements of the presets `strong-...`: those that gave the paper's recipe at least half a point more on the held-out
-# images, at 4 bits with seed 0. A schedule is none, since it takes the place of the one that a search finds.
+# The elements of the presets `strong-...`: those that gave the paper's recipe at least half a point more on held-out
+# images, at 4 bits with seed 0. A schedule is no candidate: it takes the place of the one that a search finds.
 STRONG = ("cosine",)
 # Elements for fewer bits alone: the 32-bit network has no teacher, the 4-bit one no low-bit teacher.
 BELOW = {"ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
@@ -227,12 +228,14 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
             pairs = list(_pairs(arm, bits, wanted, done))
             if pairs:
                 row: dict[str, Any] = {"arm": arm.name, "bits": bits, "n": len(pairs), "against": arm.against}
+                row["seeds"] = [mine["seed"] for mine, _ in pairs]
                 for images in ("held_out", "accuracy"):
                     mine, others = (
                         [_share(one, images) for one in side] for side in zip(*pairs, strict=True)
                     )
                     row[images] = round(100 * statistics.mean(mine), 2)
                     row[f"{images}_of_seeds"] = [round(100 * one, 2) for one in mine]
+                    row[f"{images}_of_its_base"] = [round(100 * one, 2) for one in others]
                     row[f"{images}_difference"] = (
                         None if arm.name == arm.against else in_points(paired_difference(mine, others))
                     )
@@ -266,7 +269,7 @@ def in_points(found: Difference) -> dict[str, float | None]:
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """`results/recipe/ablation.json`, with where it was measured."""
     content = {
-        **origin("recipe"),
+        **origin("recipe", command="python benchmarks/recipe.py --data-root DIR"),
         "data": "digits" if options.smoke else "cifar10",
         "epochs": options.epochs,
         "elements": ELEMENTS,
@@ -302,6 +305,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = training_parser(__doc__, "recipe", "ablation.json", seeds=3, epochs=10)
     parser.add_argument("--only", nargs="+", choices=[*ELEMENTS], default=[])
     parser.add_argument("--plan", action="store_true", help="print what there is to train, and train nothing")
+    parser.add_argument(
+        "--report", action="store_true", help="write the results of what is done, and train nothing"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     ablation, wanted = Ablation(options), cells(options)
@@ -310,11 +316,14 @@ def main(arguments: list[str] | None = None) -> None:
         done = [cell.key for cell in wanted if ablation.result(cell) is not None]
         print(f"{len(wanted)} trainings, {len(done)} of them done: {', '.join(done) or 'none'}")
         return
+    if options.report:
+        write(figures(ablation, wanted), options)
+        wanted = []
     for cell in wanted:
         found = ablation.train(cell)
         print(f"{cell.key}: {100 * found['accuracy']:.2f} %", flush=True)
         write(figures(ablation, wanted), options)
-    print(table(figures(ablation, wanted)))
+    print(table(figures(ablation, cells(options))))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python benchmarks/recipe_page.py
 """
 
 import json
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,8 @@ def strong_table(rows: Rows) -> str:
     for bits in (32, 4, 2):
         if ("strong", bits) not in rows:
             continue
-        strong, paper = rows["strong", bits], rows["paper", bits]
-        seeds = range(strong["n"])
-        base = sum(paper["accuracy_of_seeds"][seed] for seed in seeds) / strong["n"]
+        strong = rows["strong", bits]
+        base = statistics.mean(strong["accuracy_of_its_base"])
         found.append(
             (
                 str(bits),
@@ -52,7 +52,7 @@ def element_table(content: Mapping[str, Any], rows: Rows) -> str:
         inside = element in content["strong"]
         arm = f"strong-{element}" if inside else f"strong+{element}"
         added = rows.get((f"paper+{element}", 4))
-        cells = [element, "" if added is None else points(added["held_out_difference"])]
+        cells = [_named(element), "" if added is None else points(added["held_out_difference"])]
         for bits in (4, 2):
             row = rows.get((arm, bits))
             cells.append(
@@ -61,6 +61,13 @@ def element_table(content: Mapping[str, Any], rows: Rows) -> str:
         found.append(tuple(cells))
     head = ("element", "added to the paper's, 4 bits, held-out images", "strong, 4 bits", "strong, 2 bits")
     return table(head, found)
+
+
+def _named(element: str) -> str:
+    """The element and its settings."""
+    changes = {name: value for name, value in ELEMENTS[element].items() if value is not True}
+    words = ", ".join(f"`{name}={value}`" for name, value in changes.items())
+    return f"{element}: {words}" if words else f"{element}: 8 bits, then 4, then 2"
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ def test_arms_add_to_the_paper_and_take_from_the_strong_recipe():
     found = {arm.name: arm for arm in recipe.arms()}
     assert len(found) == len(recipe.arms())
     assert found["paper+cosine"].elements == ("cosine",)
-    assert found["strong-cosine"].elements == ("cutmix",)
+    assert found["strong-cosine"].elements == ()
+    assert recipe.Cell(found["strong-cosine"], 4, 0).key == recipe.Cell(found["paper"], 4, 0).key
+    assert recipe.Cell(found["strong+clip"], 4, 0).key == "cosine+clip-4bit-seed0"
     assert found["strong"].against == found["paper+ema"].against == "paper"
     assert found["strong+ema"].against == "strong"
     own = {"schedule", "task_weight", "teacher_bits"}
@@ -43,14 +45,15 @@ def test_differences_are_given_in_points():
 
 def test_what_the_strong_recipe_is_chosen_by_comes_first():
     found = recipe.cells(argparse.Namespace(only=[], seeds=2, bits=[32, 4, 2]))
-    assert len({cell.key for cell in found}) == len(found)
+    assert len({(cell.arm.name, cell.bits, cell.seed) for cell in found}) == len(found)
     first = {
-        f"{arm}-{bits}bit-seed0"
+        (arm, bits)
         for bits in (4, 2)
         for arm in ("paper", *(f"paper+{element}" for element in recipe.ELEMENTS))
     }
-    first.remove("paper+lowbit-teacher-4bit-seed0")  # there is none for as many bits
-    assert {cell.key for cell in found[: len(first)]} == first
+    first.remove(("paper+lowbit-teacher", 4))  # there is none for as many bits
+    assert {(cell.arm.name, cell.bits) for cell in found[: len(first)]} == first
+    assert {cell.seed for cell in found[: len(first)]} == {0}
     rest = found[len(first) :]
     asked = [cell for cell in rest if cell.arm.against == "strong" and cell.bits < 32]
     others = [cell for cell in rest if cell.arm.name.startswith("paper+")]
@@ -58,36 +61,52 @@ def test_what_the_strong_recipe_is_chosen_by_comes_first():
     assert max(map(rest.index, asked)) < min(map(rest.index, others))
 
 
+OPTIONS = ["--smoke", "--epochs", "2", "--seeds", "2", "--bits", "2"]
+
+
+def call(folder, *more):
+    """Results, and what each training gave."""
+    results = folder / "results" / "ablation.json"
+    recipe.main([*OPTIONS, "--out", str(folder / "runs"), "--results", str(results), *more])
+    kept = {path.stem: json.loads(path.read_text("utf-8")) for path in (folder / "runs").glob("*.json")}
+    return json.loads(results.read_text("utf-8")), kept
+
+
 def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
-    results = tmp_path / "results" / "ablation.json"
-    options = [
-        "--smoke",
-        "--out",
-        str(tmp_path / "runs"),
-        "--results",
-        str(results),
-        "--epochs",
-        "2",
-        "--seeds",
-        "2",
-    ]
-    options += ["--bits", "2", "--only", "ema"]
-    recipe.main(options)
+    content, kept = call(tmp_path, "--only", "ema")
     out = capsys.readouterr().out
-    rows = json.loads(results.read_text())["rows"]
-    assert [row["arm"] for row in rows] == ["paper", "strong", "paper+ema", "strong+ema"]
-    assert {row["n"] for row in rows} == {2}
-    kept = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")}
-    assert "paper-32bit-seed0" in kept  # the teacher
-    for row in rows:
-        name = f"{row['arm']}-2bit-seed"
-        values = [kept[name + seed]["averaged"] or kept[name + seed]["accuracy"] for seed in "01"]
-        assert row["accuracy"] == pytest.approx(100 * sum(values) / 2, abs=0.01)
-        held = [kept[name + seed]["averaged_held_out"] or kept[name + seed]["held_out"] for seed in "01"]
-        assert row["held_out"] == pytest.approx(100 * sum(held) / 2, abs=0.01)
-        assert (kept[name + "0"]["averaged"] is not None) == ("ema" in name)
+    shared = ["paper+cosine", "strong-cosine"]  # the strong recipe's training and the paper's
+    arms = [row["arm"] for row in content["rows"]]
+    assert arms == ["paper", "strong", shared[0], "paper+ema", shared[1], "strong+ema"]
+    # The float teacher, and averaged trainings, whose last weights are those without averaging.
+    names = {f"{name}-seed{seed}" for name in ("paper-32bit", "ema-2bit", "cosine+ema-2bit") for seed in "01"}
+    assert kept.keys() == {*names, "paper-2bit-seed1"}  # asked for before that seed's averaging
+    assert content["strong"] == ["cosine"]
+    for row in content["rows"]:
+        strong = row["arm"] in ("strong", "strong+ema", "paper+cosine")
+        training = "cosine+ema" if strong else "ema"
+        for images in ("accuracy", "held_out"):
+            field = {"accuracy": "averaged", "held_out": "averaged_held_out"}[images]
+            values = [
+                kept[f"{training}-2bit-seed{seed}"][field if row["arm"].endswith("+ema") else images]
+                for seed in "01"
+            ]
+            assert row[f"{images}_of_seeds"] == pytest.approx([100 * one for one in values], abs=0.01)
+            assert row[images] == pytest.approx(100 * sum(values) / 2, abs=0.01)
     monkeypatch.setattr(recipe.rw, "train", lambda *_, **__: pytest.fail("trained again"))
-    recipe.main(options)
+    call(tmp_path, "--only", "ema")
     assert capsys.readouterr().out == out
-    recipe.main([*options, "--plan"])
+    call(tmp_path, "--only", "ema", "--plan")
     assert capsys.readouterr().out.startswith("8 trainings, 8 of them done: ")
+
+
+def test_averaging_leaves_the_training_as_it_is(tmp_path):
+    """What lets an arm take the last weights of one that averages; a student too, whose teacher is such a one."""
+    shared, _ = call(tmp_path / "one", "--only", "ema", "--seeds", "1")
+    alone, kept = call(tmp_path / "two", "--only", "cosine", "--seeds", "1")
+    assert "paper-2bit-seed0" in kept
+    for arm in ("paper", "strong"):
+        one, other = (
+            next(row for row in content["rows"] if row["arm"] == arm) for content in (shared, alone)
+        )
+        assert one == other

@@ -94,6 +94,52 @@ def test_what_the_page_of_quantization_says_of_bfloat16_is_what_was_measured():
         assert low < 0 < high  # what the page concludes from it
 
 
+def test_the_ablation_of_the_recipe_is_what_its_page_says(tmp_path, monkeypatch):
+    """The tables redrawn; the paired differences with Student's t from SciPy, from the accuracies of every seed."""
+    import recipe
+    import recipe_page
+
+    stats = pytest.importorskip("scipy.stats", reason="needs SciPy")
+    page = ROOT / "docs" / "training.md"
+    (tmp_path / "training.md").write_bytes(page.read_bytes())
+    monkeypatch.setattr(recipe_page, "PAGE", tmp_path / "training.md")
+    recipe_page.main()
+    assert (tmp_path / "training.md").read_bytes() == page.read_bytes()
+    content = json.loads((ROOT / "results" / "recipe" / "ablation.json").read_text("utf-8"))
+    rows = {(row["arm"], row["bits"]): row for row in content["rows"]}
+    assert content["elements"] == json.loads(json.dumps(recipe.ELEMENTS))
+    for (arm, bits), row in rows.items():
+        assert len(row["accuracy_of_seeds"]) == len(row["held_out_of_seeds"]) == row["n"] <= 3
+        for images in ("accuracy", "held_out"):
+            found = row[f"{images}_difference"]
+            if arm == row["against"]:
+                assert found is None
+                continue
+            other = rows[row["against"], bits]
+            base = dict(zip(other["seeds"], other[f"{images}_of_seeds"], strict=True))
+            mine = dict(zip(row["seeds"], row[f"{images}_of_seeds"], strict=True))
+            assert row[f"{images}_of_its_base"] == [base[seed] for seed in mine]
+            change = [mine[seed] - base[seed] for seed in mine]
+            assert found["mean"] == pytest.approx(statistics.mean(change), abs=0.011), (arm, bits)
+            if row["n"] > 1:
+                ends = stats.t.interval(0.95, row["n"] - 1, statistics.mean(change), stats.sem(change))
+                assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.05), (arm, bits)
+    # The rule by which the strong recipe was chosen; a schedule takes the place of one that is searched.
+    gains = {element: rows.get((f"paper+{element}", 4)) for element in recipe.ELEMENTS}
+    chosen = [
+        element
+        for element, row in gains.items()
+        if row
+        and "schedule" not in recipe.ELEMENTS[element]
+        and _first_seeds_gain(row, rows["paper", 4]) >= 0.5
+    ]
+    assert tuple(chosen) == recipe.STRONG == tuple(content["strong"])
+
+
+def _first_seeds_gain(row, paper):
+    return row["held_out_of_seeds"][0] - paper["held_out_of_seeds"][0]
+
+
 def test_the_row_on_a_gpu_is_the_recorded_one():
     row = json.loads((ROOT / "results" / "gpu" / "row.json").read_text("utf-8"))
     figures = {name.removeprefix("row: "): found for name, found in row["figures"].items()}
