@@ -16,7 +16,7 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
 
 
 # What measured better than the paper's recipe; `docs/training.md` has the figures and the sources.
-_STRONG = {"lr_schedule": "cosine"}
+_STRONG = {"lr_schedule": "cosine", "ema_decay": 0.998}
 
 
 def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
