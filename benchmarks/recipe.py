@@ -84,7 +84,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The training, which arms with the same elements share: "strong-cosine" is the paper's if there is no more."""
+        """The training, which arms with the same elements share, such as "strong-ema" and "paper+cosine"."""
         elements = [element for element in ELEMENTS if element in self.arm.elements]
         return f"{'+'.join(elements) or 'paper'}-{self.bits}bit-seed{self.seed}"
 

@@ -14,11 +14,12 @@ def test_arms_add_to_the_paper_and_take_from_the_strong_recipe():
     found = {arm.name: arm for arm in recipe.arms()}
     assert len(found) == len(recipe.arms())
     assert found["paper+cosine"].elements == ("cosine",)
-    assert found["strong-cosine"].elements == ()
-    assert recipe.Cell(found["strong-cosine"], 4, 0).key == recipe.Cell(found["paper"], 4, 0).key
-    assert recipe.Cell(found["strong+clip"], 4, 0).key == "cosine+clip-4bit-seed0"
+    assert found["strong-cosine"].elements == ("ema",)
+    assert recipe.Cell(found["strong-cosine"], 4, 0).key == recipe.Cell(found["paper+ema"], 4, 0).key
+    assert recipe.Cell(found["strong+clip"], 4, 0).key == "cosine+ema+clip-4bit-seed0"
+    assert found["strong+last"].elements == ("cosine", "last")  # a training has one average
     assert found["strong"].against == found["paper+ema"].against == "paper"
-    assert found["strong+ema"].against == "strong"
+    assert found["strong+clip"].against == "strong"
     own = {"schedule", "task_weight", "teacher_bits"}
     for changes in recipe.ELEMENTS.values():
         assert set(changes) <= {*field_names(TrainRecipe), *own}
@@ -75,21 +76,24 @@ def call(folder, *more):
 def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
     content, kept = call(tmp_path, "--only", "ema")
     out = capsys.readouterr().out
-    shared = ["paper+cosine", "strong-cosine"]  # the strong recipe's training and the paper's
-    arms = [row["arm"] for row in content["rows"]]
-    assert arms == ["paper", "strong", shared[0], "paper+ema", shared[1], "strong+ema"]
-    # The float teacher, and averaged trainings, whose last weights are those without averaging.
+    # Two trainings of each seed are six arms: averaging is one, the last weights another.
+    files = {
+        "paper": ("ema", False),
+        "strong": ("cosine+ema", True),
+        "paper+cosine": ("cosine+ema", False),
+        "paper+ema": ("ema", True),
+        "strong-cosine": ("ema", True),
+        "strong-ema": ("cosine+ema", False),
+    }
+    assert [row["arm"] for row in content["rows"]] == [*files]
     names = {f"{name}-seed{seed}" for name in ("paper-32bit", "ema-2bit", "cosine+ema-2bit") for seed in "01"}
     assert kept.keys() == {*names, "paper-2bit-seed1"}  # asked for before that seed's averaging
-    assert content["strong"] == ["cosine"]
+    assert content["strong"] == ["cosine", "ema"]
     for row in content["rows"]:
-        strong = row["arm"] in ("strong", "strong+ema", "paper+cosine")
-        training = "cosine+ema" if strong else "ema"
-        for images in ("accuracy", "held_out"):
-            field = {"accuracy": "averaged", "held_out": "averaged_held_out"}[images]
+        training, averaged = files[row["arm"]]
+        for images, field in (("accuracy", "averaged"), ("held_out", "averaged_held_out")):
             values = [
-                kept[f"{training}-2bit-seed{seed}"][field if row["arm"].endswith("+ema") else images]
-                for seed in "01"
+                kept[f"{training}-2bit-seed{seed}"][field if averaged else images] for seed in row["seeds"]
             ]
             assert row[f"{images}_of_seeds"] == pytest.approx([100 * one for one in values], abs=0.01)
             assert row[images] == pytest.approx(100 * sum(values) / 2, abs=0.01)

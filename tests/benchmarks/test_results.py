@@ -125,19 +125,20 @@ def test_the_ablation_of_the_recipe_is_what_its_page_says(tmp_path, monkeypatch)
                 ends = stats.t.interval(0.95, row["n"] - 1, statistics.mean(change), stats.sem(change))
                 assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.05), (arm, bits)
     # The rule by which the strong recipe was chosen; a schedule takes the place of one that is searched.
-    gains = {element: rows.get((f"paper+{element}", 4)) for element in recipe.ELEMENTS}
+    assert content["strong"] == [*recipe.STRONG]
+    settings = [name for name, changes in recipe.ELEMENTS.items() if "schedule" not in changes]
+    first = rows["paper", 4]["held_out_of_seeds"][0]
+    at_four_bits = [name for name in settings if recipe.BELOW.get(name, 33) > 4]
     chosen = [
-        element
-        for element, row in gains.items()
-        if row
-        and "schedule" not in recipe.ELEMENTS[element]
-        and _first_seeds_gain(row, rows["paper", 4]) >= 0.5
+        name for name in at_four_bits if rows[f"paper+{name}", 4]["held_out_of_seeds"][0] - first >= 0.5
     ]
-    assert tuple(chosen) == recipe.STRONG == tuple(content["strong"])
-
-
-def _first_seeds_gain(row, paper):
-    return row["held_out_of_seeds"][0] - paper["held_out_of_seeds"][0]
+    assert chosen == ["cosine"]
+    for name in settings:
+        inside = name in recipe.STRONG
+        steps = [rows.get((f"strong{'-' if inside else '+'}{name}", bits)) for bits in (4, 2)]
+        if all(row and row["n"] == 3 for row in steps):
+            gain = statistics.mean(row["held_out_difference"]["mean"] for row in steps)
+            assert -gain >= 0.25 if inside else gain < 0.25, name
 
 
 def test_the_row_on_a_gpu_is_the_recorded_one():
