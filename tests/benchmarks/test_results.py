@@ -124,6 +124,13 @@ def test_the_ablation_of_the_recipe_is_what_its_page_says(tmp_path, monkeypatch)
             if row["n"] > 1:
                 ends = stats.t.interval(0.95, row["n"] - 1, statistics.mean(change), stats.sem(change))
                 assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.05), (arm, bits)
+    for bits in (32, 4, 2):  # what the page and the README conclude
+        found = rows["strong", bits]["accuracy_difference"]
+        assert found["low"] > 0
+        assert rows["strong", bits]["n"] == 3
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    gains = [f"{rows['strong', bits]['accuracy_difference']['mean']:.1f}" for bits in (32, 4, 2)]
+    assert "by {}, {} and {} points at 32, 4 and 2 bits".format(*gains) in readme
     # The rule by which the strong recipe was chosen; a schedule takes the place of one that is searched.
     assert content["strong"] == [*recipe.STRONG]
     settings = [name for name, changes in recipe.ELEMENTS.items() if "schedule" not in changes]
