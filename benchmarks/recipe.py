@@ -286,13 +286,13 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table for `docs/training.md`."""
+    """All rows as a Markdown table; `recipe_page.py` draws those of `docs/training.md`."""
     lines = [
         "| arm | bits | n | accuracy, % | against | held-out images, points (95 %) | test images, points (95 %) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        words = (_points(row["held_out_difference"]), _points(row["accuracy_difference"]))
+        words = (points(row["held_out_difference"]), points(row["accuracy_difference"]))
         lines.append(
             f"| {row['arm']} | {row['bits']} | {row['n']} | {row['accuracy']:.2f} | {row['against']} | "
             f"{words[0]} | {words[1]} |"
@@ -300,7 +300,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _points(found: dict[str, float | None] | None) -> str:
+def points(found: Mapping[str, float | None] | None) -> str:
+    """A difference with its interval, where there is one."""
     if found is None:
         return ""
     interval = "" if found["low"] is None else f" ({found['low']:+.2f} to {found['high']:+.2f})"

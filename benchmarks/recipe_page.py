@@ -9,19 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from page_text import ROOT, origin, table
-from recipe import ELEMENTS
+from recipe import ELEMENTS, points
 
 PAGE = ROOT / "docs" / "training.md"
 BEGIN, END = "<!-- tables: written by benchmarks/recipe_page.py -->", "<!-- end of tables -->"
 Rows = Mapping[tuple[str, int], Mapping[str, Any]]
-
-
-def points(found: Mapping[str, float | None] | None) -> str:
-    """A difference with its interval, where there is one."""
-    if found is None:
-        return ""
-    interval = "" if found["low"] is None else f" ({found['low']:+.2f} to {found['high']:+.2f})"
-    return f"{found['mean']:+.2f}{interval}"
 
 
 def strong_table(rows: Rows) -> str:

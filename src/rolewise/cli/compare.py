@@ -101,10 +101,8 @@ def _table(first: "Arm", others: "list[Compared]") -> "Table":
 
 def _accuracy(arm: "Arm") -> tuple[str, str]:
     """Mean, and the interval over seeds, or of the test images where there is one seed."""
-    found = arm.summary
-    low, high = arm.runs[0].interval if found.low is None or found.high is None else (found.low, found.high)
-    source = "images" if found.low is None else "seeds"
-    return f"{100 * found.mean:.2f}", f"{100 * low:.2f} to {100 * high:.2f} ({source})"
+    low, high, source = arm.interval
+    return f"{100 * arm.summary.mean:.2f}", f"{100 * low:.2f} to {100 * high:.2f} ({source})"
 
 
 def _signed(mean: float, low: float | None, high: float | None) -> str:

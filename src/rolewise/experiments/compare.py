@@ -70,6 +70,14 @@ class Arm:
         """Mean, deviation and interval over the seeds."""
         return summarize([run.accuracy for run in self.runs])
 
+    @property
+    def interval(self) -> tuple[float, float, str]:
+        """Ends of the accuracy's 95 % interval, and of what: "seeds" (Student t), or test "images" with one seed."""
+        found = self.summary
+        if found.low is None or found.high is None:
+            return (*self.runs[0].interval, "images")
+        return found.low, found.high, "seeds"
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -139,9 +147,7 @@ def lines(first: Arm, others: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def _line(arm: Arm, compared: Compared | None) -> dict[str, Any]:
-    found = arm.summary
-    over_seeds = found.low is not None and found.high is not None
-    low, high = (found.low, found.high) if over_seeds else arm.runs[0].interval
+    low, high, source = arm.interval
     difference = None if compared is None else compared.difference
     tests = {} if compared is None else compared.tests
     return {
@@ -150,10 +156,10 @@ def _line(arm: Arm, compared: Compared | None) -> dict[str, Any]:
         "seeds": " ".join(str(run.seed) for run in arm.runs),
         "n": len(arm.runs),
         "images": arm.runs[0].n,
-        "accuracy": found.mean,
+        "accuracy": arm.summary.mean,
         "accuracy_low": low,
         "accuracy_high": high,
-        "interval_of": "seeds" if over_seeds else "images",
+        "interval_of": source,
         "difference": None if difference is None else difference.mean,
         "difference_low": None if difference is None else difference.low,
         "difference_high": None if difference is None else difference.high,
