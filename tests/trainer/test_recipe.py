@@ -47,9 +47,9 @@ def teacher(**changes):
     return Trainer(network(0), CrossEntropy(), split(), teacher_settings(**_small(changes)), seed=0)
 
 
-def student(loss="soft", *, bits=2, method="dorefa", **changes):
-    task = Distill(network(1).eval(), kd.LOSSES[loss]())
-    model = rw.quantize(network(0), bits, bits, method=method)
+def student(loss="soft", *, bits=2, method="dorefa", first_last_bits=32, task_weight=None, **changes):
+    task = Distill(network(1).eval(), kd.LOSSES[loss](), task_weight=task_weight)
+    model = rw.quantize(network(0), bits, bits, method=method, first_last_bits=first_last_bits)
     return Trainer(model, task, split(), student_settings(**_small(changes)), seed=0, role="student")
 
 
@@ -271,9 +271,11 @@ EVERY = {
     "ladder": {"ladder": (8, 4, 2), "ladder_shares": (0.25, 0.25, 0.5)},
     "quantizers": {"quantizer_lr": 0.001},
     "levels": {"count_level_changes": True},
+    "ends": {"first_last_bits": 8},
+    "labelfree": {"task_weight": 0.0},
     "all": {
         "lr_schedule": "cosine", "label_smoothing": 0.1, "grad_clip": 1.0, "mixup": 0.2, "cutmix": 1.0,
-        "ema_decay": 0.9, "ladder": (4, 2), "quantizer_lr": 0.001, "count_level_changes": True,
+        "ema_decay": 0.9, "ladder": (4, 2), "quantizer_lr": 0.001, "count_level_changes": True, "first_last_bits": 8,
     },
 }  # fmt: skip
 

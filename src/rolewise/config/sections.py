@@ -92,7 +92,9 @@ class StudentConfig(Section):
     weight_bits: Integer = Field(4, description="bits of weights, 1 to 8, or 32 for full precision")
     act_bits: Integer = Field(4, description="bits of activations, 1 to 8, or 32 for full precision")
     first_last_bits: Integer = Field(
-        32, description="bits of the first and the last layer's weights, 8 being usual; 32: they stay float"
+        32,
+        description="bits of the first and the last layer's weights, 8 being usual (Esser et al., ICLR 2020); 32: they "
+        "stay float",
     )
     quantizer: str = Field("dorefa", description="a name of rolewise.quant.METHODS")
     init: Literal["teacher", "random"] = Field(
@@ -162,7 +164,11 @@ class KDConfig(Section):
         None, ge=0, le=1e6, description="lambda, factor of the distillation loss; none: the loss's own"
     )
     task_weight: Number | None = Field(
-        None, ge=0, le=1e6, description="factor of cross-entropy; none: the loss's own, mostly 1"
+        None,
+        ge=0,
+        le=1e6,
+        description="factor of cross-entropy; none: the loss's own, mostly 1; 0: without labels (Zhao and Zhao, "
+        "AISTATS 2024)",
     )
     decay: bool | None = Field(
         None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"

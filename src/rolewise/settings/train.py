@@ -27,7 +27,9 @@ class TrainRecipe:
         default=128, ge=2, description="images a step; what is left over at the end of an epoch is dropped"
     )
     optimizer: Optimizer = Field(
-        default="sgd", description="`sgd` (Nesterov momentum), `adam` (eps 1e-5) or `adamw`"
+        default="sgd",
+        description="`sgd` (Nesterov momentum), `adam` (eps 1e-5) or `adamw` (decoupled weight decay, Loshchilov and "
+        "Hutter, ICLR 2019)",
     )
     lr: Number = Field(default=0.1, gt=0, description="learning rate at the start")
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
@@ -54,12 +56,14 @@ class TrainRecipe:
     quantizer_lr: Number | None = Field(
         default=None,
         gt=0,
-        description="learning rate at the start of what a quantizer learns (LSQ's steps, PACT's bounds); None: `lr`",
+        description="learning rate at the start of what a quantizer learns (LSQ's steps, PACT's bounds); None: `lr`, "
+        "as Esser et al., ICLR 2020, leave it",
     )
     grad_clip: Number | None = Field(
         default=None,
         gt=0,
-        description="greatest norm of the gradient of all parameters together; None: no clip",
+        description="greatest norm of the gradient of all parameters together (Pascanu et al., ICML 2013); None: no "
+        "clip",
     )
     label_smoothing: Number = Field(
         default=0.0,
@@ -71,7 +75,8 @@ class TrainRecipe:
         default=None,
         gt=0,
         lt=1,
-        description="decay, per step, of an exponential average of the weights, which is tested and saved next to them",
+        description="decay, per step, of an exponential average of the weights (Polyak and Juditsky, 1992), which is "
+        "tested and saved next to them",
     )
     ema_epochs: Integer | None = Field(
         default=None,
@@ -88,14 +93,16 @@ class TrainRecipe:
     mix_probability: Number = Field(default=1.0, ge=0, le=1, description="part of the images that are mixed")
     ladder: tuple[Integer, ...] = Field(
         default=(),
-        description="bits that a low-bit network goes down, such as [8, 4, 2]: each rung starts from the last with its "
-        "quantizers, and the last is the network's own",
+        description="bits that a low-bit network goes down, such as [8, 4, 2] (Zhuang et al., CVPR 2018): each rung "
+        "starts from the last with its quantizers, and the last is the network's own",
     )
     ladder_shares: tuple[Number, ...] = Field(
         default=(), description="shares of the epochs that the rungs have, with sum 1; empty: equal shares"
     )
     count_level_changes: bool = Field(
-        default=False, description="log the share of weights that take another level than an epoch before"
+        default=False,
+        description="log the share of weights that take another level than an epoch before (Lee et al., ICCV 2025, "
+        "schedule it)",
     )
     crop: Integer = Field(
         default=4, ge=0, description="pixels of zero padding (after normalization) before the random crop"
