@@ -1,9 +1,12 @@
 """Networks made low-bit in place: what is quantized, what stays, and what is refused."""
 
+import ast
 import copy
 import pickle
+import re
 import subprocess
 import sys
+from collections import OrderedDict
 
 import dorefa_networks as reference
 import pytest
@@ -367,6 +370,32 @@ def test_nothing_left_to_quantize():
         InputError, match=r'has no Conv2d or Linear layer\. .* full precision: "0" \(Conv1d\)'
     ):
         quantize(nn.Sequential(nn.Conv1d(3, 3, 1), nn.ReLU()), 4, 32)
+
+
+def test_layers_of_other_kinds_are_not_left_in_silence():
+    """One that was named by its kind alone would be left in full precision, and nobody would know."""
+
+    def make():
+        parts = {
+            "first": nn.Linear(4, 4), "mid": nn.Conv2d(4, 4, 1), "up": nn.ConvTranspose2d(4, 4, 2),
+            "line": nn.Conv1d(4, 4, 1), "rows": nn.LSTM(4, 4), "last": nn.Linear(4, 4),
+        }  # fmt: skip
+        return nn.Sequential(OrderedDict(parts))
+
+    message = (
+        r'Layers of other kinds stay in full precision: "up" \(ConvTranspose2d\), "line" \(Conv1d\), "rows" \(LSTM\)\. '
+        r'If that is meant, say so: skip=\["first", "up", "line", "rows", "last"\]\.$'
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        model = quantize(make(), 4, 32)
+    said = re.search(r"skip=(\[.*\])", str(caught[0].message))[1]
+    silent = quantize(make(), 4, 32, skip=ast.literal_eval(said))
+    assert quantized_layers(silent) == quantized_layers(model) == {"mid": LayerBits(4, None)}
+    with pytest.warns(UserWarning, match=r'"up" \(ConvTranspose2d\)\. .* skip=\["up", "line", "rows"\]'):
+        quantize(make(), 4, 32, skip=["line", "rows"], first_last_bits=8)
+    quantize(make(), 32, 4, act_points=["mid"])  # no weight is quantized: there is nothing to say
+    with pytest.raises(InputError, match='"upp".*Did you mean "up"'):
+        quantize(make(), 4, 32, skip=["upp"])
 
 
 def test_a_network_shows_the_bits_of_every_module():

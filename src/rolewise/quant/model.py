@@ -1,5 +1,6 @@
 """`quantize`: a float network becomes a low-bit one in place; and the description that repeats it."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from rolewise.quant.passes import add_passes
 
 M = TypeVar("M", bound=nn.Module)
 Bits = int | Sequence[int]
+# What has a weight matrix that is not quantized: convolutions of other kinds, and what computes with several.
+OTHERS = (nn.modules.conv._ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
 
 class Description(dict[str, Any]):
@@ -53,6 +56,8 @@ def quantize(
     The float weights keep their names in `state_dict`, and DoReFa adds none, so that a teacher's weights load
     by name; `deepcopy` and pickle work as before.
 
+    Warns (UserWarning) of layers that stay in full precision because of their kind, such as `nn.Conv1d`.
+
     Args:
         model: any network with `nn.Conv2d` and `nn.Linear`; a compiled one (`torch.compile`) is changed beneath.
         weight_bits: 1 to 8, or 32: the weights stay as they are.
@@ -62,7 +67,7 @@ def quantize(
             it returns.
         skip: names of layers whose weights stay in full precision (a name covers what lies beneath it); None
             skips the first and the last layer, in the order in which the network registers them; `[]` skips
-            none.
+            none. Layers of kinds that stay in full precision may be named, so that no warning names them.
         method: "dorefa", "lsq" or "pact".
         layers: other bit-widths by name, for mixed precision: `{"layer1": 8, "fc": (8, 4)}`, one number for
             both, or weights and activations. A name covers what lies beneath it, the longest name counts, and
@@ -89,7 +94,10 @@ def quantize(
     found = [name for name, module in network.named_modules() if is_layer(module)]
     points = _points(network, names, act_points, act_bits, layers)
     special = _special(layers, [*found, *points], names)
-    skipped = _skipped(found, skip, layers, names, first_last=first_last_bits == FULL)
+    others = [
+        name for name, module in network.named_modules() if isinstance(module, OTHERS) and name not in found
+    ]
+    skipped = _skipped(found, others, skip, layers, names, first_last=first_last_bits == FULL)
     outer = dict.fromkeys(found[:1] + found[-1:], first_last_bits) if first_last_bits != FULL else {}
     weights = {
         name: special[name][0] if name in special else outer.get(name, weight_bits)
@@ -98,7 +106,7 @@ def quantize(
     }
     activations = {name: special[name][1] if name in special else act_bits for name in points}
     if weight_bits != FULL and not weights:
-        raise InputError(_nothing_left(network, found))
+        raise InputError(_nothing_left(network, found, others))
     if grad_bits != FULL and all(bits == FULL for bits in weights.values()):
         raise InputError(
             "`grad_bits` is for layers with quantized weights, and `weight_bits` leaves all as they are."
@@ -112,6 +120,10 @@ def quantize(
         "activations": {name: bits for name, bits in activations.items() if bits != FULL},
     }
     apply_quantization(network, description)
+    left = [name for name in others if name not in skipped]
+    if left and description["weights"]:
+        said = ", ".join(f'"{name}"' for name in names if name in skipped or name in left)
+        warnings.warn(f"{_stay(network, left)} If that is meant, say so: skip=[{said}].", stacklevel=2)
     return model
 
 
@@ -165,21 +177,21 @@ def quantized_layers(model: nn.Module) -> dict[str, LayerBits]:
     return {name: LayerBits(weights.get(name), activations.get(name)) for name in order}
 
 
-def _nothing_left(network: nn.Module, found: Sequence[str]) -> str:
+def _nothing_left(network: nn.Module, found: Sequence[str], others: Sequence[str]) -> str:
     """Why no layer is quantized: there is none of the kinds that can be, or all are skipped."""
-    others = [
-        f'"{name}" ({type(module).__name__})'
-        for name, module in network.named_modules()
-        if isinstance(module, nn.modules.conv._ConvNd) and name not in found
-    ]
     has = ", ".join(f'"{name}"' for name in found)
     said = (
         f"all Conv2d and Linear layers of the network, {has}, are skipped. `skip=[]` quantizes the first and last too."
         if found
         else "the network has no Conv2d or Linear layer."
     )
-    also = f" Convolutions of other kinds stay in full precision: {', '.join(others)}." if others else ""
+    also = f" {_stay(network, others)}" if others else ""
     return f"No layer is left to quantize: {said}{also}"
+
+
+def _stay(network: nn.Module, others: Sequence[str]) -> str:
+    kinds = [f'"{name}" ({type(network.get_submodule(name)).__name__})' for name in others]
+    return f"Layers of other kinds stay in full precision: {', '.join(kinds)}."
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:
@@ -243,13 +255,14 @@ def _special(
 
 def _skipped(
     found: list[str],
+    others: list[str],
     skip: Sequence[str] | None,
     layers: Mapping[str, Bits] | None,
     names: Mapping[str, str],
     *,
     first_last: bool,
 ) -> set[str]:
-    """The layers that stay in full precision."""
+    """The layers that stay in full precision, by their places or because `skip` names them."""
     named = {names.get(name, name) for name in layers or {}}
     if skip is None:
         return {name for name in (found[:1] + found[-1:]) if name not in named} if first_last else set()
@@ -257,9 +270,9 @@ def _skipped(
         raise InputError(f'`skip` must be a list of names, got "{skip}". Write skip=["{skip}"].')
     skipped: set[str] = set()
     for name in skip:
-        covered = _covered(name, found, names)
+        covered = _covered(name, [*found, *others], names)
         if not covered:
-            raise InputError(unknown("layer in `skip`", name, found))
+            raise InputError(unknown("layer in `skip`", name, [*found, *others]))
         skipped.update(covered)
     if both := sorted(skipped & named):
         raise InputError(f'"{both[0]}" is both in `skip` and in `layers`. Leave it out of one of them.')
