@@ -52,13 +52,16 @@ ELEMENTS: dict[str, dict[str, Any]] = {
     "labelfree": {"task_weight": 0.0},
     "lowbit-teacher": {"teacher_bits": 4},
 }
-# The elements of the presets `strong-...`, chosen by held-out images alone, in two steps: what gave the paper's recipe
-# at least half a point more at 4 bits with seed 0, and what then gave at least a quarter of a point more at 4 and 2
-# bits, the mean of three seeds. A schedule is no candidate: it takes the place of the one that a search finds.
-STRONG = ("cosine", "ema")
+# The elements of the presets `strong-...`, chosen by held-out images alone, one after the other: what gave the paper's
+# recipe at least half a point more at 4 bits with seed 0; what then gave at least a quarter of a point more at 4 and 2
+# bits, the mean of three seeds; and what gave that on top of both, where RIVALS did not. A schedule is no candidate: it
+# takes the place of the one that a search finds.
+STRONG = ("cosine", "ema", "smoothing")
+RIVALS = ("cutmix", "clip", "ladder")  # tried at 4 bits in the place of the last one
 EXCLUSIVE = {"ema": "last", "last": "ema"}  # two ways to average; a training has one
-# Elements for fewer bits alone: the 32-bit network has no teacher, the 4-bit one no low-bit teacher.
-BELOW = {"ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
+# Elements for fewer bits alone: the 32-bit network is the teacher, which learns from no other network, and which
+# smoothed labels are published to make a worse one (Müller et al., NeurIPS 2019); the 4-bit one has no low-bit teacher.
+BELOW = {"smoothing": 32, "ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,11 @@ class Arm:
     name: str
     against: str
     elements: tuple[str, ...]
+    bits: tuple[int, ...] = (32, 4, 2)
 
-    def changes(self) -> dict[str, Any]:
-        """All that the elements change."""
-        return {key: value for element in self.elements for key, value in ELEMENTS[element].items()}
+    def at(self, bits: int) -> tuple[str, ...]:
+        """The elements that a network of so many bits has."""
+        return tuple(element for element in self.elements if bits < BELOW.get(element, 33))
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,23 @@ class Cell:
     seed: int
 
     @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements of its training."""
+        return self.arm.at(self.bits)
+
+    def changes(self) -> dict[str, Any]:
+        """All that the elements change."""
+        return {key: value for element in self.elements for key, value in ELEMENTS[element].items()}
+
+    @property
     def key(self) -> str:
-        """The training, which arms with the same elements share, such as "strong-ema" and "paper+cosine"."""
-        elements = [element for element in ELEMENTS if element in self.arm.elements]
+        """The training, which arms with the same elements share, such as "paper+cosine" and "strong-ema-smoothing"."""
+        elements = [element for element in ELEMENTS if element in self.elements]
         return f"{'+'.join(elements) or 'paper'}-{self.bits}bit-seed{self.seed}"
 
 
 def arms() -> list[Arm]:
-    """The paper's recipe, the strong one, and one element more or less."""
+    """The paper's recipe, the strong one, one element more or less, and the rivals of the last element."""
     found = [Arm("paper", "paper", ()), Arm("strong", "paper", STRONG)]
     found += [Arm(f"paper+{name}", "paper", (name,)) for name in ELEMENTS]
     found += [Arm(f"strong-{name}", "strong", tuple(e for e in STRONG if e != name)) for name in STRONG]
@@ -99,6 +112,8 @@ def arms() -> list[Arm]:
         for name in ELEMENTS
         if name not in STRONG
     ]
+    fewer = f"strong-{STRONG[-1]}"
+    found += [Arm(f"{fewer}+{name}", fewer, (*STRONG[:-1], name), bits=(4,)) for name in RIVALS]
     return found
 
 
@@ -106,7 +121,7 @@ def cells(options: argparse.Namespace) -> list[Cell]:
     """All trainings, in an order in which what is done is a whole comparison as soon as possible.
 
     First what the strong recipe is chosen by: each element added to the paper's, for low-bit networks of one seed. Then
-    the strong recipe against the paper's, and each element taken from it or added to it. Then the rest.
+    the strong recipe against the paper's, each element taken from it or added to it, and the rivals. Then the rest.
     """
     chosen = [
         arm for arm in arms() if not options.only or arm.name in ("paper", "strong") or _named(arm, options)
@@ -116,7 +131,9 @@ def cells(options: argparse.Namespace) -> list[Cell]:
         for seed in range(options.seeds)
         for bits in options.bits
         for arm in chosen
-        if all(bits < BELOW.get(element, 33) for element in arm.elements)
+        if bits in arm.bits
+        if arm.name == arm.against
+        or {*arm.at(bits)} != {*base(arm).at(bits)}  # else nothing is added or taken
     ]
     return sorted(found, key=lambda cell: (_turn(cell), cell.seed, "ema" not in cell.arm.elements))
 
@@ -125,8 +142,13 @@ def _turn(cell: Cell) -> int:
     """0 to 2, see `cells`; within a turn seed by seed, averaging first, whose last weights are another cell's."""
     if cell.bits < 32 and cell.seed == 0 and cell.arm.against == "paper" and cell.arm.name != "strong":
         return 0
-    asked = cell.arm.name in ("paper", "strong") or (cell.bits < 32 and cell.arm.against == "strong")
+    asked = cell.arm.name in ("paper", "strong") or (cell.bits < 32 and cell.arm.against != "paper")
     return 1 if asked else 2
+
+
+def base(arm: Arm) -> Arm:
+    """The arm that another is compared with."""
+    return next(one for one in arms() if one.name == arm.against)
 
 
 def _named(arm: Arm, options: argparse.Namespace) -> bool:
@@ -145,7 +167,7 @@ class Ablation:
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What a cell gave, if it is done: averaging changes no training, so the last weights may be another cell's."""
-        if (found := self._read(cell)) is None and not {"ema", "last"} & {*cell.arm.elements}:
+        if (found := self._read(cell)) is None and not {"ema", "last"} & {*cell.elements}:
             for more in ("ema", "last"):
                 arm = Arm(cell.arm.name, cell.arm.against, (*cell.arm.elements, more))
                 if (found := self._read(Cell(arm, cell.bits, cell.seed))) is not None:
@@ -160,7 +182,7 @@ class Ablation:
         """Trains a cell, or continues it."""
         if (found := self.result(cell)) is not None:
             return found
-        changes, folder = cell.arm.changes(), self.out / cell.key
+        changes, folder = cell.changes(), self.out / cell.key
         schedule, task_weight = changes.pop("schedule", None), changes.pop("task_weight", None)
         teacher_bits = changes.pop("teacher_bits", 32)
         epochs = self.options.epochs
@@ -253,9 +275,8 @@ def _pairs(
     arm: Arm, bits: int, wanted: list[Cell], done: Mapping[str, dict[str, Any]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(what the arm gave, what its base gave) for each seed that both have."""
-    base = next(one for one in arms() if one.name == arm.against)
     for seed in sorted({cell.seed for cell in wanted}):
-        mine, other = (done.get(Cell(one, bits, seed).key) for one in (arm, base))
+        mine, other = (done.get(Cell(one, bits, seed).key) for one in (arm, base(arm)))
         if mine is not None and other is not None:
             yield mine, other
 

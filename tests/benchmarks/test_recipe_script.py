@@ -14,10 +14,10 @@ def test_arms_add_to_the_paper_and_take_from_the_strong_recipe():
     found = {arm.name: arm for arm in recipe.arms()}
     assert len(found) == len(recipe.arms())
     assert found["paper+cosine"].elements == ("cosine",)
-    assert found["strong-cosine"].elements == ("ema",)
-    assert recipe.Cell(found["strong-cosine"], 4, 0).key == recipe.Cell(found["paper+ema"], 4, 0).key
-    assert recipe.Cell(found["strong+clip"], 4, 0).key == "cosine+ema+clip-4bit-seed0"
-    assert found["strong+last"].elements == ("cosine", "last")  # a training has one average
+    assert found["strong-cosine"].elements == ("ema", "smoothing")
+    assert recipe.Cell(found["strong-cosine"], 32, 0).key == recipe.Cell(found["paper+ema"], 32, 0).key
+    assert recipe.Cell(found["strong+clip"], 4, 0).key == "cosine+smoothing+ema+clip-4bit-seed0"
+    assert found["strong+last"].elements == ("cosine", "smoothing", "last")  # a training has one average
     assert found["strong"].against == found["paper+ema"].against == "paper"
     assert found["strong+clip"].against == "strong"
     own = {"schedule", "task_weight", "teacher_bits"}
@@ -28,11 +28,15 @@ def test_arms_add_to_the_paper_and_take_from_the_strong_recipe():
 def test_the_strong_recipe_is_that_of_the_presets():
     from rolewise.config import PRESETS
 
-    changes = next(arm for arm in recipe.arms() if arm.name == "strong").changes()
-    strong = {name: preset for name, preset in PRESETS.items() if name.startswith("strong-")}
-    assert len(strong) == len([name for name in PRESETS if name.startswith("paper-")]) > 5
-    for preset in strong.values():
-        assert preset["teacher"]["train"] == preset["student"]["train"] == changes
+    strong = next(arm for arm in recipe.arms() if arm.name == "strong")
+    changes = {bits: recipe.Cell(strong, bits, 0).changes() for bits in (32, 4, 2)}
+    assert changes[4] == changes[2] == {**changes[32], "label_smoothing": 0.1}
+    presets = [preset for name, preset in PRESETS.items() if name.startswith("strong-")]
+    assert len(presets) == len([name for name in PRESETS if name.startswith("paper-")]) > 5
+    for preset in presets:
+        assert preset["teacher"]["train"] == changes[32]
+        assert preset["student"]["train"] == changes[preset["student"]["weight_bits"]]
+    assert {preset["student"]["weight_bits"] for preset in presets} == {32, 4, 2}
 
 
 def test_differences_are_given_in_points():
@@ -79,16 +83,18 @@ def test_it_runs_and_resumes(tmp_path, capsys, monkeypatch):
     # Two trainings of each seed are six arms: averaging is one, the last weights another.
     files = {
         "paper": ("ema", False),
-        "strong": ("cosine+ema", True),
-        "paper+cosine": ("cosine+ema", False),
+        "strong": ("cosine+smoothing+ema", True),
         "paper+ema": ("ema", True),
-        "strong-cosine": ("ema", True),
-        "strong-ema": ("cosine+ema", False),
+        "strong-ema": ("cosine+smoothing+ema", False),
     }
     assert [row["arm"] for row in content["rows"]] == [*files]
-    names = {f"{name}-seed{seed}" for name in ("paper-32bit", "ema-2bit", "cosine+ema-2bit") for seed in "01"}
+    names = {
+        f"{name}-seed{seed}"
+        for name in ("paper-32bit", "ema-2bit", "cosine+smoothing+ema-2bit")
+        for seed in "01"
+    }
     assert kept.keys() == {*names, "paper-2bit-seed1"}  # asked for before that seed's averaging
-    assert content["strong"] == ["cosine", "ema"]
+    assert content["strong"] == ["cosine", "ema", "smoothing"]
     for row in content["rows"]:
         training, averaged = files[row["arm"]]
         for images, field in (("accuracy", "averaged"), ("held_out", "averaged_held_out")):

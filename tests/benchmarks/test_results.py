@@ -140,12 +140,29 @@ def test_the_ablation_of_the_recipe_is_what_its_page_says(tmp_path, monkeypatch)
         name for name in at_four_bits if rows[f"paper+{name}", 4]["held_out_of_seeds"][0] - first >= 0.5
     ]
     assert chosen == ["cosine"]
-    for name in settings:
-        inside = name in recipe.STRONG
-        steps = [rows.get((f"strong{'-' if inside else '+'}{name}", bits)) for bits in (4, 2)]
-        if all(row and row["n"] == 3 for row in steps):
-            gain = statistics.mean(row["held_out_difference"]["mean"] for row in steps)
-            assert -gain >= 0.25 if inside else gain < 0.25, name
+
+    def held_out(arm, bits):
+        assert rows[arm, bits]["n"] == 3
+        return rows[arm, bits]["held_out_difference"]["mean"]
+
+    second, third = recipe.STRONG[1:]
+    fewer = f"strong-{third}"  # the first two
+    on_the_first = [
+        statistics.mean(rows[fewer, bits]["held_out_of_seeds"])
+        - statistics.mean(rows["paper+cosine", bits]["held_out_of_seeds"])
+        for bits in (4, 2)
+    ]
+    assert (second, rows["paper+cosine", 2]["n"]) == ("ema", 3)
+    assert statistics.mean(on_the_first) >= 0.25
+    for name in recipe.STRONG:
+        assert -statistics.mean(held_out(f"strong-{name}", bits) for bits in (4, 2)) >= 0.25
+    for name in recipe.RIVALS:
+        assert held_out(f"{fewer}+{name}", 4) < 0.25 < -held_out(fewer, 4)
+    outside = [name for name in settings if name not in recipe.STRONG]
+    for name in outside:
+        # Nothing that was measured for both bits would be the next to come in.
+        both = [bits for bits in (4, 2) if recipe.BELOW.get(name, 33) > bits]
+        assert statistics.mean(held_out(f"strong+{name}", bits) for bits in both) < 0.25, name
 
 
 def test_the_row_on_a_gpu_is_the_recorded_one():

@@ -6,6 +6,7 @@ from rolewise.config import PRESETS, load_config
 from rolewise.errors import InputError
 from rolewise.experiments.plan import own, plan, select
 from rolewise.experiments.recipes import CHOICES, Options, settings
+from rolewise.experiments.setups import FULL
 from rolewise.experiments.tables import distilled, plain
 
 
@@ -73,6 +74,15 @@ def test_the_strong_recipe_has_the_presets_numbers():
     preset = load_config(preset="strong-cifar100-resnet18-w4a4")
     cell = settings(distilled("cifar100", "resnet18", 4, "ii-kd", "a_s"), 0, Options(recipe="strong"))
     assert (cell.teacher.train, cell.student.train) == (preset.teacher.train, preset.student.train)
+    float_preset = load_config(preset="strong-cifar100-resnet8-fp32")
+    float_cell = settings(
+        distilled("cifar100", "resnet18", FULL, "ii-kd", "a_s", student="resnet8"),
+        0,
+        Options(recipe="strong"),
+    )
+    assert float_cell.student.train == float_preset.student.train
+    assert (cell.student.train.label_smoothing, float_cell.student.train.label_smoothing) == (0.1, 0)
+    assert cell.teacher.train == float_cell.teacher.train
     for options in (Options(recipe="strong", smoke=True), Options(recipe="strong", scale=0.01)):
         short = settings(distilled("cifar100", "resnet18", 4, "ii-kd", "a_s"), 0, options)
         assert short.student.train.epochs == 2

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rolewise.data import DATA_SETS
+from rolewise.quant.bits import FULL
 
 
 def _paper(data: str, network: str, bits: int, student: str | None = None) -> dict[str, Any]:
@@ -17,11 +18,15 @@ def _paper(data: str, network: str, bits: int, student: str | None = None) -> di
 
 # What measured better than the paper's recipe; `docs/training.md` has the figures and the sources.
 _STRONG = {"lr_schedule": "cosine", "ema_decay": 0.998}
+# Measured for low-bit students of a teacher that learned from plain labels, so only they have it.
+_LOW_BIT = {"label_smoothing": 0.1}
 
 
 def _strong(paper: Mapping[str, Any]) -> dict[str, Any]:
     """The same cell as one of the paper's, teacher, student and members with the stronger recipe."""
-    return {**paper, **{role: {**paper[role], "train": dict(_STRONG)} for role in ("teacher", "student")}}
+    low_bit = paper["student"]["weight_bits"] < FULL
+    trains = {"teacher": dict(_STRONG), "student": {**_STRONG, **(_LOW_BIT if low_bit else {})}}
+    return {**paper, **{role: {**paper[role], "train": train} for role, train in trains.items()}}
 
 
 def _small(

@@ -1,6 +1,6 @@
 """Lengths and numbers of an experiment's trainings, and where the paper and its released code differ."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,6 @@ from rolewise.errors import InputError, unknown
 from rolewise.experiments.setups import FULL, Setup
 
 Tree = dict[str, Any]
-STRONG: Tree = PRESETS["strong-cifar100-resnet18-w4a4"]["teacher"]["train"]
-
 # The paper's: 200 epochs, batches of 128, searches of 16 members on 4,000 and 36,000 images (section 5.1).
 _PAPER: Tree = {"data": {"search_train": 4000, "search_validation": 36000}}
 # Real images, real networks, and as little of everything as still runs each kind of work once.
@@ -21,9 +19,21 @@ _SMOKE: Tree = {
     "search": {"population": 4, "epochs": 2, "interval": 1},
     "kd": {"prepare_epochs": 1},
 }
-# The stronger recipe: the preset's numbers of both roles' trainings.
-_STRONG: Tree = {**_PAPER, **{role: {"train": STRONG} for role in ("teacher", "student")}}
-RECIPES: dict[str, Tree] = {"paper": _PAPER, "strong": _STRONG}
+
+
+def _paper(setup: Setup) -> Tree:
+    del setup
+    return _PAPER
+
+
+def _strong(setup: Setup) -> Tree:
+    """The numbers of the presets, where low-bit students have some that others do not have."""
+    low_bit = setup.role == "student" and setup.bits < FULL
+    preset = PRESETS["strong-cifar100-resnet18-w4a4" if low_bit else "strong-cifar100-resnet8-fp32"]
+    return {**_PAPER, **{role: {"train": preset[role]["train"]} for role in ("teacher", "student")}}
+
+
+RECIPES: dict[str, Callable[[Setup], Tree]] = {"paper": _paper, "strong": _strong}
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ def settings(setup: Setup, seed: int, options: Options, own: Tree | None = None)
         InputError: settings that cannot be; every fault is listed.
     """
     tree: Tree = {}
-    merge(tree, RECIPES[options.recipe] if own is None else own)
+    merge(tree, RECIPES[options.recipe](setup) if own is None else own)
     if options.smoke:
         merge(tree, _SMOKE)
     merge(tree, _described(setup, seed))
