@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rolewise._roles import STUDENT, TEACHER
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -71,11 +69,9 @@ def _percent(fraction: float | None) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     """What a row says of a training: network, bits, loss, schedule."""
-    from rolewise.runs.titles import schedule_title  # which imports torch
+    from rolewise.runs.titles import network_title, schedule_title  # which imports torch
 
-    network = f"{row['role'].capitalize()} {row['network']}"
-    if row["role"] == STUDENT and row["init"] != TEACHER:
-        network += ", from scratch"
+    network = network_title(row)
     if row.get("same_as"):
         network += f" (= {row['same_as']})"
     schedule = schedule_title(row) or "-"

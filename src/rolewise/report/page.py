@@ -19,7 +19,8 @@ from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.template import render
 from rolewise.report.theme import Theme, families, style_sheet
-from rolewise.runs.titles import schedule_title, stage_title
+from rolewise.runs.records import UNKNOWN
+from rolewise.runs.titles import network_title, schedule_title, stage_title
 
 LOSSES = {
     "soft": "soft labels",
@@ -93,7 +94,8 @@ def results(run: Run) -> dict[str, Any] | None:
     low, high = text.scale(run.rows)
     width = max(high - low, 1e-9)
     rows = []
-    for row in sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher")):
+    ordered = sorted(run.rows, key=lambda row: (row["baseline"], row["role"] != "teacher"))
+    for row in ordered:
         ends = wilson_interval(row["accuracy"], row["n"])
         schedule = schedule_title(row)
         rows.append(
@@ -101,9 +103,9 @@ def results(run: Run) -> dict[str, Any] | None:
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
                 "kd": LOSSES.get(row["kd"], Path(row["kd"]).name) if row["kd"] else None,
-                "name": f"{row['name']} (the same training as {row['same_as']})"
-                if row.get("same_as")
-                else row["name"],
+                # A row of an earlier version may not say which network it is of.
+                "name": (row["name"] if row["network"] == UNKNOWN else network_title(row))
+                + (f" (the same training as {row['same_as']})" if row.get("same_as") else ""),
                 "schedule": symbol(schedule),
                 "schedule_name": schedule and schedule + (_IDLE if row.get("no_operation") else ""),
                 "idle": _IDLE if row.get("no_operation") else "",
@@ -122,7 +124,7 @@ def results(run: Run) -> dict[str, Any] | None:
         )
     batch = [
         (row["name"], text.percent(row["accuracy_batch_statistics"]))
-        for row in rows
+        for row in ordered
         if isinstance(row.get("accuracy_batch_statistics"), float)
     ]
     return {"rows": rows, "low": f"{100 * low:g}", "high": f"{100 * high:g} %", "batch": batch}

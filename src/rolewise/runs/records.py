@@ -196,9 +196,10 @@ def _fault(fault: Any, path: Path, lines: bool) -> str:
     return f"{where}{named}{': ' if named else ''}{fault['msg']}"
 
 
+UNKNOWN = "unknown"
 # What every row of today states, and what an earlier version's may not.
 _STATED: dict[str, Any] = {
-    "network": "unknown",
+    "network": UNKNOWN,
     "quantizer": None,
     "init": None,
     "kd": None,

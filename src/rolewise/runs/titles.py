@@ -1,4 +1,4 @@
-"""What people read of a run: the titles of its stages, and the schedule of a row."""
+"""What people read of a run: the titles of its stages, and network and schedule of a row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +29,12 @@ def stage_title(stage: str) -> str:
     if key is None:
         return _STAGES.get(stage, f"Training of {stage}")
     return _TRAININGS.get(key, f"Training of {key}")
+
+
+def network_title(row: Mapping[str, Any]) -> str:
+    """The network of a row of results, for a table that has its bits, loss and schedule in columns of their own."""
+    scratch = row["role"] == STUDENT and row.get("init") == "random"
+    return f"{row['role'].capitalize()} {row['network']}{', from scratch' if scratch else ''}"
 
 
 def schedule_title(row: Mapping[str, Any]) -> str | None:
