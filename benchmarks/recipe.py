@@ -250,10 +250,11 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
     Intervals are of 95 %.
     """
     done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
+    asked = {(cell.arm.name, cell.bits) for cell in wanted}  # an arm without a change at some bits is none there
     rows = []
     for arm in arms():
         for bits in sorted({cell.bits for cell in wanted}, reverse=True):
-            pairs = list(_pairs(arm, bits, wanted, done))
+            pairs = list(_pairs(arm, bits, wanted, done)) if (arm.name, bits) in asked else []
             if pairs:
                 row: dict[str, Any] = {"arm": arm.name, "bits": bits, "n": len(pairs), "against": arm.against}
                 row["seeds"] = [mine["seed"] for mine, _ in pairs]
