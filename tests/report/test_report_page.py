@@ -451,7 +451,7 @@ def test_the_schedule_of_a_teacher_from_elsewhere_is_not_known(tiny: Path, tmp_p
     assert "not known | 97.22 %" in write_markdown(run, tmp_path / "r.md").read_text("utf-8")
 
 
-def test_a_network_is_named_as_far_as_a_row_tells(tiny: Path, tmp_path: Path) -> None:
+def test_a_network_is_named_as_far_as_its_row_states(tiny: Path, tmp_path: Path) -> None:
     """Loss and schedule have columns of their own; a row of an earlier version may have nothing but its name."""
     run = tmp_path / "run"
     shutil.copytree(tiny, run)
