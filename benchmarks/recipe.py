@@ -250,7 +250,9 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
     Intervals are of 95 %.
     """
     done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
-    asked = {(cell.arm.name, cell.bits) for cell in wanted}  # an arm without a change at some bits is none there
+    asked = {
+        (cell.arm.name, cell.bits) for cell in wanted
+    }  # an arm without a change at some bits is none there
     rows = []
     for arm in arms():
         for bits in sorted({cell.bits for cell in wanted}, reverse=True):

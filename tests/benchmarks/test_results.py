@@ -119,7 +119,8 @@ def test_the_ablation_of_the_recipe_is_what_its_page_says(tmp_path, monkeypatch)
             base = dict(zip(other["seeds"], other[f"{images}_of_seeds"], strict=True))
             mine = dict(zip(row["seeds"], row[f"{images}_of_seeds"], strict=True))
             assert row[f"{images}_of_its_base"] == [base[seed] for seed in mine]
-            assert row[f"{images}_of_seeds"] != row[f"{images}_of_its_base"]  # nothing is compared with itself
+            # Nothing is compared with itself.
+            assert row[f"{images}_of_seeds"] != row[f"{images}_of_its_base"]
             change = [mine[seed] - base[seed] for seed in mine]
             assert found["mean"] == pytest.approx(statistics.mean(change), abs=0.011), (arm, bits)
             if row["n"] > 1:
