@@ -250,9 +250,8 @@ def figures(ablation: Ablation, wanted: list[Cell]) -> list[dict[str, Any]]:
     Intervals are of 95 %.
     """
     done = {cell.key: found for cell in wanted if (found := ablation.result(cell)) is not None}
-    asked = {
-        (cell.arm.name, cell.bits) for cell in wanted
-    }  # an arm without a change at some bits is none there
+    # An arm that changes nothing at some bits is none there, though another's training bears its key.
+    asked = {(cell.arm.name, cell.bits) for cell in wanted}
     rows = []
     for arm in arms():
         for bits in sorted({cell.bits for cell in wanted}, reverse=True):

@@ -268,11 +268,11 @@ def _skipped(
         return {name for name in (found[:1] + found[-1:]) if name not in named} if first_last else set()
     if isinstance(skip, str):
         raise InputError(f'`skip` must be a list of names, got "{skip}". Write skip=["{skip}"].')
-    skipped: set[str] = set()
+    known, skipped = [*found, *others], set[str]()
     for name in skip:
-        covered = _covered(name, [*found, *others], names)
+        covered = _covered(name, known, names)
         if not covered:
-            raise InputError(unknown("layer in `skip`", name, [*found, *others]))
+            raise InputError(unknown("layer in `skip`", name, known))
         skipped.update(covered)
     if both := sorted(skipped & named):
         raise InputError(f'"{both[0]}" is both in `skip` and in `layers`. Leave it out of one of them.')

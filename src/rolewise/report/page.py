@@ -19,7 +19,6 @@ from rolewise.report.schedule_plot import magnitude_panel, probability_panel
 from rolewise.report.search_plot import curves_figure, lineage_figure
 from rolewise.report.template import render
 from rolewise.report.theme import Theme, families, style_sheet
-from rolewise.runs.records import UNKNOWN
 from rolewise.runs.titles import network_title, schedule_title, stage_title
 
 LOSSES = {
@@ -103,8 +102,7 @@ def results(run: Run) -> dict[str, Any] | None:
                 **row,
                 "bits": f"{row['weight_bits']}/{row['act_bits']}",
                 "kd": LOSSES.get(row["kd"], Path(row["kd"]).name) if row["kd"] else None,
-                # A row of an earlier version may not say which network it is of.
-                "name": (row["name"] if row["network"] == UNKNOWN else network_title(row))
+                "name": network_title(row)
                 + (f" (the same training as {row['same_as']})" if row.get("same_as") else ""),
                 "schedule": symbol(schedule),
                 "schedule_name": schedule and schedule + (_IDLE if row.get("no_operation") else ""),

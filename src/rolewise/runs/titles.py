@@ -5,6 +5,7 @@ from typing import Any
 
 from rolewise._roles import STUDENT, TEACHER
 from rolewise.runs import layout
+from rolewise.runs.records import UNKNOWN
 
 _STAGES = {
     layout.search_stage(TEACHER): "Teacher search",
@@ -32,7 +33,12 @@ def stage_title(stage: str) -> str:
 
 
 def network_title(row: Mapping[str, Any]) -> str:
-    """The network of a row of results, for a table that has its bits, loss and schedule in columns of their own."""
+    """The network of a row of results, for a table that has its bits, loss and schedule in columns of their own.
+
+    A row of an earlier version may not state its network; the row's whole title stands in for it then.
+    """
+    if row["network"] == UNKNOWN:
+        return str(row["name"])
     scratch = row["role"] == STUDENT and row.get("init") == "random"
     return f"{row['role'].capitalize()} {row['network']}{', from scratch' if scratch else ''}"
 
