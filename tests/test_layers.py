@@ -18,7 +18,7 @@ LAYERS = [
     {"objective"},
     {"pretrained"},
     {"augment", "kd", "networks", "quant", "data", "runs", "settings", "progress"},
-    {"own_code", "_roles"},
+    {"own_code", "_roles", "bits"},
     {"errors", "seeds", "_types", "_version", "_machine"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -2,11 +2,11 @@
 
 import pytest
 
+from rolewise.bits import FULL
 from rolewise.config import PRESETS, load_config
 from rolewise.errors import InputError
 from rolewise.experiments.plan import own, plan, select
 from rolewise.experiments.recipes import CHOICES, Options, settings
-from rolewise.experiments.setups import FULL
 from rolewise.experiments.tables import distilled, plain
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rolewise.bits import check_bits
 from rolewise.errors import InputError, InputTypeError
 from rolewise.quant import quantize_activation, quantize_weight
-from rolewise.quant.bits import check_bits
 from rolewise.trainer.recorded import GraphRecorder
 
 BITS = range(1, 9)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rolewise.bits import FULL
 from rolewise.data import DATA_SETS
-from rolewise.quant.bits import FULL
 
 
 def _paper(data: str, network: str, bits: int, student: str | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from rolewise.bits import FULL, MAX_BITS
 from rolewise.errors import InputError
 from rolewise.settings import (
     STUDENT,
@@ -115,8 +116,8 @@ class StudentConfig(Section):
     @field_validator("weight_bits", "act_bits", "first_last_bits")
     @classmethod
     def _bits(cls, bits: int) -> int:
-        if not (1 <= bits <= 8 or bits == 32):
-            raise PydanticCustomError("bits", "bits must be 1 to 8, or 32 for full precision")
+        if not (1 <= bits <= MAX_BITS or bits == FULL):
+            raise PydanticCustomError("bits", f"bits must be 1 to {MAX_BITS}, or {FULL} for full precision")
         return bits
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rolewise.bits import FULL
 from rolewise.config import PRESETS, Config, changed
 from rolewise.errors import InputError, unknown
-from rolewise.experiments.setups import FULL, Setup
+from rolewise.experiments.setups import Setup
 
 Tree = dict[str, Any]
 # The paper's: 200 epochs, batches of 128, searches of 16 members on 4,000 and 36,000 images (section 5.1).

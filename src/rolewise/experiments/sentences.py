@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from rolewise.bits import FULL
 from rolewise.experiments import study
 from rolewise.experiments.claims import Claim, Comparison, Quantity, Verdict, judge
 from rolewise.experiments.results import Results
-from rolewise.experiments.setups import FULL, bits_name
+from rolewise.experiments.setups import bits_name
 from rolewise.experiments.tables import DATA, LOSSES, NETWORKS
 
 REACHES = 0.005  # half a point: so much below still counts as reached

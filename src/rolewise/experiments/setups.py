@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-FULL = 32
+from rolewise.bits import FULL
+
 Start = Literal["teacher", "random"]
 
 

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
+from rolewise.bits import FULL
 from rolewise.experiments.recipes import Tree
-from rolewise.experiments.setups import FULL, Cell, Setup, Start
+from rolewise.experiments.setups import Cell, Setup, Start
 
 DATA, NETWORK = "cifar10", "cnn-small"
 # Chosen by the rule in results/study/rule.md, on held-out training images alone.

@@ -5,7 +5,8 @@ follows: the low-bit "teacher after stage alpha" takes the 32-bit network's sche
 ResNet8, since ResNet18 has other numbers in table 2.
 """
 
-from rolewise.experiments.setups import FULL, Cell, Setup
+from rolewise.bits import FULL
+from rolewise.experiments.setups import Cell, Setup
 
 LOSSES = {
     "soft": "Soft labels",

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rolewise.bits import FULL
 from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant.activations import activation_bits, quantized_activations
-from rolewise.quant.bits import FULL
 from rolewise.quant.layers import quantized_weights
 from rolewise.quant.method import METHODS
 

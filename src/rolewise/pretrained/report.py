@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rolewise.bits import FULL
 from rolewise.errors import MissingExtraError
 from rolewise.pretrained.costs import LayerCost, layer_costs, macs_by_bits, weight_bytes
 from rolewise.pretrained.files import save_network
@@ -18,7 +19,6 @@ from rolewise.pretrained.openvino_file import load_openvino
 from rolewise.pretrained.openvino_network import OpenVinoNetwork
 from rolewise.pretrained.tracing import copy_module, image_channels
 from rolewise.quant import quantization, remove_quantizers
-from rolewise.quant.bits import FULL
 from rolewise.quant.layers import quantized_weights
 from rolewise.runs import environment
 

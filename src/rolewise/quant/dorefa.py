@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rolewise.bits import FULL, check_bits, levels
 from rolewise.errors import InputTypeError
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer
-from rolewise.quant.bits import FULL, check_bits, levels
 from rolewise.quant.flat import dorefa_together
 from rolewise.quant.grid import Grid
 from rolewise.quant.tracing import bare, composed, straight_through

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rolewise.bits import levels
 from rolewise.quant import kernels
-from rolewise.quant.bits import levels
 
 L = TypeVar("L")
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rolewise.quant.bits import levels
+from rolewise.bits import levels
 from rolewise.quant.flat import aligned, in_memory_order, remembered
 from rolewise.quant.kernels import BLOCK, SMALLEST_STEP
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rolewise.quant.bits import levels
+from rolewise.bits import levels
 from rolewise.quant.dorefa import apply
 
 # SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): its increment and the two factors of its finalizer, as signed 64 bits.

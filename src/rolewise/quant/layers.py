@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rolewise.bits import FULL
 from rolewise.errors import InputError
-from rolewise.quant.bits import FULL
 from rolewise.quant.gradient import with_quantized_gradient
 from rolewise.quant.grid import Grid
 from rolewise.quant.kernels import snapshot

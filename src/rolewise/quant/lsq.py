@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rolewise.bits import FULL, levels
 from rolewise.errors import InputError
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, Together, WeightQuantizer, parameter
-from rolewise.quant.bits import FULL, levels
 from rolewise.quant.dorefa import apply
 from rolewise.quant.flat import aligned_as
 from rolewise.quant.flat_steps import lsq_together

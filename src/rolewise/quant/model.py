@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from rolewise.bits import FULL, check_bits
 from rolewise.errors import InputError, unknown
 from rolewise.quant.activations import (
     activation_bits,
@@ -15,7 +16,6 @@ from rolewise.quant.activations import (
     quantized_activations,
     swap_activation,
 )
-from rolewise.quant.bits import FULL, check_bits
 from rolewise.quant.grid import Grid
 from rolewise.quant.layers import beneath, check_layer, is_layer, quantized_weights, swap_layer
 from rolewise.quant.method import find_method

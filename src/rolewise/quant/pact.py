@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rolewise.bits import levels
 from rolewise.quant import kernels
 from rolewise.quant.base import ActivationQuantizer, parameter
-from rolewise.quant.bits import levels
 from rolewise.quant.dorefa import apply
 from rolewise.quant.flat import aligned_as
 from rolewise.quant.kernels import SMALLEST_CLIP

@@ -6,10 +6,10 @@ from typing import Any
 from markupsafe import Markup
 
 from rolewise.augment import Schedule
+from rolewise.bits import FULL
 from rolewise.errors import InputError
 from rolewise.experiments.claims import Verdict
 from rolewise.experiments.results import CellResult, Results
-from rolewise.experiments.setups import FULL
 from rolewise.experiments.tabulate import ArmGroup, Grid, costs
 from rolewise.report import experiment_words as words
 from rolewise.report import text

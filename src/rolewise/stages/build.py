@@ -12,6 +12,7 @@ from rolewise import networks
 from rolewise._machine import cores
 from rolewise._roles import A_T, STUDENT, TEACHER
 from rolewise.augment import Schedule
+from rolewise.bits import FULL
 from rolewise.config import Config
 from rolewise.data import Data, load_data
 from rolewise.errors import InputError, check_path
@@ -226,7 +227,7 @@ def new_student(
     name, arguments = _named(config, STUDENT)
     model = _network(name, arguments, classes, image, (config.seed, "init", "student"))
     report = None if teacher is None else networks.init_from(model, teacher)
-    if section.weight_bits < 32 or section.act_bits < 32:
+    if section.weight_bits < FULL or section.act_bits < FULL:
         outer = section.first_last_bits
         quantize(
             model, section.weight_bits, section.act_bits, method=section.quantizer, first_last_bits=outer

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from rolewise._roles import A_S, A_T, STUDENT, TEACHER
+from rolewise.bits import FULL
 from rolewise.config import Config
 from rolewise.errors import InputError
 from rolewise.quant import quantization
@@ -16,8 +17,6 @@ from rolewise.runs.files import check_name
 from rolewise.stages import schedules
 from rolewise.stages.build import NO_LOSS
 from rolewise.stages.schedules import Source
-
-_FULL = 32  # bits of a float
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Training:
             source: its schedule.
             taken: True if it was trained elsewhere, and named by its file.
         """
-        bits = quantization(model) or {"weight_bits": _FULL, "act_bits": _FULL, "method": None}
+        bits = quantization(model) or {"weight_bits": FULL, "act_bits": FULL, "method": None}
         file = Path(str(config.teacher.file or config.teacher.weights)).name
         return {
             "key": self.key,
