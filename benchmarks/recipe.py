@@ -7,10 +7,10 @@
 
 CIFAR-10, `resnet8-small`, 10 epochs, at 32, 4 and 2 bits, three seeds. Of the 50,000 training images 45,000 are
 trained on; what belongs into the strong recipe is chosen by the other 5,000, and all 10,000 test images say what the
-choice is worth. Arms of a seed share the order of the images, the augmentation's random numbers, the initial weights
-and, below 32 bits, the teacher, so that differences are paired. Each training is kept in `--out` (ignored by git) and
-continued there after a kill; the figures of what is done are written to `results/recipe/ablation.json` after each
-one.
+choice is worth. Three further seeds of the strong and of the paper's recipe, which chose nothing, confirm it. Arms of a
+seed share the order of the images, the augmentation's random numbers, the initial weights and, below 32 bits, the
+teacher, so that differences are paired. Each training is kept in `--out` (ignored by git) and continued there after a
+kill; the figures of what is done are written to `results/recipe/ablation.json` after each one.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from rolewise.pretrained import load_network, save_network
 from rolewise.seeds import torch_generator
 from rolewise.trainer import evaluate, student_settings
 
+# The paper's for SGD, and twice the paper's for its low-bit students, whose 10 epochs are a twentieth of its 200.
+SGD_LR, ADAM_LR = 0.1, 2e-3
 CUTMIX = {"cutmix": 1.0, "mix_probability": 0.5}
 # Name -> what it changes: settings of the training, and `schedule`, `task_weight`, `teacher_bits`, which are not.
 ELEMENTS: dict[str, dict[str, Any]] = {
@@ -45,7 +47,7 @@ ELEMENTS: dict[str, dict[str, Any]] = {
     "ema": {"ema_decay": 0.998},
     "last": {"ema_epochs": 3},
     "clip": {"grad_clip": 1.0},
-    "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
     "trivialaugment": {"schedule": "trivialaugment"},
     "autoaugment": {"schedule": "autoaugment"},
     "ladder": {"ladder": True},
@@ -59,6 +61,8 @@ ELEMENTS: dict[str, dict[str, Any]] = {
 STRONG = ("cosine", "ema", "smoothing")
 RIVALS = ("cutmix", "clip", "ladder")  # tried at 4 bits in the place of the last one
 EXCLUSIVE = {"ema": "last", "last": "ema"}  # two ways to average; a training has one
+# Arms of the seeds that confirm the choice; the last one's are the last weights of the strong recipe's trainings.
+CONFIRMED = ("paper", "strong", "strong-ema")
 # Elements for fewer bits alone: the 32-bit network is the teacher, which learns from no other network, and which
 # smoothed labels are published to make a worse one (Müller et al., NeurIPS 2019); the 4-bit one has no low-bit teacher.
 BELOW = {"smoothing": 32, "ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
@@ -121,16 +125,19 @@ def cells(options: argparse.Namespace) -> list[Cell]:
     """All trainings, in an order in which what is done is a whole comparison as soon as possible.
 
     First what the strong recipe is chosen by: each element added to the paper's, for low-bit networks of one seed. Then
-    the strong recipe against the paper's, each element taken from it or added to it, and the rivals. Then the rest.
+    the strong recipe against the paper's, each element taken from it or added to it, the rivals, and the seeds that
+    confirm the choice. Then the rest.
     """
     chosen = [
         arm for arm in arms() if not options.only or arm.name in ("paper", "strong") or _named(arm, options)
     ]
+    both = [arm for arm in chosen if arm.name in CONFIRMED]
+    further = 0 if options.only else options.confirm
     found = [
         Cell(arm, bits, seed)
-        for seed in range(options.seeds)
+        for seed in range(options.seeds + further)
         for bits in options.bits
-        for arm in chosen
+        for arm in (chosen if seed < options.seeds else both)
         if bits in arm.bits
         if arm.name == arm.against
         or {*arm.at(bits)} != {*base(arm).at(bits)}  # else nothing is added or taken
@@ -142,7 +149,7 @@ def _turn(cell: Cell) -> int:
     """0 to 2, see `cells`; within a turn seed by seed, averaging first, whose last weights are another cell's."""
     if cell.bits < 32 and cell.seed == 0 and cell.arm.against == "paper" and cell.arm.name != "strong":
         return 0
-    asked = cell.arm.name in ("paper", "strong") or (cell.bits < 32 and cell.arm.against != "paper")
+    asked = cell.arm.name in CONFIRMED or (cell.bits < 32 and cell.arm.against != "paper")
     return 1 if asked else 2
 
 
@@ -189,7 +196,8 @@ class Ablation:
         if changes.pop("ladder", False):
             changes["ladder"] = (8, 4, 2) if cell.bits == 2 else (8, cell.bits)
         model, objective = self.student(cell, teacher_bits, task_weight)
-        base = {"batch_size": 128, "threads": 1, "lr": 0.1 if cell.bits == 32 else 2e-3}
+        sgd = cell.bits == 32 and "adamw" not in cell.elements
+        base = {"batch_size": 128, "threads": 1, "lr": SGD_LR if sgd else ADAM_LR}
         begun = time.process_time()
         result = rw.train(
             model,
@@ -295,32 +303,47 @@ def in_points(found: Difference) -> dict[str, float | None]:
     return {name: None if value is None else round(100 * value, 2) for name, value in ends.items()}
 
 
-def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+def results(ablation: Ablation, wanted: list[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the seeds that chose the strong recipe, and those of the seeds that confirm it."""
+    seeds = ablation.options.seeds
+    return {
+        "rows": figures(ablation, [cell for cell in wanted if cell.seed < seeds]),
+        "confirmation": figures(ablation, [cell for cell in wanted if cell.seed >= seeds]),
+    }
+
+
+def write(found: Mapping[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
     """`results/recipe/ablation.json`, with where it was measured."""
     content = {
         **origin("recipe", command="python benchmarks/recipe.py --data-root DIR"),
         "data": "digits" if options.smoke else "cifar10",
         "epochs": options.epochs,
+        "lr": {"sgd, 32 bits": SGD_LR, "adam and adamw": ADAM_LR},
         "elements": ELEMENTS,
         "strong": STRONG,
-        "rows": rows,
+        **found,
     }
     write_results(options.results, content)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(found: Mapping[str, list[dict[str, Any]]]) -> str:
     """All rows as a Markdown table; `recipe_page.py` draws those of `docs/training.md`."""
     lines = [
-        "| arm | bits | n | accuracy, % | against | held-out images, points (95 %) | test images, points (95 %) |",
+        "| arm | bits | seeds | accuracy, % | against | held-out images, points (95 %) | test images, points (95 %) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in (*found["rows"], *found["confirmation"]):
         words = (points(row["held_out_difference"]), points(row["accuracy_difference"]))
         lines.append(
-            f"| {row['arm']} | {row['bits']} | {row['n']} | {row['accuracy']:.2f} | {row['against']} | "
+            f"| {row['arm']} | {row['bits']} | {seed_names(row)} | {row['accuracy']:.2f} | {row['against']} | "
             f"{words[0]} | {words[1]} |"
         )
     return "\n".join(lines)
+
+
+def seed_names(row: Mapping[str, Any]) -> str:
+    """Such as "0, 1, 2"."""
+    return ", ".join(map(str, row["seeds"]))
 
 
 def points(found: Mapping[str, float | None] | None) -> str:
@@ -333,6 +356,9 @@ def points(found: Mapping[str, float | None] | None) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = training_parser(__doc__, "recipe", "ablation.json", seeds=3, epochs=10)
+    parser.add_argument(
+        "--confirm", type=int, default=3, help="further seeds of the paper's and the strong recipe alone"
+    )
     parser.add_argument("--only", nargs="+", choices=[*ELEMENTS], default=[])
     parser.add_argument("--plan", action="store_true", help="print what there is to train, and train nothing")
     parser.add_argument(
@@ -347,13 +373,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{len(wanted)} trainings, {len(done)} of them done: {', '.join(done) or 'none'}")
         return
     if options.report:
-        write(figures(ablation, wanted), options)
-        wanted = []
-    for cell in wanted:
-        found = ablation.train(cell)
-        print(f"{cell.key}: {100 * found['accuracy']:.2f} %", flush=True)
-        write(figures(ablation, wanted), options)
-    print(table(figures(ablation, cells(options))))
+        write(results(ablation, wanted), options)
+    else:
+        for cell in wanted:
+            found = ablation.train(cell)
+            print(f"{cell.key}: {100 * found['accuracy']:.2f} %", flush=True)
+            write(results(ablation, wanted), options)
+    print(table(results(ablation, wanted)))
 
 
 if __name__ == "__main__":

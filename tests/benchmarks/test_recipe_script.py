@@ -49,7 +49,7 @@ def test_differences_are_given_in_points():
 
 
 def test_what_the_strong_recipe_is_chosen_by_comes_first():
-    found = recipe.cells(argparse.Namespace(only=[], seeds=2, bits=[32, 4, 2]))
+    found = recipe.cells(argparse.Namespace(only=[], seeds=2, confirm=1, bits=[32, 4, 2]))
     assert len({(cell.arm.name, cell.bits, cell.seed) for cell in found}) == len(found)
     first = {
         (arm, bits)
@@ -62,8 +62,45 @@ def test_what_the_strong_recipe_is_chosen_by_comes_first():
     rest = found[len(first) :]
     asked = [cell for cell in rest if cell.arm.against == "strong" and cell.bits < 32]
     others = [cell for cell in rest if cell.arm.name.startswith("paper+")]
-    others += [cell for cell in rest if cell.arm.against == "strong" and cell.bits == 32]
-    assert max(map(rest.index, asked)) < min(map(rest.index, others))
+    others += [
+        cell
+        for cell in rest
+        if cell.arm.against == "strong" and cell.bits == 32 and cell.arm.name not in recipe.CONFIRMED
+    ]
+    # Seeds that chose nothing confirm the choice.
+    confirming = [cell for cell in rest if cell.seed == 2]
+    assert {(cell.arm.name, cell.bits) for cell in confirming} == {
+        (arm, bits) for arm in ("paper", "strong", "strong-ema") for bits in (32, 4, 2)
+    }
+    assert max(map(rest.index, asked + confirming)) < min(map(rest.index, others))
+    assert {
+        cell.seed for cell in recipe.cells(argparse.Namespace(only=["clip"], seeds=2, confirm=1, bits=[4]))
+    } == {0, 1}
+
+
+def test_seeds_that_confirm_are_kept_apart():
+    """From accuracies that say which seed and arm they are of."""
+    options = argparse.Namespace(only=[], seeds=2, confirm=2, bits=[4])
+
+    def result(cell):
+        share = cell.seed / 10 + ("ema" in cell.elements) / 100
+        return {
+            "seed": cell.seed,
+            "accuracy": share,
+            "held_out": share,
+            "averaged": None,
+            "averaged_held_out": None,
+        }
+
+    found = recipe.results(argparse.Namespace(options=options, result=result), recipe.cells(options))
+    assert [row["arm"] for row in found["confirmation"]] == ["paper", "strong", "strong-ema"]
+    for part, seeds in (("rows", [0, 1]), ("confirmation", [2, 3])):
+        strong = next(row for row in found[part] if row["arm"] == "strong")
+        assert strong["seeds"] == seeds
+        assert strong["accuracy_of_seeds"] == [10 * seed + 1 for seed in seeds]
+        assert strong["accuracy_of_its_base"] == [10 * seed for seed in seeds]
+        assert strong["accuracy_difference"]["mean"] == 1
+    assert "| strong | 4 | 2, 3 | 26.00 | paper |" in recipe.table(found)
 
 
 OPTIONS = ["--smoke", "--epochs", "2", "--seeds", "2", "--bits", "2"]

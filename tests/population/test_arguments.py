@@ -94,5 +94,5 @@ def test_later_settings_at_their_defaults_leave_a_searchs_identity_as_it_was():
     plain = settings()
     assert set(plain) == FIRST
     assert settings(record_steps=False) == plain
-    assert settings(ema_decay=0.9) == {**plain, "ema_decay": 0.9}
+    assert settings(grad_clip=0.9) == {**plain, "grad_clip": 0.9}
     assert settings(lr=0.3) == {**plain, "lr": 0.3}

@@ -117,3 +117,12 @@ def test_a_further_row_is_foretold():
     again = {*done, "train-control"}.__contains__
     assert estimate(chosen, only="train-student", done=again, further=control) == "nothing is left to do"
     assert estimate(chosen, only="train-student", done=done.__contains__) == "nothing is left to do"
+
+
+def test_a_recipe_that_counts_epochs_is_timed_too():
+    """A warm-up, a ladder and an average over epochs, none of which one epoch could have."""
+    longer = ("student.train.epochs=3", "search.epochs=3", "baselines=false", "kd.loss=soft")
+    recipe = ("student.train.warmup_epochs=1", "student.train.ladder=[8,6,4]", "student.train.ema_epochs=2")
+    text = estimate(settings(*longer, *recipe))
+    assert "\nStudent cnn-tiny, soft, A_S: about " in text
+    assert "\ntogether about " in text

@@ -168,8 +168,88 @@ class TestMembers:
             ({"cutmx": 1.0}, '`search.train`.*"cutmx".*Did you mean "cutmix"'),
             ({"lr": -1}, "`search.train`.*`lr`.*greater than 0"),
             ({"epochs": 3}, "`search.train`.* must not hold `epochs`, which is `search.epochs`"),
+            (
+                {"ema_decay": 0.9},
+                "`search.train`.* must not hold `ema_decay`: members are scored by their weights",
+            ),
+            ({"ema_epochs": 2}, "`search.train`.* must not hold `ema_epochs`"),
+            (
+                {"ladder": [4, 2], "ladder_shares": [0.5, 0.4]},
+                "`search.train`.*`ladder_shares` must be 2 shares",
+            ),
         ],
     )
     def test_bad_overrides(self, train, words):
         with pytest.raises(InputError, match=words):
             self.settings(**{"search.train": train})
+
+    def test_no_weights_are_averaged(self):
+        for own in ({"ema_decay": 0.9}, {"ema_epochs": 20}):
+            found = self.settings(**{f"student.train.{name}": value for name, value in own.items()})
+            assert (found.ema_decay, found.ema_epochs) == (None, None)
+
+    def test_what_goes_with_an_overridden_setting_goes_with_it(self):
+        own = {"student.train.mix_probability": 0.5, "student.train.ladder": [8, 4]}
+        own["student.train.ladder_shares"] = [0.3, 0.7]
+        plain = self.settings(**own, **{"search.train": {"cutmix": None, "ladder": []}})
+        assert (plain.mixing, plain.mix_probability, plain.ladder, plain.ladder_shares) == (None, 1.0, (), ())
+        three = self.settings(**own, **{"search.train": {"ladder": [8, 6, 4]}})
+        assert (three.ladder_shares, three.mix_probability) == ((), 0.5)
+        shares = self.settings(**own, **{"search.train": {"ladder_shares": [0.5, 0.5]}})
+        assert (shares.ladder, shares.ladder_shares) == ((8, 4), (0.5, 0.5))
+
+
+MEMBERS = [
+    (
+        {"student.train.warmup_epochs": 2, "student.train.epochs": 3},
+        "student's search.*`search.epochs`.*`warmup_epo",
+    ),
+    (
+        {"teacher.train.warmup_epochs": 2, "teacher.train.epochs": 3},
+        "teacher's search.*Name the members' own value",
+    ),
+    ({"student.train.ladder": [8, 6, 4], "student.train.epochs": 3}, "student's search.*each of the 3 rungs"),
+    ({"search.train": {"ladder": [8, 4]}}, "`ladder` is for a quantized network, and this one is float"),
+    ({"kd.loss": "dkd", "search.train": {"cutmix": 1.0}}, "DKD compares images by their class"),
+    ({"kd.loss": "soft", "kd.weight": 0, "kd.task_weight": 0}, "`weight` and `task_weight` are both 0"),
+    ({"kd.loss": "none", "kd.task_weight": 0}, "`kd.task_weight` must be above 0 where `kd.loss` is none"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), MEMBERS)
+def test_what_members_cannot_train_with_is_refused_before_any_work(changes, words, tmp_path):
+    """Not when their search begins, behind the teacher's training."""
+    small = {"search.population": 4, "search.epochs": 2, "search.interval": 1, "student.train.epochs": 2}
+    with (
+        pytest.raises(InputError, match=words),
+        open_pipeline({**QUICK, **small, **changes}, out=tmp_path / "run"),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_that_is_given_needs_no_members():
+    own = {"student.schedule": "none", "student.train.warmup_epochs": 2, "student.train.epochs": 3}
+    check(load_config(options={**QUICK, "search.epochs": 2, "search.interval": 1, **own}))
+
+
+def test_an_own_loss_that_reads_labels_of_mixed_images(tmp_path):
+    """The trial step mixes where the training does, and the error says what to do."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\nfrom rolewise.kd import KDLoss\n\n\n"
+        "class Mine(KDLoss):\n"
+        "    def forward(self, student, teacher):\n"
+        "        return (student.logits[torch.arange(len(student.labels)), student.labels] ** 2).mean()\n"
+    )
+    own = {**QUICK, "kd.loss": f"{path}:Mine", "search.epochs": 2, "search.interval": 1}
+    check(load_config(options=own))
+    for place in ("student.train.cutmix", "student.train.mixup"):
+        with pytest.raises(InputError, match="NoneType[^$]*images are mixed[^$]*needs_labels = True"):
+            check(load_config(options={**own, place: 1.0}))
+    with pytest.raises(InputError, match="needs_labels = True"):
+        check(load_config(options={**own, "search.train": {"cutmix": 1.0}}))
+    honest = tmp_path / "honest.py"
+    honest.write_text(path.read_text().replace("(KDLoss):\n", "(KDLoss):\n    needs_labels = True\n\n"))
+    with pytest.raises(InputError, match="Mine compares images by their class"):
+        check(load_config(options={**own, "kd.loss": f"{honest}:Mine", "student.train.cutmix": 1.0}))

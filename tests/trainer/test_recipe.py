@@ -470,8 +470,8 @@ class TestLadder:
         assert [ten.bits_at(epoch) for epoch in range(10)] == [8] * 3 + [4] * 4 + [2] * 3
         uneven = TrainSettings(10, ladder=(4, 2), ladder_shares=(0.9, 0.1))
         assert [uneven.bits_at(epoch) for epoch in range(10)] == [4] * 9 + [2]
-        short = TrainSettings(2, ladder=(8, 4, 2))
-        assert short.bits_at(1) == 2
+        tight = TrainSettings(3, ladder=(8, 4, 2), ladder_shares=(0.45, 0.4, 0.15))
+        assert [tight.bits_at(epoch) for epoch in range(3)] == [8, 4, 2]
         assert TrainSettings(2).bits_at(0) is None
 
     def test_the_first_rung_is_a_training_at_its_bits(self):
@@ -503,6 +503,14 @@ class TestLadder:
                 r"`ladder` must end with the network's own bits, 2, got \[8, 4\]",
             ),
             (lambda: teacher(ladder=(8, 4)), "`ladder` is for a quantized network, and this one is float"),
+            (
+                lambda: teacher(quantizer_lr=0.1),
+                "`quantizer_lr` is 0.1, but this network has no quantizer that",
+            ),
+            (
+                lambda: student(quantizer_lr=0.1),
+                "`quantizer_lr` is 0.1, but this network has no quantizer that",
+            ),
         ],
     )
     def test_wrong_networks(self, make, message):
@@ -520,8 +528,8 @@ class TestLevelChanges:
         assert metrics.values["level_changes"] == changed / sum(codes.numel() for codes in before.values())
         assert 0 < metrics.values["level_changes"] < 1
 
-    def test_a_float_network_has_none(self):
-        assert teacher(count_level_changes=True).train_epoch().values["level_changes"] == 0.0
+    def test_a_network_without_low_bit_weights_has_none(self):
+        assert "level_changes" not in teacher(count_level_changes=True).train_epoch().values
         assert "level_changes" not in student().train_epoch().values
 
 
@@ -538,7 +546,20 @@ class TestLevelChanges:
         ({"ema_decay": 1.0}, "`ema_decay`.*less than 1"),
         ({"ema_decay": 0.9, "ema_epochs": 2}, "`ema_epochs` must be None where `ema_decay` is given"),
         ({"mixup": -1.0}, "`mixup`.*greater than 0"),
+        ({"ema_epochs": 5}, "`ema_epochs` must be at most the 4 epochs, got 5"),
         ({"mix_probability": 1.5}, "`mix_probability`.*less than or equal to 1"),
+        (
+            {"mix_probability": 0.5},
+            "`mix_probability` must be left out where neither `mixup` nor `cutmix` is",
+        ),
+        (
+            {"ladder": (8, 6, 5, 4, 2)},
+            "`ladder_shares`.*must leave each of the 5 rungs of `ladder` one of the 4 ep",
+        ),
+        (
+            {"ladder": (8, 4, 2), "ladder_shares": (0.05, 0.05, 0.9)},
+            "`ladder_shares`.*must leave each of the 3 rungs .* fewer rungs, more epochs or other shares",
+        ),
         ({"ladder": (2, 4)}, "`ladder` must be two or more descending bit-widths"),
         ({"ladder": (16, 4)}, "`ladder` must be two or more descending bit-widths"),
         (

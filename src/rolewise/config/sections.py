@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rolewise.bits import FULL, MAX_BITS
 from rolewise.errors import InputError
 from rolewise.settings import (
+    AVERAGES,
+    GOES_WITH,
     STUDENT,
     ComputeSettings,
     Integer,
@@ -143,8 +145,19 @@ class SearchConfig(SearchSettings):
         for name in ("epochs", "batch_size"):
             if name in train:
                 raise PydanticCustomError("train", f"must not hold `{name}`, which is `search.{name}`")
+        for name in AVERAGES:
+            if train.get(name) is not None:
+                raise PydanticCustomError(
+                    "train", f"must not hold `{name}`: members are scored by their weights, and average none"
+                )
+        # What goes with another setting may belong to the role's own; `member_recipe` checks the whole.
+        alone = {
+            name: value
+            for name, value in train.items()
+            if name not in GOES_WITH or any(one in train for one in GOES_WITH[name])
+        }
         try:
-            TrainRecipe(**train)
+            TrainRecipe(**alone)
         except InputError as error:
             raise PydanticCustomError(
                 "train", "{reason}", {"reason": f"must hold settings of a training. {error}"}
@@ -171,6 +184,16 @@ class KDConfig(Section):
         description="factor of cross-entropy; none: the loss's own, mostly 1; 0: without labels (Zhao and Zhao, "
         "AISTATS 2024)",
     )
+
+    @field_validator("task_weight")
+    @classmethod
+    def _learns(cls, weight: float | None, info: ValidationInfo) -> float | None:
+        if weight == 0 and info.data.get("loss") == "none":
+            raise PydanticCustomError(
+                "task_weight", "must be above 0 where `kd.loss` is none: the student would learn nothing"
+            )
+        return weight
+
     decay: bool | None = Field(
         None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"
     )

@@ -85,6 +85,10 @@ class Distill(Objective):
         self.loss = loss
         self.weight = factor("weight", loss.weight if weight is None else weight)
         self.task_weight = factor("task_weight", loss.task_weight if task_weight is None else task_weight)
+        if self.weight == self.task_weight == 0:
+            raise InputError(
+                "`weight` and `task_weight` are both 0, so nothing would be learned: give one of them more than 0."
+            )
         self.decay = loss.decay if decay is None else decay
         if self.task_weight == 0 and clip:
             raise InputError(
@@ -202,8 +206,16 @@ class Distill(Objective):
             value: Tensor = self.loss(student, teacher)
             return value
         path, name = own_file(self.loss), type(self.loss).__name__
-        with own_errors(path, f"{name}.forward"):
-            distance: Any = nn.Module.__call__(self.loss, student, teacher)
+        try:
+            with own_errors(path, f"{name}.forward"):
+                distance: Any = nn.Module.__call__(self.loss, student, teacher)
+        except InputError as error:
+            if student.labels is not None:
+                raise
+            raise InputError(
+                f"{error}\nThe images are mixed (`mixup`, `cutmix`), so `labels` and `ids` are None. A loss that reads "
+                "them says so with `needs_labels = True`, and trains with both off."
+            ) from error
         came = None
         if not isinstance(distance, Tensor):
             came = f"a {type(distance).__name__}"

@@ -29,7 +29,7 @@ from rolewise.pretrained import digest
 from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import RunDirectory
-from rolewise.settings import TrainOptions
+from rolewise.settings import AVERAGES, TrainOptions
 from rolewise.settings.search import PLACE, SearchSettings
 from rolewise.trainer import Trainer, TrainSettings, describe_objective, student_settings, teacher_settings
 
@@ -192,7 +192,14 @@ def _member_settings(
     if training.epochs != epochs:
         raise InputError(f"`epochs` is {epochs}, but `settings.epochs` is {training.epochs}.")
     numbers: dict[str, Any] = {**changes, "threads": 1}  # one thread and two give different bytes
-    return replace(training, **numbers).resolved()
+    found = replace(training, **numbers).resolved()
+    for name in AVERAGES:
+        if getattr(found, name) is not None:
+            raise InputError(
+                f"`{name}` is {getattr(found, name)}, but members of a search are scored by the weights that they go "
+                "on with, and average none: leave it out here, and give it to the final training."
+            )
+    return found
 
 
 def _identity(spec: SearchSpec, strategy: Strategy, data: Data) -> dict[str, Any]:

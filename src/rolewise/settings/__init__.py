@@ -3,9 +3,19 @@
 from rolewise.settings.base import Integer, Number, Section, check_names, explain, field_names, settings
 from rolewise.settings.plain import plain, read_settings_file, read_value
 from rolewise.settings.search import SearchOptions, SearchSettings
-from rolewise.settings.train import STUDENT, ComputeSettings, RecipeOptions, TrainOptions, TrainRecipe
+from rolewise.settings.train import (
+    AVERAGES,
+    GOES_WITH,
+    STUDENT,
+    ComputeSettings,
+    RecipeOptions,
+    TrainOptions,
+    TrainRecipe,
+)
 
 __all__ = [
+    "AVERAGES",
+    "GOES_WITH",
     "STUDENT",
     "ComputeSettings",
     "Integer",

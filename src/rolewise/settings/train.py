@@ -1,7 +1,8 @@
 """The numbers of a training: one definition for the settings file, `rw.train`, `rw.search` and the command line."""
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -13,6 +14,12 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 Rates = Literal["step", "cosine", "constant"]
 DecayScope = Literal["all", "weights"]
 Precision = Literal["auto", "fp32", "bf16"]
+
+
+# Settings that say how the weights are averaged, which changes no training.
+AVERAGES = ("ema_decay", "ema_epochs")
+# Settings without a meaning of their own: each belongs to one of others.
+GOES_WITH = {"mix_probability": ("mixup", "cutmix"), "ladder_shares": ("ladder",)}
 
 
 @settings
@@ -90,14 +97,18 @@ class TrainRecipe:
     cutmix: Number | None = Field(
         default=None, gt=0, description="CutMix, parameter of its Beta distribution (Yun et al., ICCV 2019)"
     )
-    mix_probability: Number = Field(default=1.0, ge=0, le=1, description="part of the images that are mixed")
+    mix_probability: Number = Field(
+        default=1.0, ge=0, le=1, description="part of the images that are mixed, by `mixup` or `cutmix`"
+    )
     ladder: tuple[Integer, ...] = Field(
         default=(),
         description="bits that a low-bit network goes down, such as [8, 4, 2] (Zhuang et al., CVPR 2018): each rung "
         "starts from the last with its quantizers, and the last is the network's own",
     )
     ladder_shares: tuple[Number, ...] = Field(
-        default=(), description="shares of the epochs that the rungs have, with sum 1; empty: equal shares"
+        default=(),
+        validate_default=True,
+        description="shares of the epochs that the rungs have, with sum 1; empty: equal shares",
     )
     count_level_changes: bool = Field(
         default=False,
@@ -158,7 +169,18 @@ class TrainRecipe:
             raise PydanticCustomError(
                 "average", "must be None where `ema_decay` is given: there is one average"
             )
+        if epochs is not None and epochs > info.data.get("epochs", math.inf):
+            raise PydanticCustomError("average", f"must be at most the {info.data['epochs']} epochs")
         return epochs
+
+    @field_validator("mix_probability")
+    @classmethod
+    def _of_something(cls, probability: float, info: ValidationInfo) -> float:
+        if probability < 1 and info.data.get("mixup") is None and info.data.get("cutmix") is None:
+            raise PydanticCustomError(
+                "mixing", "must be left out where neither `mixup` nor `cutmix` is given: nothing is mixed"
+            )
+        return probability
 
     @field_validator("ladder")
     @classmethod
@@ -181,6 +203,13 @@ class TrainRecipe:
             raise PydanticCustomError(
                 "shares", f"must be {rungs} shares above 0 with sum 1, one for each rung"
             )
+        epochs = info.data.get("epochs", math.inf)
+        if rungs and epochs < math.inf and not all(_rungs(shares or _equal(rungs), epochs)):
+            raise PydanticCustomError(
+                "shares",
+                f"must leave each of the {rungs} rungs of `ladder` one of the {epochs} epochs (empty: equal shares): "
+                "take fewer rungs, more epochs or other shares",
+            )
         return shares
 
     def passed(self, epoch: int) -> int:
@@ -190,8 +219,9 @@ class TrainRecipe:
     def lr_at(self, epoch: int) -> float:
         """The learning rate in the 0-based `epoch`.
 
-        In the k-th of w warm-up epochs (from 1) it is k / (w + 1) of the first one; the cosine has the epochs behind
-        them. `torch.optim.lr_scheduler`'s LinearLR and CosineAnnealingLR give the same numbers.
+        In the k-th of w warm-up epochs (from 1) it is k / (w + 1) of `lr`; the cosine has the epochs behind them, and
+        milestones count from the training's beginning. `torch.optim.lr_scheduler`'s LinearLR and CosineAnnealingLR give
+        the same numbers.
         """
         if epoch < self.warmup_epochs:
             return self.lr * (epoch + 1) / (self.warmup_epochs + 1)
@@ -203,13 +233,22 @@ class TrainRecipe:
         return self.lr * self.lr_factor ** self.passed(epoch)
 
     def bits_at(self, epoch: int) -> int | None:
-        """The rung of the ladder in the 0-based `epoch`; None without a ladder. The last rung has an epoch at least."""
+        """The rung of the ladder in the 0-based `epoch`; None without a ladder. Each rung has an epoch at least."""
         if not self.ladder:
             return None
-        shares = self.ladder_shares or [1 / len(self.ladder)] * len(self.ladder)
-        ends = [round(sum(shares[: rung + 1]) * self.epochs) for rung in range(len(shares))]
-        ends = [min(end, self.epochs - 1) for end in ends[:-1]]
-        return self.ladder[sum(epoch >= end for end in ends)]
+        lengths = _rungs(self.ladder_shares or _equal(len(self.ladder)), self.epochs)
+        return self.ladder[sum(epoch >= end for end in accumulate(lengths[:-1]))]
+
+
+def _equal(rungs: int) -> list[float]:
+    return [1 / rungs] * rungs
+
+
+def _rungs(shares: Sequence[float], epochs: int) -> list[int]:
+    """The epochs of each rung: the ends of the shares, rounded; the last rung has one epoch at least."""
+    ends = [round(sum(shares[: rung + 1]) * epochs) for rung in range(len(shares))]
+    ends = [0, *(min(end, epochs - 1) for end in ends[:-1]), epochs]
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 @settings

@@ -1,10 +1,11 @@
 """Finds errors before a run directory is made: names, files, data, and parts that do not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from rolewise import networks
 from rolewise._machine import cores
@@ -54,8 +55,18 @@ def check(config: Config, *, only: str | None = None, begun: bool = False) -> Da
     roles = [role for role in ROLES if only in (None, layout.search_stage(role), layout.train_stage(role))]
     for role in roles:
         _check_sizes(config, role, data)
+    # A search's members train differently from the final training; both are tried before either begins.
+    wanted = {
+        role: [
+            build.train_settings(config, role, searching=searching)
+            for searching in (False, True)
+            if only in (None, layout.search_stage(role) if searching else layout.train_stage(role))
+            if not searching or only is not None or searches(config, role)
+        ]
+        for role in roles
+    }
     with torch.random.fork_rng(devices=[]):
-        _try_parts(config, data, roles)
+        _try_parts(config, data, wanted)
     return data
 
 
@@ -127,8 +138,8 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
         )
 
 
-def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
-    """Builds the networks and the loss on the CPU and makes one step of each training."""
+def _try_parts(config: Config, data: Data, wanted: Mapping[str, Sequence[TrainSettings]]) -> None:
+    """Builds the networks and the loss on the CPU and makes one step of each training of each role."""
     few = data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
     classes, image, given = len(data.classes), build.image_form(data), teacher_given(config)
     if given:
@@ -136,9 +147,10 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     else:
         teacher = build.new_teacher(config, classes, image)
     check_classes(teacher, few, torch.device("cpu"), role=TEACHER)
-    if TEACHER in roles and not given:
-        _step(teacher, CrossEntropy(), few, build.train_settings(config, TEACHER, searching=False))
-    if STUDENT not in roles:
+    if not given:
+        for settings in wanted.get(TEACHER, ()):
+            _step(teacher, CrossEntropy(), few, settings)
+    if STUDENT not in wanted:
         return
     start = teacher if config.student.init == TEACHER else None
     student, _ = build.new_student(config, classes, image, start)
@@ -146,10 +158,10 @@ def _try_parts(config: Config, data: Data, roles: Sequence[str]) -> None:
     objective = build.new_objective(config, teacher.eval())
     if isinstance(objective, Distill):
         objective.prepare_epochs = 1
-    settings = build.train_settings(config, STUDENT, searching=False)
     try:
         objective.prepare(few, seed=config.seed)
-        _step(student, objective, few, settings)
+        for settings in wanted[STUDENT]:
+            _step(student, objective, few, settings)
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -170,4 +182,6 @@ def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSet
     make_optimizer(model, objective.parameters(), settings)
     objective.set_epoch(0, 0)
     images = normalize(few.images[:], few.mean, few.std, dtype=placement.dtype, channels_last=False)
-    objective.backward(model.train(), images, few.labels, few.ids)
+    # Labels of mixed images are probabilities, and a loss sees none of them.
+    labels = few.labels if settings.mixing is None else one_hot(few.labels, len(few.classes)).float()
+    objective.backward(model.train(), images, labels, few.ids)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -192,7 +191,7 @@ class _Rehearsal:
                     model,
                     objective if kd else CrossEntropy(),
                     self._data.train,
-                    replace(settings, epochs=1),
+                    settings,
                     seed=0,
                 )
                 step = self._seconds_of_a_step(trainer)

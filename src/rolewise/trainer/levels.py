@@ -10,7 +10,7 @@ class LevelChanges:
     """Compares the levels of the quantized weights at the end of an epoch with those at its beginning.
 
     Args:
-        model: the network that is trained; a float one has no levels, and its share is 0.
+        model: the network that is trained, with low-bit weights.
     """
 
     def __init__(self, model: nn.Module) -> None:

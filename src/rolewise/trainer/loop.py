@@ -12,6 +12,7 @@ from rolewise.errors import InputError, Interrupted
 from rolewise.objective import Objective, Placement
 from rolewise.objective.moments import load_optimizer, optimizer_tensors
 from rolewise.progress import Progress
+from rolewise.quant import weight_codes
 from rolewise.seeds import derive_seed
 from rolewise.trainer.average import WeightAverage, estimate_statistics
 from rolewise.trainer.checks import check_classes, check_shared
@@ -96,7 +97,8 @@ class Trainer:
         if group is not None:
             self._join(group)
         self.average = WeightAverage.of(self.model, self.settings)
-        self.levels = LevelChanges(self.model) if self.settings.count_level_changes else None
+        counted = self.settings.count_level_changes and weight_codes(self.model)
+        self.levels = LevelChanges(self.model) if counted else None
         self.rung: int | None = None
         self._set_rung()
         self.set_member(member)

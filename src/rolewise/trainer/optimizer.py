@@ -48,6 +48,11 @@ def make_optimizer(
 def _groups(model: nn.Module, own: list[nn.Parameter], settings: TrainSettings) -> list[_Group]:
     """The network's parameters and the objective's `own`, by weight decay and learning rate."""
     factor = 1.0 if settings.quantizer_lr is None else settings.quantizer_lr / settings.lr
+    if settings.quantizer_lr is not None and not quantizer_parameters(model):
+        raise InputError(
+            f"`quantizer_lr` is {settings.quantizer_lr:g}, but this network has no quantizer that learns (LSQ, PACT): "
+            "leave it out, or take such a quantizer."
+        )
     learned = {id(one) for one in quantizer_parameters(model).values()} if factor != 1.0 else set()
     everything = settings.decay_scope == "all"
     decayed: list[nn.Parameter] = []
