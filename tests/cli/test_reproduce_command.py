@@ -6,7 +6,7 @@ import re
 import shlex
 
 import pytest
-from made_runs import make_runs
+from made_runs import make_runs, write_predictions
 from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest, sem, t
 from torch.nn.functional import one_hot
@@ -196,3 +196,80 @@ def test_what_cannot_be_compared(three_runs, tmp_path, capsys):
     ):
         assert main(["compare", *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def add_average(run, accuracy, *, predictions):
+    """A run whose training has averaged weights too."""
+    results = json.loads((run / "results.json").read_text())
+    for row in results["rows"]:
+        row["accuracy_averaged"] = accuracy
+    (run / "results.json").write_text(json.dumps(results))
+    if predictions:
+        write_predictions(run / "tests" / "student-averaged.safetensors", accuracy)
+
+
+def compared(capsys, *words):
+    assert main(["compare", *map(str, words)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_averaged_weights_are_compared_by_name(three_runs, tmp_path, capsys):
+    """0.500 and 0.560 last, 0.530 and 0.535 averaged: the averaged networks differ on 5 images."""
+    one, other = (three_runs[name].rename(tmp_path / name) for name in ("none0", "a_s0"))
+    for run, accuracy in ((one, 0.530), (other, 0.535)):
+        add_average(run, accuracy, predictions=True)
+    for words in (
+        (one, other, "--key", "student-averaged"),
+        [f"{run}:student-averaged" for run in (one, other)],
+    ):
+        path = tmp_path / "table.csv"
+        out = compared(capsys, *words, "--csv", path)
+        assert "+0.50" in out
+        assert "53.00" in out
+        assert "inside the noise" in out
+        assert "were tested too" not in out
+        first, second = csv.DictReader(path.read_text("utf-8").splitlines())
+        assert (float(first["accuracy"]), float(second["accuracy"])) == (0.530, 0.535)
+        assert {first["network"], second["network"]} == {"student-averaged"}
+        assert float(second["mcnemar_p"]) == binomtest(0, 5).pvalue
+        assert "a_s0:student-averaged" in out
+    # Both networks of one training: 30 images.
+    assert f"{binomtest(0, 30).pvalue:.2g}" in compared(capsys, one, f"{one}:student-averaged")
+
+
+def test_last_weights_are_compared_with_a_word_on_averaged_ones(three_runs, tmp_path, capsys):
+    one, other = (three_runs[name].rename(tmp_path / name) for name in ("none0", "a_s0"))
+    assert "averaged" not in compared(capsys, one, other)
+    add_average(other, 0.535, predictions=False)
+    said = "These are the last weights; averaged weights of a_s0 were tested too. Compare those as "
+    out = compared(capsys, one, other)
+    assert "+6.00" in out
+    assert said + "RUN:student-averaged." in out
+    # A comparison with them needs no such word.
+    assert "tested too" not in compared(capsys, one, other, f"{other}:student-averaged")
+    add_average(one, 0.530, predictions=False)
+    said = said.replace("of a_s0", "of none0, a_s0")
+    assert said + "RUN:student-averaged or with `--key student-averaged`." in compared(capsys, one, other)
+
+
+def test_averaged_weights_without_predictions(three_runs, capsys):
+    """Runs of an earlier version kept those of the last weights alone."""
+    for name in ("none0", "a_s0"):
+        add_average(three_runs[name], 0.530, predictions=name == "none0")
+    out = compared(capsys, three_runs["none0"], three_runs["a_s0"], "--key", "student-averaged")
+    assert "no McNemar test" in out
+    assert "kept no predictions of student-averaged" in out
+    assert "cannot be said" in out
+
+
+def test_a_run_without_averaged_weights_says_what_there_is(three_runs, capsys):
+    one, other = three_runs["none0"], three_runs["a_s0"]
+    add_average(one, 0.530, predictions=True)
+    assert main(["compare", str(one), str(other), "--key", "student-averaged"]) == 2
+    said = capsys.readouterr().err
+    assert 'Unknown network of this run "student-averaged". Known: "student".' in said
+    assert f"The run is {other}. It tested no averaged weights of student: they need" in said
+    assert "`student.train.ema_decay`" in said
+    assert main(["compare", str(one), f"{one}:student-avraged"]) == 2
+    said = capsys.readouterr().err
+    assert 'Known: "student", "student-averaged". Did you mean "student-averaged"?' in said

@@ -228,6 +228,14 @@ def test_sources_of_schedules(schedules):
         named_schedule("trivial", 3)
 
 
+def test_a_name_of_averaged_weights_is_none_of_a_training():
+    """Their outputs and their file would lie where those of the averaged weights do."""
+    with pytest.raises(
+        InputError, match="student-kd-averaged is the name of the averaged weights of student-kd"
+    ):
+        further_training("student-kd-averaged", "student", "none")
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a b", "-x"])
 def test_names_that_no_file_can_have(name):
     with pytest.raises(InputError, match="must be a plain name"):

@@ -1,6 +1,7 @@
 """`rolewise compare`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +20,12 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more run directories; seeds of one arm separated by commas: A0,A1 B0,B1. "
-            "RUN:NAME is another network of a run: RUN RUN:student-kd."
+            "RUN:NAME is another network of a run: RUN RUN:student-kd RUN:student-averaged."
         ),
     ],
     key: Annotated[
-        str | None, typer.Option("--key", help="Network to compare, such as student or student-kd.")
+        str | None,
+        typer.Option("--key", help="Network to compare, such as student, student-kd or student-averaged."),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this file.")] = None,
 ) -> None:
@@ -46,6 +48,33 @@ def compare(
     for other in others:
         if other.missing:
             console.print(f"{other.arm.name}: no McNemar test: {other.missing}")
+    if hint := _averaged_too([first, *(other.arm for other in others)]):
+        console.print(hint)
+
+
+def _averaged_too(arms: "Sequence[Arm]") -> str | None:
+    """What to say where last weights are compared and averaged ones could be; None where there are none."""
+    from rolewise.runs import layout
+
+    runs = [run for arm in arms for run in arm.runs]
+    compared = {(run.path, run.key) for run in runs}
+    found = [
+        (arm, run, key)
+        for arm in arms
+        for run in arm.runs
+        if run.averaged_too and (run.path, key := layout.averaged_key(run.key)) not in compared
+    ]
+    if not found:
+        return None
+    names = ", ".join(dict.fromkeys(arm.name for arm, _, _ in found))
+    keys = list(dict.fromkeys(key for _, _, key in found))
+    ways = [f"RUN:{key}" for key in keys]
+    if len(keys) == 1 and len(found) == len(runs):
+        ways.append(f"with `--key {keys[0]}`")
+    return (
+        f"These are the last weights; averaged weights of {names} were tested too. Compare those as "
+        f"{' or '.join(ways)}."
+    )
 
 
 def _write(path: Path, first: "Arm", others: "list[Compared]") -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from rolewise._machine import cores
-from rolewise._roles import ROLES, STUDENT, TEACHER
+from rolewise._roles import ROLES
 from rolewise.cli import common
-from rolewise.cli.network_files import check_there, checked_run, data_for, is_run, open_network
+from rolewise.cli.network_files import check_there, checked_run, data_for, is_run, open_network, role_of
 from rolewise.errors import InputError
 
 
@@ -89,8 +89,7 @@ def _measure(
     from rolewise.trainer import TrainSettings, confusion_matrix, evaluate, per_class_accuracy, torch_threads
 
     about = describe(file)
-    role = TEACHER if file.stem == TEACHER else STUDENT
-    config = checked_run(file, role, network, name)
+    config = checked_run(file, role_of(file), network, name)
     name, data = data_for(about, config, name, root, file=file)
     model = open_network(file, about, config, network)
     # An exported file computes in float32, and a file of weights is measured as its owner would use it: float32 too.

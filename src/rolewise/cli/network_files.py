@@ -48,6 +48,13 @@ def network_file(source: Path, role: str) -> Path:
     return file
 
 
+def role_of(file: Path) -> str:
+    """The role of the network in a file of a run, from the file's name; averaged weights are named after it too."""
+    from rolewise.runs import layout
+
+    return TEACHER if (layout.averaged_in(file.stem) or file.stem) == TEACHER else STUDENT
+
+
 def check_there(source: Path) -> None:
     """Checks that a path leads to a file, or to a folder that can hold a network.
 
@@ -112,7 +119,7 @@ def open_network(
     spec = network
     if spec is None and config is not None:
         teacher, student = config.teacher.network, config.student.network
-        spec = teacher if file.stem == "teacher" else student or teacher
+        spec = teacher if role_of(file) == TEACHER else student or teacher
     if spec is None or not is_own_code(spec):
         own = architecture.get("own") or {}
         was = f", made by {own['file']}:{own['name']} (SHA-256 {own['sha256'][:16]}...)" if own else ""
@@ -203,7 +210,11 @@ def info_for(file: Path, about: Mapping[str, Any], role: str, config: "Config | 
     info = NetworkInfo.from_json(about.get("info") or {})
     if info.preprocessing is not None or config is None:
         return info
+    from rolewise.runs import layout
     from rolewise.stages.build import load
     from rolewise.stages.network_info import network_info, result_row
 
-    return network_info(config, load(config), result_row(file.parent, role))
+    averaged = layout.averaged_in(file.stem)
+    key = averaged or (file.stem if file.stem in ROLES else role)
+    row = result_row(file.parent, key)
+    return network_info(config, load(config), row, averaged=averaged is not None)

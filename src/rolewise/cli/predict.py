@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rolewise._roles import STUDENT, TEACHER
+from rolewise._roles import STUDENT
 from rolewise.errors import InputError
 
 
@@ -30,12 +30,19 @@ def predict(
     if top < 1:
         raise InputError(f"`--top` must be at least 1, got {top}.")
     from rolewise import pretrained
-    from rolewise.cli.network_files import check_there, checked_run, is_run, network_file, open_network
+    from rolewise.cli.network_files import (
+        check_there,
+        checked_run,
+        is_run,
+        network_file,
+        open_network,
+        role_of,
+    )
 
     check_there(file)
     file = network_file(file, STUDENT) if is_run(file) else file
     pretrained.network_info(file)  # before own code is run
-    config = checked_run(file, TEACHER if file.stem == TEACHER else STUDENT, network)
+    config = checked_run(file, role_of(file), network)
     model = open_network(file, pretrained.describe(file), config, network)
     for image, shares in zip(images, pretrained.predict(file, images, model=model), strict=True):
         if as_json:

@@ -1,6 +1,6 @@
 """Compares finished runs: on the same test images, and over seeds where several of each are given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rolewise.experiments.statistics import (
 from rolewise.runs import layout, read_config, read_results
 
 ALPHA = 0.05
+_AVERAGED = "accuracy_averaged"
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,13 @@ class TestedRun:
 
     Args:
         path: run directory.
-        key: row of its results, such as "student".
+        key: row of its results, such as "student"; "student-averaged" is the averaged weights of that training.
         seed: base seed.
         accuracy: accuracy on the test images, a fraction.
         n: number of test images.
         right: per test image, True if it was classified correctly; None where the run kept no predictions.
         labels: labels of the test images; None likewise.
+        averaged_too: True if these are the last weights of a training whose averaged weights were tested as well.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class TestedRun:
     n: int
     right: Tensor | None
     labels: Tensor | None
+    averaged_too: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -120,8 +123,8 @@ def compare(groups: Sequence[str], key: str | None = None) -> tuple[Arm, list[Co
 
     Args:
         groups: each one run directory, or several of the same thing separated by commas (seeds). "RUN:KEY" takes the
-            row KEY of that run.
-        key: row of the results to compare; None takes the student's, or the teacher's where there is none.
+            row KEY of that run; "RUN:KEY-averaged" the averaged weights of that training, where they were tested.
+        key: row of the results to compare, likewise; None takes the student's, or the teacher's where there is none.
 
     Raises:
         InputError: fewer than two, no run directory, no test in one, a seed twice in one arm, other test images, or
@@ -187,7 +190,8 @@ def _against(first: Arm, arm: Arm) -> Compared:
     tests, missing = {}, "" if pairs else "no common seed"
     for one, other in pairs:
         if one.right is None or other.right is None:
-            missing = f"{(one if one.right is None else other).path} kept no predictions"
+            without = one if one.right is None else other
+            missing = f"{without.path} kept no predictions of {without.key}"
         elif not _same_images(one, other):
             raise InputError(f"{one.path} and {other.path} were tested on other images: their labels differ.")
         else:
@@ -209,7 +213,8 @@ def _arm(group: str, key: str | None) -> Arm:
             f"One arm holds a seed twice: {seeds} in {group}. Runs of one arm differ in their seed."
         )
     first = runs[0].path.resolve().name
-    if _row_of(group.split(",")[0].strip())[1]:
+    # A table of averaged weights says so, however they were named.
+    if _row_of(group.split(",")[0].strip())[1] or layout.averaged_in(runs[0].key) is not None:
         first += f":{runs[0].key}"
     return Arm(first if len(runs) == 1 else f"{first} and {len(runs) - 1} more", runs)
 
@@ -229,9 +234,9 @@ def _read(text: str, key: str | None) -> TestedRun:
     if not rows:
         raise InputError(f"{path} has no tested network yet: finish it with `rolewise run --resume {path}`.")
     chosen = own or key or ("student" if "student" in rows else next(iter(rows)))
-    if chosen not in rows:
-        raise InputError(f"{unknown('network of this run', chosen, rows)} The run is {path}.")
-    row, file = rows[chosen], path / layout.test_file(chosen)
+    row, accuracy = _tested(path, rows, chosen)
+    file = path / layout.test_file(chosen)
+    averaged_too = chosen in rows and row.get(_AVERAGED) is not None
     right = labels = None
     if file.exists():
         try:
@@ -243,4 +248,20 @@ def _read(text: str, key: str | None) -> TestedRun:
                 f"{file} cannot be read ({first_line(error)}): restore it, or remove it to compare accuracies "
                 "alone."
             ) from error
-    return TestedRun(path, chosen, int(seed), row["accuracy"], row["n"], right, labels)
+    return TestedRun(path, chosen, int(seed), accuracy, row["n"], right, labels, averaged_too)
+
+
+def _tested(path: Path, rows: Mapping[str, dict[str, Any]], name: str) -> tuple[dict[str, Any], float]:
+    """The row that a network's name means, and the network's accuracy: that of averaged weights is another."""
+    if name in rows:
+        return rows[name], rows[name]["accuracy"]
+    averaged = {layout.averaged_key(key): row for key, row in rows.items() if row.get(_AVERAGED) is not None}
+    if name in averaged:
+        return averaged[name], averaged[name][_AVERAGED]
+    text = f"{unknown('network of this run', name, [*rows, *averaged])} The run is {path}."
+    if (key := layout.averaged_in(name)) is not None and key in rows:
+        train = f"{rows[key]['role']}.train"
+        text += (
+            f" It tested no averaged weights of {key}: they need `{train}.ema_decay` or `{train}.ema_epochs`."
+        )
+    raise InputError(text)

@@ -26,6 +26,7 @@ _INPUTS = "inputs"
 TRAIN = "train"  # the stage of a single `rolewise.train`
 PREPARE = "prepare-kd"
 _SEARCHES, _TRAININGS = "search-", "train-"
+_AVERAGED = "-averaged"
 
 
 def search_stage(role: str) -> str:
@@ -67,13 +68,23 @@ def input_folder(setting: str) -> str:
 
 
 def test_file(key: str) -> str:
-    """The file of the logits of the final training `key` for every test image."""
+    """The file of the logits of the network `key` for every test image; see `averaged_key` for averaged weights."""
     return f"{_TESTS}/{key}.safetensors"
+
+
+def averaged_key(key: str) -> str:
+    """The name of the network with the averaged weights of the final training `key`."""
+    return f"{key}{_AVERAGED}"
+
+
+def averaged_in(name: str) -> str | None:
+    """The key of the final training whose averaged weights are named so; None for any other name."""
+    return name.removesuffix(_AVERAGED) if name.endswith(_AVERAGED) else None
 
 
 def averaged_file(key: str, *, baseline: bool = False) -> str:
     """The file of the network with the averaged weights, next to the one with the last weights."""
-    return network_file(key, baseline=baseline).replace(".safetensors", "-averaged.safetensors")
+    return network_file(averaged_key(key), baseline=baseline)
 
 
 def network_file(key: str, *, baseline: bool = False) -> str:

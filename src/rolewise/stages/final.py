@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,14 @@ def _copy(pipeline: Pipeline, training: Training, source: Source, same: Mapping[
     )
     row = {**same, **training.describe(pipeline.config, model, source), "same_as": same["key"]}
     pipeline.progress.note(f"{row['name']}: the same training as {same['name']}, so it is not done again")
-    answers = layout.test_file(training.key)
-    pipeline.run.write_tensors(answers, load_file(pipeline.run.file(layout.test_file(same["key"]))))
+    copies = {layout.test_file(training.key): pipeline.run.file(layout.test_file(same["key"]))}
+    average = pipeline.run.file(layout.test_file(layout.averaged_key(same["key"])))
+    if average.exists():
+        copies[layout.test_file(layout.averaged_key(training.key))] = average
+    for name, answers in copies.items():
+        pipeline.run.write_tensors(name, load_file(answers))
     pipeline.records.add_row(row)
-    pipeline.run.mark_done(training.stage, files=[answers])
+    pipeline.run.mark_done(training.stage, files=list(copies))
 
 
 def _finish(
@@ -174,8 +179,11 @@ def _finish(
 ) -> None:
     if not pipeline.leads:
         return
-    answers = layout.test_file(training.key)
-    pipeline.run.write_tensors(answers, {"logits": result.logits, "labels": result.labels})
+    answers = [layout.test_file(training.key)]
+    pipeline.run.write_tensors(answers[0], {"logits": result.logits, "labels": result.labels})
+    if result.averaged_logits is not None:
+        answers.append(layout.test_file(layout.averaged_key(training.key)))
+        pipeline.run.write_tensors(answers[1], {"logits": result.averaged_logits, "labels": result.labels})
     pipeline.records.add_result(row, result, log=not again)
     pipeline.progress.result(training.stage, {"test_accuracy": result.accuracy})
     path = pipeline.run.file(training.file)
@@ -183,11 +191,11 @@ def _finish(
     extra: dict[str, Any] = {"data": pipeline.config.data.name, "classes": list(pipeline.data.classes)}
     if weights:
         extra["weights"] = dict(weights)
-    info = network_info(pipeline.config, pipeline.data, pipeline.records.row(training.key))
-    save_network(model, path, extra=extra, info=info)
+    describe = partial(network_info, pipeline.config, pipeline.data, pipeline.records.row(training.key))
+    save_network(model, path, extra=extra, info=describe())
     files = [training.file]
     if result.averaged is not None:
         files.append(layout.averaged_file(training.key, baseline=training.baseline))
-        save_network(result.averaged, pipeline.run.file(files[-1]), extra=extra, info=info)
-    made = [answers, *files, *(str(Path(file).with_suffix(".json")) for file in files)]
+        save_network(result.averaged, pipeline.run.file(files[-1]), extra=extra, info=describe(averaged=True))
+    made = [*answers, *files, *(str(Path(file).with_suffix(".json")) for file in files)]
     pipeline.run.mark_done(training.stage, files=made)

@@ -23,13 +23,16 @@ def preprocessing(config: Config, data: Data) -> Preprocessing:
     )
 
 
-def network_info(config: Config, data: Data, row: Mapping[str, Any] | None = None) -> NetworkInfo:
+def network_info(
+    config: Config, data: Data, row: Mapping[str, Any] | None = None, *, averaged: bool = False
+) -> NetworkInfo:
     """The description of a network that was trained with these settings.
 
     Args:
         config: resolved settings of the run.
         data: the run's data set.
         row: the network's row of the result table; without it accuracy and origin are left out.
+        averaged: True for the network with the averaged weights of that training, whose accuracy is another.
     """
     known = row or {}
     # The entries of a row that say what was done; figures have places of their own.
@@ -37,11 +40,13 @@ def network_info(config: Config, data: Data, row: Mapping[str, Any] | None = Non
     made = {key: known[key] for key in keys if isinstance(known.get(key), str | int)}
     if row is not None:
         made = {"row": str(known.get("name", known.get("key"))), **made}
+    if averaged:
+        made["weights"] = "averaged"
     return NetworkInfo(
         preprocessing=preprocessing(config, data),
         classes=tuple(data.classes),
         data=config.data.name,
-        accuracy=known.get("accuracy"),
+        accuracy=known.get("accuracy_averaged" if averaged else "accuracy"),
         test_images=known.get("n"),
         made=made,
     )

@@ -153,6 +153,10 @@ def further_training(name: str, role: str, schedule: str | None) -> Training:
     if name in TRAININGS:
         known = ", ".join(TRAININGS)
         raise InputError(f"`--as` {name} is a training of its own already: choose a name other than {known}.")
+    if (averaged := layout.averaged_in(name)) is not None:
+        raise InputError(
+            f"`--as` {name} is the name of the averaged weights of {averaged}: choose one that does not end so."
+        )
     schedules.named_schedule(schedule, 1)
     return Training(check_name(name), role, schedule, kd=role == STUDENT)
 

@@ -50,6 +50,7 @@ class Result:
         best_epoch: the epoch with the highest accuracy on the held-out images, the first of equal ones, if there
             are held-out images and a run directory.
         best_accuracy: accuracy on the test images after that epoch.
+        averaged_logits: `logits` of the network with the averaged weights.
     """
 
     accuracy: float
@@ -64,6 +65,7 @@ class Result:
     averaged_accuracy: float | None = None
     best_epoch: int | None = None
     best_accuracy: float | None = None
+    averaged_logits: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def train(
@@ -173,7 +175,7 @@ def final_test(
         trainer.progress.note(f"no accuracy with batch statistics: {first_line(error)}")
         batch = None
     averaged = trainer.averaged(policy) if trainer.average is not None and history else None
-    averaged_accuracy = None if averaged is None else measure(model=averaged).accuracy
+    average = None if averaged is None else measure(model=averaged, keep_logits=True)
     best_epoch = best_accuracy = None
     if best is not None:
         last = trainer.state()
@@ -193,9 +195,10 @@ def final_test(
         split.labels,
         history,
         averaged,
-        averaged_accuracy,
+        None if average is None else average.accuracy,
         best_epoch,
         best_accuracy,
+        None if average is None else average.logits,
     )
 
 
