@@ -220,7 +220,7 @@ ADDED = {
     "search strategy": (
         "population/best_only.py", STRATEGY,
         (
-            ("population/methods.py", "        PBA,\n", "        BestOnly,\n"),
+            ("population/methods.py", "    PBA,\n", "    BestOnly,\n"),
             (
                 "population/methods.py", "from rolewise.population.controls",
                 "from rolewise.population.best_only import BestOnly\n",

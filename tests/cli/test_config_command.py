@@ -107,6 +107,15 @@ def test_lists_say_something_of_each_row(capsys: pytest.CaptureFixture[str]) -> 
         assert len(set(texts)) == len(texts) > 2, kind
 
 
+def test_a_search_knows_the_methods_that_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert main(["search", "--role", "teacher", "--method", "randaugment-fixd", "--quiet"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    known = ", ".join(f'"{name}"' for name in listed)
+    assert f'Unknown method of a search "randaugment-fixd". Known: {known}. Did you mean' in error
+
+
 def test_an_unknown_list_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "loses"]) == 2
     assert 'Did you mean "losses"?' in capsys.readouterr().err

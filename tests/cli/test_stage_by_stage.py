@@ -41,6 +41,22 @@ def run(tmp_path_factory) -> Path:
     return path
 
 
+def test_a_control_by_the_word_of_a_schedule(tmp_path):
+    (tmp_path / "settings.yaml").write_text(SETTINGS)
+    out = tmp_path / "run"
+    new = [
+        "--out",
+        str(out),
+        "--config",
+        str(tmp_path / "settings.yaml"),
+        "--set",
+        "data.name=digits",
+        "--quiet",
+    ]
+    assert main(["search", "--role", "teacher", "--method", "trivialaugment-wide", *new]) == 0
+    assert rw.Schedule.load(out / "A_T.json").segments == rw.Schedule.named("trivialaugment-wide", 5).segments
+
+
 def lines(path: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in (path / name).read_text().splitlines()]
 

@@ -10,6 +10,17 @@ from rolewise.augment.spaces import SPACES
 from rolewise.errors import InputError, unknown
 
 Maker = Callable[[int, int], Schedule]  # (epochs, seed) -> schedule
+Published = AutoAugment | RandAugment | TrivialAugment
+
+# The published policies: in the space that is meant where none is named, and by name in each that was published.
+PUBLISHED: Mapping[str, Published] = {
+    "autoaugment": AutoAugment(),
+    "randaugment": RandAugment(),
+    "trivialaugment": TrivialAugment(),
+    **{f"autoaugment-{space}": AutoAugment(space) for space in AUTOAUGMENT_BINS},
+    **{f"randaugment-{space}": RandAugment(space=space) for space in SPACES},
+    **{f"trivialaugment-{space}": TrivialAugment(space) for space in SPACES},
+}
 
 
 def _constant(name: str, policy: BasePolicy) -> Maker:
@@ -20,15 +31,7 @@ def _constant(name: str, policy: BasePolicy) -> Maker:
 
 
 def _makers() -> dict[str, Maker]:
-    policies: dict[str, BasePolicy] = {
-        "none": Policy.none(),
-        "autoaugment": AutoAugment(),
-        "randaugment": RandAugment(),
-        "trivialaugment": TrivialAugment(),
-        **{f"autoaugment-{space}": AutoAugment(space) for space in AUTOAUGMENT_BINS},
-        **{f"randaugment-{space}": RandAugment(space=space) for space in SPACES},
-        **{f"trivialaugment-{space}": TrivialAugment(space) for space in SPACES},
-    }
+    policies: dict[str, BasePolicy] = {"none": Policy.none(), **PUBLISHED}
     return {
         "random": lambda epochs, seed: Schedule.random(epochs, seed),
         **{name: _constant(name, policy) for name, policy in policies.items()},

@@ -160,10 +160,9 @@ def _operations() -> Mapping[str, str]:
 
 
 def _methods() -> Mapping[str, str]:
-    from rolewise.population import METHODS
+    from rolewise.population.methods import named_methods
 
-    # "given" takes schedules, which only Python can pass.
-    return {name: _first_sentence(strategy) for name, strategy in METHODS.items() if name != "given"}
+    return {name: _first_sentence(strategy) for name, strategy in named_methods().items()}
 
 
 def _named_settings() -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rolewise.augment import Policy, RandAugment, Schedule
+from rolewise.augment import PUBLISHED, SPACES, AutoAugment, Policy, RandAugment, Schedule
 from rolewise.errors import InputError, InputTypeError
 from rolewise.population.pbt import MAGNITUDE_MAX, PROBABILITY_MAX, VECTOR_LENGTH
 from rolewise.population.strategy import Decision, Strategy, Vector
@@ -55,35 +55,27 @@ class ConstantPolicies(Control):
 
 
 class RandAugmentGrid(Control):
-    """For each member a point of a grid of (ops per image, magnitude), see `randaugment_grid`."""
+    """For each member a point of a grid of (ops per image, magnitude), see `randaugment_grid`.
 
-    name: ClassVar[str] = "randaugment"
+    A subclass names the level space, a key of `rolewise.augment.SPACES`.
+    """
+
+    space: ClassVar[str]
 
     def beginnings(self, seed: int, role: str) -> list[Schedule]:
         grid = randaugment_grid(self.settings.population)
-        return [Schedule.constant(RandAugment(ops, level), self.settings.epochs) for ops, level in grid]
+        policies = [RandAugment(ops, level, self.space) for ops, level in grid]
+        return [Schedule.constant(policy, self.settings.epochs) for policy in policies]
 
 
 class PublishedPolicy(Control):
     """For every member the same published policy in all epochs; members differ in their weights and batches alone.
 
-    A subclass names a key of `rolewise.augment.NAMED`.
+    A subclass has the name of one in `rolewise.augment.PUBLISHED`.
     """
 
     def beginnings(self, seed: int, role: str) -> list[Schedule]:
         return [Schedule.named(self.name, self.settings.epochs)] * self.settings.population
-
-
-class PublishedAutoAugment(PublishedPolicy):
-    """AutoAugment's CIFAR-10 policy."""
-
-    name: ClassVar[str] = "autoaugment"
-
-
-class PublishedTrivialAugment(PublishedPolicy):
-    """TrivialAugment, which has nothing to search."""
-
-    name: ClassVar[str] = "trivialaugment"
 
 
 class GivenSchedules(Control):
@@ -108,6 +100,42 @@ class GivenSchedules(Control):
                 "each member needs one."
             )
         return schedules
+
+
+def published_control(word: str) -> type[Control]:
+    """The control that bears the name of a published policy, so that one word means one level space everywhere.
+
+    RandAugment has two numbers that its paper chooses by a grid search for each network and data set, so its control
+    is that search: a schedule of the same word is the point (2, 9) of its space. The other policies have nothing to
+    search.
+
+    Args:
+        word: a key of `rolewise.augment.PUBLISHED`.
+    """
+    published = PUBLISHED[word]
+    source = SPACES[published.space].source.partition(":")[0]
+    usual, named = (
+        f'its usual level space, "{published.space}"',
+        f'level space "{published.space}" ({source})',
+    )
+    where = usual if word == published.kind else named
+    if isinstance(published, RandAugment):
+
+        class Grid(RandAugmentGrid):
+            __doc__ = (
+                f"RandAugment, for each member a point of a grid of (ops per image, magnitude), in {where}."
+            )
+            name: ClassVar[str] = word
+            space: ClassVar[str] = published.space
+
+        return Grid
+    policy = "AutoAugment's CIFAR-10 policy" if isinstance(published, AutoAugment) else "TrivialAugment"
+
+    class Same(PublishedPolicy):
+        __doc__ = f"{policy} for every member, in {where}."
+        name: ClassVar[str] = word
+
+    return Same
 
 
 def randaugment_grid(population: int) -> list[tuple[int, int]]:

@@ -53,7 +53,8 @@ class SearchSettings:
     )
     method: str = Field(
         default="pbt",
-        description="a name of rolewise.population.METHODS: `pbt`, or a control of equal budget such as `random`",
+        description="`pbt`, or a control of equal budget such as `random` or `trivialaugment-wide`; `rolewise list "
+        "methods` has the names (in Python: rolewise.population.METHODS)",
     )
     engine: EngineName = Field(default="local", description="engine that trains the members")
     ray_address: str | None = Field(
