@@ -1,6 +1,7 @@
 """Finds errors before a run directory is made: names, files, data, and parts that do not fit."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,16 +15,14 @@ from rolewise.augment import normalize
 from rolewise.config import Config
 from rolewise.data import Data, Split, check_data_name
 from rolewise.errors import InputError, first_line, unknown
-from rolewise.objective import CrossEntropy, Distill, Objective, Placement
+from rolewise.objective import CrossEntropy, Distill, Objective
 from rolewise.own_code import find_own_code, is_own_code
 from rolewise.population import make_strategy
 from rolewise.runs import layout
 from rolewise.stages import build
 from rolewise.stages.schedules import named_schedule
 from rolewise.stages.trainings import searches, teacher_given
-from rolewise.trainer import TrainSettings, check_classes
-from rolewise.trainer.ladder import check_ladder
-from rolewise.trainer.optimizer import make_optimizer
+from rolewise.trainer import Trainer, TrainSettings, check_classes
 
 _IMAGES = 8  # on which teacher, student and loss are tried
 
@@ -55,18 +54,8 @@ def check(config: Config, *, only: str | None = None, begun: bool = False) -> Da
     roles = [role for role in ROLES if only in (None, layout.search_stage(role), layout.train_stage(role))]
     for role in roles:
         _check_sizes(config, role, data)
-    # A search's members train differently from the final training; both are tried before either begins.
-    wanted = {
-        role: [
-            build.train_settings(config, role, searching=searching)
-            for searching in (False, True)
-            if only in (None, layout.search_stage(role) if searching else layout.train_stage(role))
-            if not searching or only is not None or searches(config, role)
-        ]
-        for role in roles
-    }
     with torch.random.fork_rng(devices=[]):
-        _try_parts(config, data, wanted)
+        _try_parts(config, data, {role: _trainings(config, role, only) for role in roles})
     return data
 
 
@@ -138,18 +127,40 @@ def _check_sizes(config: Config, role: str, data: Data) -> None:
         )
 
 
-def _try_parts(config: Config, data: Data, wanted: Mapping[str, Sequence[TrainSettings]]) -> None:
+def _trainings(config: Config, role: str, only: str | None) -> list[bool]:
+    """Which trainings of a role are wanted: True is that of a search's members, who train differently, False the final.
+
+    Both are tried before either begins.
+    """
+    stages = {False: layout.train_stage(role), True: layout.search_stage(role)}
+    return [
+        searching
+        for searching, stage in stages.items()
+        if (only is None and (not searching or searches(config, role))) or only == stage
+    ]
+
+
+def _few(data: Data) -> Split:
+    return data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
+
+
+def _try_parts(config: Config, data: Data, wanted: Mapping[str, Sequence[bool]]) -> None:
     """Builds the networks and the loss on the CPU and makes one step of each training of each role."""
-    few = data.train.subset(torch.arange(min(_IMAGES, len(data.train))))
+    few = _few(data)
     classes, image, given = len(data.classes), build.image_form(data), teacher_given(config)
     if given:
         teacher, _ = build.given_teacher(config, data)
     else:
         teacher = build.new_teacher(config, classes, image)
     check_classes(teacher, few, torch.device("cpu"), role=TEACHER)
-    if not given:
-        for settings in wanted.get(TEACHER, ()):
-            _step(teacher, CrossEntropy(), few, settings)
+    for searching in () if given else wanted.get(TEACHER, ()):
+        settings = build.train_settings(config, TEACHER, searching=searching)
+        searched = build.load_searched(config, TEACHER, data) if searching else data
+        learns, images = teacher, few
+        if searched is not data:
+            learns = build.new_teacher(config, len(searched.classes), build.image_form(searched))
+            images = _few(searched)
+        _step(learns, CrossEntropy(), images, settings, role=TEACHER)
     if STUDENT not in wanted:
         return
     start = teacher if config.student.init == TEACHER else None
@@ -160,8 +171,9 @@ def _try_parts(config: Config, data: Data, wanted: Mapping[str, Sequence[TrainSe
         objective.prepare_epochs = 1
     try:
         objective.prepare(few, seed=config.seed)
-        for settings in wanted[STUDENT]:
-            _step(student, objective, few, settings)
+        for searching in wanted[STUDENT]:
+            settings = build.train_settings(config, STUDENT, searching=searching)
+            _step(student, objective, few, settings, role=STUDENT)
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -171,17 +183,20 @@ def _try_parts(config: Config, data: Data, wanted: Mapping[str, Sequence[TrainSe
         ) from error
 
 
-def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings) -> None:
-    """One forward and backward pass as a training makes it."""
-    placement = Placement(torch.device("cpu"))
-    if settings.mixing is not None:
-        objective.check_mixing()
-    if settings.ladder:
-        check_ladder(model, settings.ladder)
-    objective.bind(model, few, placement, seed=0)
-    make_optimizer(model, objective.parameters(), settings)
-    objective.set_epoch(0, 0)
-    images = normalize(few.images[:], few.mean, few.std, dtype=placement.dtype, channels_last=False)
+def _step(model: nn.Module, objective: Objective, few: Split, settings: TrainSettings, *, role: str) -> None:
+    """One forward and backward pass of a trainer that has these settings, on the CPU."""
+    here = replace(
+        settings,
+        batch_size=len(few),
+        device="cpu",
+        precision="fp32",
+        channels_last=False,
+        compile=False,
+        threads=1,
+    )
+    trainer = Trainer(model, objective, few, here, role=role)
+    trainer.begin_epoch()
+    images = normalize(few.images[:], few.mean, few.std, dtype=torch.float32, channels_last=False)
     # Labels of mixed images are probabilities, and a loss sees none of them.
     labels = few.labels if settings.mixing is None else one_hot(few.labels, len(few.classes)).float()
-    objective.backward(model.train(), images, labels, few.ids)
+    objective.backward(trainer.model, images, labels, few.ids)
