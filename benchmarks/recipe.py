@@ -59,10 +59,13 @@ ELEMENTS: dict[str, dict[str, Any]] = {
 # bits, the mean of three seeds; and what gave that on top of both, where RIVALS did not. A schedule is no candidate: it
 # takes the place of the one that a search finds.
 STRONG = ("cosine", "ema", "smoothing")
+# Of these, what low-bit networks alone have: they are what it was chosen for. At 32 bits averaged weights gain nothing
+# (the arm `strong+ema`), and smoothed labels are not tried, see BELOW.
+LOW_BIT = ("ema", "smoothing")
 RIVALS = ("cutmix", "clip", "ladder")  # tried at 4 bits in the place of the last one
 EXCLUSIVE = {"ema": "last", "last": "ema"}  # two ways to average; a training has one
-# Arms of the seeds that confirm the choice; the last one's are the last weights of the strong recipe's trainings.
-CONFIRMED = ("paper", "strong", "strong-ema")
+# Arms of the seeds that confirm the choice; averaging changes no training, so the last two cost none.
+CONFIRMED = ("paper", "strong", "strong-ema", "strong+ema")
 # Elements for fewer bits alone: the 32-bit network is the teacher, which learns from no other network, and which
 # smoothed labels are published to make a worse one (Müller et al., NeurIPS 2019); the 4-bit one has no low-bit teacher.
 BELOW = {"smoothing": 32, "ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
@@ -70,16 +73,18 @@ BELOW = {"smoothing": 32, "ladder": 32, "labelfree": 32, "lowbit-teacher": 4}
 
 @dataclass(frozen=True)
 class Arm:
-    """One recipe: its name, what it is compared with, and its elements."""
+    """One recipe: its name, what it is compared with, its elements, and those that it has below 32 bits alone."""
 
     name: str
     against: str
     elements: tuple[str, ...]
+    low_bit: tuple[str, ...] = ()
     bits: tuple[int, ...] = (32, 4, 2)
 
     def at(self, bits: int) -> tuple[str, ...]:
         """The elements that a network of so many bits has."""
-        return tuple(element for element in self.elements if bits < BELOW.get(element, 33))
+        everything = (*self.elements, *(self.low_bit if bits < 32 else ()))
+        return tuple(element for element in everything if bits < BELOW.get(element, 33))
 
 
 @dataclass(frozen=True)
@@ -108,16 +113,25 @@ class Cell:
 
 def arms() -> list[Arm]:
     """The paper's recipe, the strong one, one element more or less, and the rivals of the last element."""
-    found = [Arm("paper", "paper", ()), Arm("strong", "paper", STRONG)]
+
+    def strong(name: str, against: str, *more: str, without: str | None = None, **bits: Any) -> Arm:
+        kept = [element for element in STRONG if element != without]
+        low_bit = tuple(element for element in kept if element in LOW_BIT and element not in more)
+        return Arm(name, against, (*(e for e in kept if e not in LOW_BIT), *more), low_bit, **bits)
+
+    found = [Arm("paper", "paper", ()), strong("strong", "paper")]
     found += [Arm(f"paper+{name}", "paper", (name,)) for name in ELEMENTS]
-    found += [Arm(f"strong-{name}", "strong", tuple(e for e in STRONG if e != name)) for name in STRONG]
+    found += [strong(f"strong-{name}", "strong", without=name) for name in STRONG]
     found += [
-        Arm(f"strong+{name}", "strong", (*(e for e in STRONG if e != EXCLUSIVE.get(name)), name))
+        strong(f"strong+{name}", "strong", name, without=EXCLUSIVE.get(name))
         for name in ELEMENTS
         if name not in STRONG
     ]
-    fewer = f"strong-{STRONG[-1]}"
-    found += [Arm(f"{fewer}+{name}", fewer, (*STRONG[:-1], name), bits=(4,)) for name in RIVALS]
+    found += [strong("strong+ema", "strong", "ema", bits=(32,))]
+    last = STRONG[-1]
+    found += [
+        strong(f"strong-{last}+{name}", f"strong-{last}", name, without=last, bits=(4,)) for name in RIVALS
+    ]
     return found
 
 
@@ -142,7 +156,7 @@ def cells(options: argparse.Namespace) -> list[Cell]:
         if arm.name == arm.against
         or {*arm.at(bits)} != {*base(arm).at(bits)}  # else nothing is added or taken
     ]
-    return sorted(found, key=lambda cell: (_turn(cell), cell.seed, "ema" not in cell.arm.elements))
+    return sorted(found, key=lambda cell: (_turn(cell), cell.seed, "ema" not in cell.elements))
 
 
 def _turn(cell: Cell) -> int:
@@ -176,7 +190,7 @@ class Ablation:
         """What a cell gave, if it is done: averaging changes no training, so the last weights may be another cell's."""
         if (found := self._read(cell)) is None and not {"ema", "last"} & {*cell.elements}:
             for more in ("ema", "last"):
-                arm = Arm(cell.arm.name, cell.arm.against, (*cell.arm.elements, more))
+                arm = Arm(cell.arm.name, cell.arm.against, (*cell.elements, more))
                 if (found := self._read(Cell(arm, cell.bits, cell.seed))) is not None:
                     return {**found, **asdict(cell), "averaged": None, "averaged_held_out": None}
         return found

@@ -211,9 +211,18 @@ MEMBERS = [
     ({"student.train.ladder": [8, 6, 4], "student.train.epochs": 3}, "student's search.*each of the 3 rungs"),
     ({"search.train": {"ladder": [8, 4]}}, "`ladder` is for a quantized network, and this one is float"),
     ({"kd.loss": "dkd", "search.train": {"cutmix": 1.0}}, "DKD compares images by their class"),
-    ({"student.train.class_weights": [1, 2]}, "`class_weights` must be one number for each of the 10 classes, got 2"),
-    ({"search.train": {"class_weights": [1, 2]}}, "`class_weights` must be one number for each of the 10 classes"),
-    ({"student.train.quantizer_lr": 0.1}, "`quantizer_lr` is 0.1, but this network has no quantizer that learns"),
+    (
+        {"student.train.class_weights": [1, 2]},
+        "`class_weights` must be one number for each of the 10 classes, got 2",
+    ),
+    (
+        {"search.train": {"class_weights": [1, 2]}},
+        "`class_weights` must be one number for each of the 10 classes",
+    ),
+    (
+        {"student.train.quantizer_lr": 0.1},
+        "`quantizer_lr` is 0.1, but this network has no quantizer that learns",
+    ),
     ({"kd.loss": "soft", "kd.weight": 0, "kd.task_weight": 0}, "`weight` and `task_weight` are both 0"),
     ({"kd.loss": "none", "kd.task_weight": 0}, "`kd.task_weight` must be above 0 where `kd.loss` is none"),
 ]
