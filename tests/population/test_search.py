@@ -229,7 +229,7 @@ def test_a_student_begins_with_its_given_weights(data):
         ({"seed": -1}, "`seed` must be an integer at least 0"),
         ({"objective": "ce"}, "`objective` must be an objective such as"),
         ({"settings": teacher_settings(7)}, "`epochs` is 4, but `settings.epochs` is 7"),
-        ({"ema_decay": 0.9}, "`ema_decay` is 0.9, but members of a search are scored by the weights"),
+        ({"ema_decay": 0.9}, "`ema_decay` is 0.9, but members of a search are scored by their current"),
         ({"settings": teacher_settings(4, ema_epochs=2)}, "`ema_epochs` is 2, but members of a search"),
         ({"resume": True}, "`resume` needs `out`"),
         ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be a number of at least 0"),

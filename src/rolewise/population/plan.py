@@ -196,8 +196,8 @@ def _member_settings(
     for name in AVERAGES:
         if getattr(found, name) is not None:
             raise InputError(
-                f"`{name}` is {getattr(found, name)}, but members of a search are scored by the weights that they go "
-                "on with, and average none: leave it out here, and give it to the final training."
+                f"`{name}` is {getattr(found, name)}, but members of a search are scored by their current weights, and "
+                "average none: leave it out here, and give it to the final training."
             )
     return found
 

@@ -81,7 +81,7 @@ def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettin
 def _members(config: Config, role: str) -> TrainRecipe:
     """The recipe of the role's final training with the changes of `search.train`, for the search's epochs.
 
-    Members are scored by the weights that they go on with, so none are averaged.
+    Members are scored by their current weights, so none are averaged.
 
     Raises:
         InputError: settings that do not go together for so many epochs.
