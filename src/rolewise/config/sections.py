@@ -9,8 +9,6 @@ from pydantic_core import PydanticCustomError
 from rolewise.bits import FULL, MAX_BITS
 from rolewise.errors import InputError
 from rolewise.settings import (
-    AVERAGES,
-    GOES_WITH,
     STUDENT,
     ComputeSettings,
     Integer,
@@ -20,6 +18,7 @@ from rolewise.settings import (
     TrainRecipe,
     settings,
 )
+from rolewise.settings.members import AVERAGES, GOES_WITH
 
 Baseline = Literal["teacher-plain", "student-plain", "student-scratch", "student-kd", "student-a-t"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)

@@ -29,7 +29,8 @@ from rolewise.pretrained import digest
 from rolewise.progress import Progress
 from rolewise.quant import quantization
 from rolewise.runs import RunDirectory
-from rolewise.settings import AVERAGES, TrainOptions
+from rolewise.settings import TrainOptions
+from rolewise.settings.members import AVERAGES
 from rolewise.settings.search import PLACE, SearchSettings
 from rolewise.trainer import Trainer, TrainSettings, describe_objective, student_settings, teacher_settings
 

@@ -23,7 +23,8 @@ from rolewise.own_code import is_own_code
 from rolewise.pretrained import describe, load_network, load_weights
 from rolewise.quant import quantize
 from rolewise.seeds import derive_seed, torch_generator
-from rolewise.settings import AVERAGES, GOES_WITH, ComputeSettings, TrainRecipe, field_names
+from rolewise.settings import ComputeSettings, field_names
+from rolewise.settings.members import member_recipe
 from rolewise.trainer import TrainSettings
 
 Image = tuple[int, int, int]  # channels, height, width
@@ -71,36 +72,18 @@ def load_searched(config: Config, role: str, data: Data) -> Data:
 
 def train_settings(config: Config, role: str, *, searching: bool) -> TrainSettings:
     """The numbers of a role's final training, or of the members of its search."""
-    recipe, machine = config.role(role).train, config.machine
+    recipe, machine, search = config.role(role).train, config.machine, config.search
     if searching:
-        recipe = _members(config, role)
+        try:
+            recipe = member_recipe(recipe, search.train, epochs=search.epochs, batch_size=search.batch_size)
+        except InputError as error:
+            raise InputError(
+                f"Members of the {role}'s search train as `{role}.train` says, changed by `search.train`, for the "
+                f"{search.epochs} epochs of `search.epochs`, and that cannot be: {error} Name the members' own value "
+                "in `search.train`, or change `search.epochs`."
+            ) from error
     threads = 1 if searching else machine.threads or cores()
     return TrainSettings(**vars(recipe), **_computing(config), threads=threads).resolved()
-
-
-def _members(config: Config, role: str) -> TrainRecipe:
-    """The recipe of the role's final training with the changes of `search.train`, for the search's epochs.
-
-    Members are scored by their current weights, so none are averaged.
-
-    Raises:
-        InputError: settings that do not go together for so many epochs.
-    """
-    own, changes = config.role(role).train, config.search.train
-    values = vars(own) | changes | dict.fromkeys(AVERAGES)
-    for name, others in GOES_WITH.items():
-        # With the setting that it goes with changed or switched off, the role's own value has no meaning.
-        if name not in changes and any(one in changes for one in others):
-            del values[name]
-    values |= {"epochs": config.search.epochs, "batch_size": config.search.batch_size or own.batch_size}
-    try:
-        return TrainRecipe(**values)
-    except InputError as error:
-        raise InputError(
-            f"Members of the {role}'s search train as `{role}.train` says, changed by `search.train`, for the "
-            f"{config.search.epochs} epochs of `search.epochs`, and that cannot be: {error} Name the members' own "
-            "value in `search.train`, or change `search.epochs`."
-        ) from error
 
 
 def _computing(config: Config) -> dict[str, Any]:
