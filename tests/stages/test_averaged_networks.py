@@ -1,6 +1,7 @@
 """Networks with averaged weights in a run: whatever is said of one is its own, not that of the last weights."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -123,3 +124,14 @@ def test_a_run_without_an_average_keeps_none(tmp_path):
 def test_averaged_weights_have_the_role_of_their_training(tmp_path, name, role):
     """Their own code is the teacher's too."""
     assert role_of(tmp_path / f"{name}.safetensors") == role
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_lost_file_is_made_again(run, tmp_path, name):
+    again = shutil.copytree(run, tmp_path / "run")
+    file = again / f"{name}.safetensors"
+    before, rows = file.read_bytes(), json.loads((again / "results.json").read_text())["rows"]
+    file.unlink()
+    with open_pipeline(resume=again) as pipeline:
+        assert run_all(pipeline)["rows"] == rows
+    assert file.read_bytes() == before

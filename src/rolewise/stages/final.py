@@ -78,15 +78,19 @@ def train_final(pipeline: Pipeline, training: Training) -> None:
 
 
 def _is_lost(pipeline: Pipeline, training: Training) -> bool:
-    """Whether the network or the row of a complete training is gone, so that its checkpoint is to give them again.
+    """Whether a network or the row of a complete training is gone, so that its checkpoint is to give them again.
 
     Raises:
         InputError: the checkpoints are gone too.
     """
     row = pipeline.records.row(training.key)
-    if row is not None and (row.get("same_as") or pipeline.run.file(training.file).exists()):
+    files = [training.file]
+    if row is not None and row.get("accuracy_averaged") is not None:
+        files.append(layout.averaged_file(training.key, baseline=training.baseline))
+    lost = [file for file in files if not pipeline.run.file(file).exists()]
+    if row is not None and (row.get("same_as") or not lost):
         return False
-    what = layout.RESULTS if row is None else training.file
+    what = layout.RESULTS if row is None else lost[0]
     taken = training.key == TEACHER and teacher_given(pipeline.config)
     if not taken and pipeline.run.checkpoints(training.stage).latest() is None:
         raise InputError(

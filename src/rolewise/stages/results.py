@@ -103,7 +103,9 @@ class Results:
         if self.run.read_only:
             return
         results = self.read()
-        results[part] = [one for one in results[part] if one[key] != entry[key]] + [dict(entry)]
+        # What is made again keeps its place.
+        known = {one[key]: one for one in results[part]}
+        results[part] = list({**known, entry[key]: dict(entry)}.values())
         self.run.write_json(layout.RESULTS, results)
 
 
