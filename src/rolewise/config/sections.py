@@ -184,15 +184,6 @@ class KDConfig(Section):
         "AISTATS 2024)",
     )
 
-    @field_validator("task_weight")
-    @classmethod
-    def _learns(cls, weight: float | None, info: ValidationInfo) -> float | None:
-        if weight == 0 and info.data.get("loss") == "none":
-            raise PydanticCustomError(
-                "task_weight", "must be above 0 where `kd.loss` is none: the student would learn nothing"
-            )
-        return weight
-
     decay: bool | None = Field(
         None, description="multiply lambda by `decay_factor` at each milestone; none: as the loss does"
     )
@@ -207,6 +198,15 @@ class KDConfig(Section):
     prepare_epochs: Integer = Field(
         40, ge=1, description="epochs in which the loss's own parts learn from the teacher (MHGD, II-KD, FT)"
     )
+
+    @field_validator("task_weight")
+    @classmethod
+    def _learns(cls, weight: float | None, info: ValidationInfo) -> float | None:
+        if weight == 0 and info.data.get("loss") == "none":
+            raise PydanticCustomError(
+                "task_weight", "must be above 0 where `kd.loss` is none: the student would learn nothing"
+            )
+        return weight
 
 
 @settings
